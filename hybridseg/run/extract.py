@@ -1,0 +1,195 @@
+"""The verb `extract`: from a raster to labelled polygons."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import geopandas as gpd
+
+from hybridseg.errors import HybridsegError, OutputError, ThemeError, TooCoarse
+from hybridseg.read.source import Source
+from hybridseg.run.engine import Progress, Quiet
+from hybridseg.run.pipeline import Counts, Extent, Pipeline
+from hybridseg.run.summary import Summary
+from hybridseg.theme import Theme, load_theme
+from hybridseg.what.prompts import read_prompts, write_prompts
+from hybridseg.write.atomic import check_output
+from hybridseg.write.provenance import Provenance
+from hybridseg.write.raster import SUFFIXES as RASTERS
+from hybridseg.write.raster import write_classes
+from hybridseg.write.vector import FORMATS, write_features
+
+if TYPE_CHECKING:
+    from hybridseg.nn.sam2 import Promptable
+
+PARTS = ("box", "points", "hint")
+
+
+def extract(
+    scene: str | Path,
+    out: str | Path | None,
+    theme: str | Path = "buildings",
+    refiner: str = "sam2-lite",
+    bands: str | Sequence[int] | None = None,
+    extent: str | Extent | None = None,
+    crs: str | None = None,
+    source_crs: str | None = None,
+    prompts: str | Sequence[str] | None = None,
+    from_prompts: str | Path | None = None,
+    keep_work: str | Path | None = None,
+    device: str = "auto",
+    *,
+    progress: Progress | None = None,
+) -> gpd.GeoDataFrame:
+    """Find every object of a theme in a raster and write labelled, georeferenced polygons.
+
+    Args:
+        scene: GeoTIFF, COG or any raster that GDAL opens; 1, 3 or more bands, any size.
+        out: result: .gpkg, .parquet, .fgb or .geojson for polygons, .tif for a class raster; None (Python) for no file.
+        theme: what to look for: a name or the path of a theme's YAML.
+        refiner: sam2-lite (embedded), sam2.1-hiera-tiny and its seven sisters (from the hub), the path of a .pt file or
+            a model folder, or none for the classifier's coarse outlines.
+        bands: numbers of the red, green and blue bands, or of one band, as in 4,3,2.
+        extent: left,bottom,right,top in the scene's CRS; objects whose middle lies inside are given, whole.
+        crs: CRS of the result, as in EPSG:4326; default: the scene's. GeoJSON is always WGS84.
+        source_crs: CRS of a scene that states none (an image with a world file).
+        prompts: what the refiner is told, of box,points,hint; default: what the theme says.
+        from_prompts: skip the first sweep and refine these prompts: a file from --keep-work, edited or not, or any
+            layer of polygons.
+        keep_work: folder to leave heatmap.tif and prompts.parquet in.
+        device: auto, cpu, cuda, cuda:1, mps.
+        progress: told how far the work is (Python only).
+
+    Returns:
+        The features, in the scene's CRS (or `crs`): id, class, score, origin (refined or coarse), iou_pred, stability,
+        agreement, area_m2, geometry. `.attrs["summary"]` holds the counts, `.attrs["provenance"]` what made them.
+
+    Raises:
+        HybridsegError: bad input; one line that says what came, what is allowed and what to do. Nothing is written.
+
+    Example:
+        >>> features = extract("town.tif", "town.gpkg", theme="buildings")  # doctest: +SKIP
+    """
+    if out is not None:
+        check_output(out, [*FORMATS, *RASTERS])
+    settings = _with_parts(load_theme(theme), prompts)
+    area = None if extent is None else _numbers(extent, "extent", 4)
+    source = Source.open(scene, None if bands is None else [int(b) for b in _numbers(bands, "bands")], source_crs)
+    if crs is not None:
+        _check_crs(crs)
+
+    # torch is imported here and not above: `hybridseg --help` must not wait for it
+    from hybridseg.nn.classifier import load_classifier
+    from hybridseg.nn.refiners import load_refiner
+
+    promptable = None if refiner == "none" else load_refiner(refiner, device)
+    pipeline = Pipeline(settings, promptable, progress=progress or Quiet())
+    counts = Counts()
+    models = {} if promptable is None else {promptable.name: promptable.sha256}
+    with _work_folder(keep_work) as work:
+        if from_prompts is None:
+            classifier = load_classifier(settings.classifier, device)
+            models[classifier.folder.name] = classifier.sha256
+            _check_gsd(source, classifier.coarsest_gsd_m, settings)
+            pipeline.heatmap(source, classifier, classifier.gsd_m, area, work / "heatmap.tif", counts)
+            found = pipeline.prompts(source, work / "heatmap.tif", area, counts)
+            write_prompts(found, work / "prompts.parquet")
+        else:
+            found = read_prompts(Path(from_prompts), settings.label, source.crs)
+        features = pipeline.features(source, found, pipeline.refine(source, found, counts), counts)
+    provenance = Provenance.collect(
+        theme=settings.name,
+        theme_fingerprint=settings.fingerprint(),
+        theme_yaml=settings.to_yaml(),
+        models=models,
+        source=str(scene),
+        source_fingerprint=source.fingerprint,
+    ).to_dict()
+    if out is not None:
+        _write(features, Path(out), source, settings, provenance, crs)
+    features = features if crs is None else features.to_crs(crs)
+    summary = _summary(str(scene), out, settings, promptable, counts, len(features))
+    features.attrs |= {"summary": summary, "provenance": provenance}
+    return features
+
+
+def _write(features: gpd.GeoDataFrame, out: Path, source: Source, theme: Theme, provenance: dict, crs: str | None) -> None:
+    if out.suffix.lower() in RASTERS:
+        write_classes(features, out, source.geobox, [theme.label], provenance)
+    else:
+        write_features(features, out, provenance, crs)
+
+
+def _summary(scene: str, out: object, theme: Theme, refiner: Promptable | None, counts: Counts, features: int) -> Summary:
+    return Summary(
+        scene=scene,
+        out=None if out is None else str(out),
+        theme=theme.name,
+        refiner="none" if refiner is None else refiner.name,
+        windows_classified=counts.windows_classified,
+        windows_in_raster=counts.windows_in_raster,
+        windows_encoded=counts.windows_encoded,
+        prompts=counts.prompts,
+        refined=counts.refined,
+        coarse=counts.prompts - counts.refined,
+        overlapping=counts.overlapping,
+        features=features,
+        seconds={name: round(value, 2) for name, value in counts.seconds.items()},
+        failures=tuple(counts.failures),
+    )
+
+
+def _with_parts(theme: Theme, parts: str | Sequence[str] | None) -> Theme:
+    if parts is None:
+        return theme
+    chosen = [p.strip() for p in parts.split(",")] if isinstance(parts, str) else list(parts)
+    if not chosen or set(chosen) - set(PARTS):
+        raise ThemeError(f"prompts are {','.join(chosen)!r}; give some of {','.join(PARTS)}")
+    return theme.with_prompts(parts=frozenset(chosen))
+
+
+def _numbers(value: str | Sequence[float], name: str, count: int | None = None) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(v) for v in (value.split(",") if isinstance(value, str) else value))
+    except ValueError as error:
+        raise HybridsegError(f"{name} is {value!r}; give numbers with commas between, e.g. 4,3,2") from error
+    if count is not None and len(numbers) != count:
+        raise HybridsegError(f"{name} has {len(numbers)} numbers, not {count}; give left,bottom,right,top in the scene's CRS")
+    return numbers
+
+
+def _check_crs(crs: str) -> None:
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        CRS.from_user_input(crs)
+    except CRSError as error:
+        raise OutputError(f"the CRS {crs!r} is unknown; give an EPSG code, e.g. --crs EPSG:4326") from error
+
+
+def _check_gsd(source: Source, coarsest_m: float, theme: Theme) -> None:
+    # a tenth to spare: 0.6 m imagery in a projected CRS may measure 0.62 m on the ground
+    if source.gsd_m > 1.1 * coarsest_m:
+        raise TooCoarse(
+            f"{source.path} has {source.gsd_m:.2g} m pixels; theme {theme.name} needs {coarsest_m:g} m or finer: "
+            "use finer imagery or a theme whose model was trained on yours"
+        )
+
+
+@contextmanager
+def _work_folder(keep: str | Path | None) -> Iterator[Path]:
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="hybridseg-") as folder:
+            yield Path(folder)
+        return
+    try:
+        Path(keep).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {keep} for the heatmap and prompts: {error.strerror}") from error
+    yield Path(keep)

@@ -1,0 +1,200 @@
+"""The two sweeps, on one screen.
+
+    what:   source -> classify -> heatmap (on disk) -> prompts (on disk)
+    where:  prompts -> windows -> refine (encode once, decode many) -> gate -> outlines
+    then:   outlines -> resolve overlaps -> shape -> features
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from hybridseg.read.grid import pixel_anchor, work_grid
+from hybridseg.read.source import Source
+from hybridseg.read.windows import tile
+from hybridseg.run.engine import Progress, Quiet, serial
+from hybridseg.run.summary import Failure
+from hybridseg.shape.buildings import RegulariseBuildings
+from hybridseg.shape.join import resolve_overlaps
+from hybridseg.shape.measure import area_m2
+from hybridseg.theme import Theme
+from hybridseg.types import FEATURE_COLUMNS, Window
+from hybridseg.what.classify import Classify, Network
+from hybridseg.what.prompts import FindPrompts, Lattice, join_prompts
+from hybridseg.where.refine import Prompt, Promptable, Refine, Refined
+from hybridseg.where.windows import ObjectWindows
+from hybridseg.write.raster import heatmap_sink, open_heatmap
+
+Extent = tuple[float, float, float, float]
+BLOCK_PX = 2048
+"""Side of the blocks in which objects are found on the heatmap."""
+
+
+@dataclass
+class Counts:
+    """What the sweeps did."""
+
+    windows_classified: int = 0
+    windows_in_raster: int = 0
+    windows_encoded: int = 0
+    prompts: int = 0
+    refined: int = 0
+    overlapping: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Everything that a run needs besides the source. core_px and offset_px must not matter to the result."""
+
+    theme: Theme
+    refiner: Promptable | None
+    core_px: int = 768
+    offset_px: int = 0
+    progress: Progress = Quiet()
+
+    def heatmap(self, source: Source, network: Network, gsd_m: float, extent: Extent | None, path: Path, counts: Counts) -> None:
+        """First sweep: the heatmap of the source, or of an extent and what surrounds it, as a COG."""
+        begun = time.monotonic()
+        around = None if extent is None else _grow(extent, self.theme.instances.max_object_m, source.metres_per_unit)
+        grid = work_grid(source, gsd_m, network.snap_px, around)
+        classify = Classify(network, self.core_px)
+        cores = tile((grid.height, grid.width), self.core_px, self.offset_px)
+        self.progress.start("classify", len(cores))
+        with heatmap_sink(path, grid.zoom_out(network.stride), self._bands) as sink:
+            results = serial(lambda core: classify(source, grid, core), cores, _place, counts.failures)
+            for core, result in results:
+                if result is not None:
+                    sink.write(*result, _divide(core, network.stride))
+                counts.windows_classified += 1
+                self.progress.step()
+        counts.seconds["classify"] = time.monotonic() - begun
+
+    def prompts(self, source: Source, heatmap_path: Path, extent: Extent | None, counts: Counts) -> gpd.GeoDataFrame:
+        """The heatmap's objects whose peaks lie inside the extent, each once."""
+        begun = time.monotonic()
+        heatmap = open_heatmap(heatmap_path)
+        grid, crs = heatmap.geobox, str(source.crs)
+        mx, my = source.metres_per_unit
+        pixel_m = float(np.sqrt(grid.affine.a * mx * -grid.affine.e * my))
+        find = FindPrompts(self.theme, Lattice(grid.affine, crs, pixel_anchor(grid), pixel_m))
+        cores = tile((grid.height, grid.width), BLOCK_PX)
+        self.progress.start("find objects", len(cores))
+        parts = []
+
+        def work(core: Window) -> gpd.GeoDataFrame:
+            block = core.pad(find.halo_px).clip(Window(0, 0, grid.width, grid.height))
+            values, _ = heatmap.read(block, self._bands)
+            return find(values[0], values[1], block, core)
+
+        for _, found in serial(work, cores, _place, counts.failures):
+            if found is not None:
+                parts.append(found if extent is None else found[_within(found, extent)])
+            self.progress.step(0 if found is None else len(found))
+        counts.seconds["find objects"] = time.monotonic() - begun
+        return join_prompts(parts, crs)
+
+    def refine(self, source: Source, prompts: gpd.GeoDataFrame, counts: Counts) -> list[Refined | None]:
+        """Second sweep: what became of each prompt, in order; None where the refiner was not asked."""
+        counts.prompts = len(prompts)
+        outcome: list[Refined | None] = [None] * len(prompts)
+        if self.refiner is None or prompts.empty:
+            return outcome
+        begun = time.monotonic()
+        policy = self.theme.prompts
+        objects = _to_pixels(prompts, source.geobox)
+        boxes = np.array([p.support.bounds for p in objects])
+        lattice = ObjectWindows(self.refiner.size_px, policy.span, policy.max_zoom, pixel_anchor(source.geobox))
+        windows, _ = lattice.assign(boxes)
+        counts.windows_in_raster = lattice.count(source.window, {w.width for w in windows})
+        stage = Refine(self.refiner, policy, self.theme.gate)
+        self.progress.start("refine", len(windows))
+
+        def work(window: Window) -> list[Refined]:
+            return stage(source, window, [objects[row] for row in windows[window]])
+
+        for window, results in serial(work, list(windows), _place, counts.failures):
+            for row, result in zip(windows[window], results or [], strict=False):
+                outcome[row] = result
+            counts.windows_encoded += 1
+            self.progress.step(len(results or []))
+        counts.seconds["refine"] = time.monotonic() - begun
+        return outcome
+
+    def features(self, source: Source, prompts: gpd.GeoDataFrame, outcome: list[Refined | None], counts: Counts) -> gpd.GeoDataFrame:
+        """Outlines, refined where the gate let them and coarse elsewhere, without overlaps, shaped and measured."""
+        begun = time.monotonic()
+        kept = [r is not None and r.outline is not None for r in outcome]
+        verdicts = [None if r is None else r.verdict for r in outcome]
+        frame = gpd.GeoDataFrame(
+            {
+                "id": prompts["id"],
+                "class": prompts["class"],
+                "score": prompts["score"],
+                "origin": pd.Series(np.where(kept, "refined", "coarse"), dtype="string"),
+                **{
+                    name: pd.Series([np.nan if v is None else getattr(v, name) for v in verdicts], dtype=float)
+                    for name in ("iou_pred", "stability", "agreement")
+                },
+            },
+            geometry=[
+                r.outline if keep and r else support
+                for r, keep, support in zip(outcome, kept, prompts.geometry, strict=True)
+            ],
+            crs=prompts.crs,
+        )
+        joined = resolve_overlaps(frame).reset_index(drop=True)
+        if self.theme.regularise == "buildings":
+            joined = RegulariseBuildings()(joined, source.gsd_m)
+        joined["area_m2"] = area_m2(joined.geometry)
+        counts.refined = int(sum(kept))
+        counts.overlapping = len(frame) - len(joined)
+        counts.seconds["shape"] = time.monotonic() - begun
+        return joined[list(FEATURE_COLUMNS)]
+
+    @property
+    def _bands(self) -> tuple[str, str]:
+        return f"{self.theme.label}:extent", f"{self.theme.label}:interior"
+
+
+def _grow(extent: Extent, by_m: float, metres_per_unit: tuple[float, float]) -> Extent:
+    dx, dy = by_m / metres_per_unit[0], by_m / metres_per_unit[1]
+    return extent[0] - dx, extent[1] - dy, extent[2] + dx, extent[3] + dy
+
+
+def _within(prompts: gpd.GeoDataFrame, extent: Extent) -> pd.Series:
+    return prompts["peak_x"].between(extent[0], extent[2]) & prompts["peak_y"].between(extent[1], extent[3])
+
+
+def _divide(window: Window, by: int) -> Window:
+    return Window(window.col // by, window.row // by, window.width // by, window.height // by)
+
+
+def _place(window: Window) -> str:
+    return f"window at column {window.col}, row {window.row}, {window.width} x {window.height} px"
+
+
+def _to_pixels(prompts: gpd.GeoDataFrame, geobox: GeoBox) -> list[Prompt]:
+    """Prompts from the CRS to the source's pixels."""
+    to_px: Affine = ~geobox.affine
+
+    def move(xy: np.ndarray) -> np.ndarray:
+        return np.column_stack([to_px.a * xy[:, 0] + to_px.b * xy[:, 1] + to_px.c, to_px.d * xy[:, 0] + to_px.e * xy[:, 1] + to_px.f])
+
+    supports = shapely.transform(prompts.geometry.to_numpy(), move)
+    positive = shapely.transform(prompts["positive"].to_numpy(), move)
+    negative = shapely.transform(prompts["negative"].to_numpy(), move)
+    return [
+        Prompt(s, shapely.get_coordinates(p), shapely.get_coordinates(n))
+        for s, p, n in zip(supports, positive, negative, strict=True)
+    ]

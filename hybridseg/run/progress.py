@@ -1,0 +1,45 @@
+"""A bar for each sweep on a terminal: windows done, objects found, time left."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+class Bars:
+    """Progress on standard error; nothing where that is not a terminal."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description:>12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("windows"),
+            TextColumn("{task.fields[objects]:,} objects"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._objects = 0
+
+    def __enter__(self) -> Bars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def start(self, sweep: str, windows: int) -> None:
+        """Begin a bar."""
+        self._objects = 0
+        self._task = self._bars.add_task(sweep, total=windows, objects=0)
+
+    def step(self, objects: int = 0) -> None:
+        """One window more."""
+        if self._task is not None:
+            self._objects += objects
+            self._bars.update(self._task, advance=1, objects=self._objects)

@@ -1,0 +1,1 @@
+"""From exact outlines to map features: overlaps (`join`), right angles (`buildings`), ground areas (`measure`)."""

@@ -1,0 +1,80 @@
+"""Metres on the ground, whatever the CRS of the source.
+
+The local frame is a Lambert azimuthal equal-area projection whose centre is a whole degree of longitude and latitude.
+Equal-area rather than UTM: areas are exact on the ellipsoid, there are no zone edges, and it holds at the poles and at
+the antimeridian; within the cell of a whole degree lengths are true to 3e-5. Whole degrees, because a frame centred on
+the data would turn with the extent asked for, and so would everything that is rounded in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from pyproj import CRS
+
+from hybridseg.errors import NoGeoreference
+
+_LON_LAT = CRS.from_epsg(4326)
+
+
+def local_metric_crs(bounds: tuple[float, float, float, float], crs: CRS | None) -> CRS:
+    """The equal-area CRS in metres that fits an extent best.
+
+    Args:
+        bounds: (left, bottom, right, top) in `crs`.
+        crs: CRS of `bounds`.
+
+    Raises:
+        NoGeoreference: `crs` is None.
+    """
+    left, bottom, right, top = bounds
+    centre = gpd.GeoSeries(shapely.points([(left + right) / 2], [(bottom + top) / 2]), crs=crs)
+    return _equal_area(*_cells(centre)[0])
+
+
+def by_metric_crs(geometries: gpd.GeoSeries) -> Iterator[tuple[CRS, np.ndarray]]:
+    """Each geometry's own metric CRS: pairs of (CRS, row positions (n,) int), every row in exactly one.
+
+    The choice rests on the geometry's own centroid, so it does not change with what else is in the layer. Empty and
+    missing geometries are in no pair.
+
+    Raises:
+        NoGeoreference: `geometries` has no CRS.
+    """
+    array = geometries.to_numpy()
+    rows = np.flatnonzero(~(shapely.is_empty(array) | shapely.is_missing(array)))
+    centroids = gpd.GeoSeries(shapely.centroid(array[rows]), crs=geometries.crs)
+    cells, member = np.unique(_cells(centroids), axis=0, return_inverse=True)
+    for number, cell in enumerate(cells):
+        yield _equal_area(*cell), rows[member.ravel() == number]
+
+
+def area_m2(geometries: gpd.GeoSeries) -> np.ndarray:
+    """Ground areas (n,) float64 in m2, on the WGS 84 ellipsoid and with holes taken out; 0 for empty and missing ones.
+
+    Raises:
+        NoGeoreference: `geometries` has no CRS.
+    """
+    areas = np.zeros(len(geometries))
+    for crs, rows in by_metric_crs(geometries):
+        areas[rows] = shapely.area(geometries.iloc[rows].to_crs(crs).to_numpy())
+    return areas
+
+
+def _cells(points: gpd.GeoSeries) -> np.ndarray:
+    """Nearest whole (lon, lat) of points, (n, 2) int."""
+    if points.crs is None:
+        raise NoGeoreference("the features have no CRS, so they cannot be measured in metres: set the CRS of the layer")
+    lon_lat = shapely.get_coordinates(points.to_crs(_LON_LAT).to_numpy())
+    if not np.isfinite(lon_lat).all():
+        raise NoGeoreference(f"features lie where {points.crs.name} is not defined: set the true CRS of the layer")
+    cells = np.rint(lon_lat).astype(int)
+    cells[cells[:, 0] == -180, 0] = 180  # one meridian, one name
+    return np.asarray(cells)
+
+
+def _equal_area(lon: int, lat: int) -> CRS:
+    return CRS.from_dict({"proj": "laea", "lon_0": int(lon), "lat_0": int(lat), "datum": "WGS84", "units": "m"})

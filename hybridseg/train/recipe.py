@@ -1,0 +1,56 @@
+"""What a training is made of: one YAML file each, under configs/recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hybridseg.errors import ThemeError
+
+
+class DataSet(BaseModel):
+    """One source of scenes and how often it is drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: float = Field(gt=0, description="how often it is drawn, relative to the others")
+    split: str = "train"
+    towns: int = Field(0, ge=0, description="render so many towns instead of reading the set from the table")
+    supports: str | None = Field(None, description="model whose heatmap gives coarse supports; not trained on this set")
+
+
+class Recipe(BaseModel):
+    """A training run. Lengths are pixels where they end in `_px`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["classifier", "refiner"]
+    model: str = Field(description="name of the folder under models/ that the weights go to")
+    start: str | None = Field(None, description="model to start from; none: ImageNet trunk")
+    sets: dict[str, DataSet]
+    steps: int = Field(gt=0)
+    batch: int = Field(8, gt=0)
+    size_px: int = Field(256, multiple_of=32)
+    rate: float = Field(1e-3, gt=0)
+    seed: int = 0
+    gsd_m: float = Field(0.25, gt=0, description="classifier only: ground sampling distance that it works at")
+    bare: float = Field(0.2, ge=0, le=1, description="refiner only: share of prompts without a mask hint")
+    card: dict[str, object] = Field(default_factory=dict, description="copied into the card: classes, GSD range, licence")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        ThemeError: no such file, unknown key or value out of range; names the key.
+    """
+    try:
+        return Recipe.model_validate(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise ThemeError(f"no recipe at {path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValidationError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "not YAML"}
+        raise ThemeError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -1,0 +1,214 @@
+"""Training samples for a refiner: crops around objects, and prompts of every kind it will meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage as ndi
+
+from hybridseg.train.augment import recolour, turn
+from hybridseg.train.scenes import Scene, resize_labels
+from hybridseg.where.hints import hint_logits
+
+POINTS = 6
+"""Points of a prompt, box corners included; shorter ones are padded."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A scene with its objects' boxes and, where a classifier has looked at it, its coarse supports.
+
+    boxes: (N, 5) int: id, row, column, height, width (px). supports: (h, w) int32 on a coarser grid over the same
+    ground; support_of: object id to support id, for objects that a support was found for.
+    """
+
+    scene: Scene
+    boxes: np.ndarray
+    supports: np.ndarray | None = None
+    support_of: Mapping[int, int] = field(default_factory=dict)
+
+
+def ground(scene: Scene, supports: np.ndarray | None = None, least_iou: float = 0.2) -> Ground:
+    """Boxes of a scene's objects (those of 8 px and more), each with the support that fits it best."""
+    boxes = []
+    for identity, at in enumerate(ndi.find_objects(scene.instances), 1):
+        if at is not None:
+            height, width = at[0].stop - at[0].start, at[1].stop - at[1].start
+            if min(height, width) >= 8:
+                boxes.append((identity, at[0].start, at[1].start, height, width))
+    found = {} if supports is None else _best_supports(scene.instances, supports, least_iou)
+    return Ground(scene, np.array(boxes, int).reshape(-1, 5), supports, found)
+
+
+def _best_supports(instances: np.ndarray, supports: np.ndarray, least_iou: float) -> dict[int, int]:
+    small = resize_labels(instances, (supports.shape[1], supports.shape[0]))
+    pairs = np.stack([small.ravel(), supports.ravel()]).astype(np.int64)
+    sizes, support_sizes = np.bincount(pairs[0]), np.bincount(pairs[1])
+    shared, counts = np.unique(pairs[:, (pairs[0] > 0) & (pairs[1] > 0)], axis=1, return_counts=True)
+    best: dict[int, tuple[float, int]] = {}
+    for (a, b), both in zip(shared.T.tolist(), counts.tolist(), strict=True):
+        iou = both / (sizes[a] + support_sizes[b] - both)
+        if iou >= least_iou and iou > best.get(a, (0.0, 0))[0]:
+            best[a] = (iou, b)
+    return {a: b for a, (_, b) in best.items()}
+
+
+@dataclass(frozen=True)
+class RefinerSamples:
+    """Endless crops with up to `objects` prompts each.
+
+    span: how much of the crop's side the target object spans; bare: share of prompts without a mask hint;
+    pools and shares as in ClassifierSamples.
+    """
+
+    pools: Mapping[str, Sequence[Ground]]
+    shares: Mapping[str, float]
+    size_px: int = 256
+    objects: int = 8
+    span: tuple[float, float] = (0.10, 0.75)
+    bare: float = 0.2
+
+    def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """One crop: image (3, S, S) uint8, masks (N, S, S) bool, points, labels, hints, has_hint."""
+        names = sorted(self.pools)
+        weights = np.array([self.shares[name] for name in names])
+        while True:
+            pool = self.pools[names[rng.choice(len(names), p=weights / weights.sum())]]
+            counts = np.array([len(g.boxes) for g in pool], float)
+            sample = self._crop(pool[rng.choice(len(pool), p=counts / counts.sum())], rng)
+            if sample is not None:
+                return sample
+
+    def _crop(self, place: Ground, rng: np.random.Generator) -> dict[str, np.ndarray] | None:
+        scene, side = place.scene, self.size_px
+        target, y, x, h, w = place.boxes[rng.integers(len(place.boxes))].tolist()
+        height, width = scene.instances.shape
+        crop = int(np.clip(max(h, w) / rng.uniform(*self.span), 48, min(height, width)))
+        if crop < max(h, w):
+            return None
+        top = int(np.clip(y + h / 2 - crop / 2 + rng.uniform(-0.5, 0.5) * (crop - h), 0, height - crop))
+        left = int(np.clip(x + w / 2 - crop / 2 + rng.uniform(-0.5, 0.5) * (crop - w), 0, width - crop))
+        box = (left, top, left + crop, top + crop)
+        image = np.asarray(Image.fromarray(scene.image).resize((side, side), Image.Resampling.BILINEAR, box=box))
+        labels = resize_labels(scene.instances, (side, side), box)
+        coarse = np.zeros((side, side), np.int32)
+        if place.supports is not None:
+            ky, kx = place.supports.shape[0] / height, place.supports.shape[1] / width
+            part = (left * kx, top * ky, (left + crop) * kx, (top + crop) * ky)
+            coarse = resize_labels(place.supports, (side // 4, side // 4), part)
+        quarters, mirror = int(rng.integers(4)), bool(rng.integers(2))
+        image, labels, coarse = (turn(a, quarters, mirror) for a in (image, labels, coarse))
+        sizes = np.bincount(labels.ravel())
+        ids = [i for i in np.flatnonzero(sizes >= max(60, side * side // 800)).tolist() if i not in (0, target)]
+        rng.shuffle(ids)
+        ids = [i for i in [target, *ids][: self.objects] if i < len(sizes) and sizes[i] >= 40]
+        if not ids:
+            return None
+        prompts = [self._prompt(labels == i, labels, coarse == place.support_of.get(i, -1), rng) for i in ids]
+        return {
+            "image": recolour(image, rng).transpose(2, 0, 1),
+            "masks": np.stack([labels == i for i in ids]),
+            **{key: np.stack([p[key] for p in prompts]) for key in prompts[0]},
+        }
+
+    def _prompt(
+        self, mask: np.ndarray, labels: np.ndarray, support: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """Points, labels, hint of one object, of a kind drawn at random."""
+        bare = rng.random() < self.bare
+        # hints, and so supports, live on the decoder's grid, a quarter of the image's
+        rough = support if support.any() and rng.random() < 0.75 else _roughen(_cover(mask), rng)
+        box = _box(mask, rng, 0.03 if bare else 0.08)
+        if not bare and rng.random() < 0.6:
+            # as in extraction: the box of the support, wrong where the support is
+            box = tuple(4 * v for v in _box(rough, rng, 0.02))
+        with_box = rng.random() < 0.7
+        with_points = not with_box or rng.random() < 0.5
+        points: list[tuple[float, float]] = []
+        kinds: list[int] = []
+        if with_box:
+            points, kinds = [(box[0], box[1]), (box[2], box[3])], [2, 3]
+        if with_points:
+            for _ in range(1 if rng.random() < 0.7 else 2):
+                points.append(_inside(mask, rng))
+                kinds.append(1)
+            if rng.random() < 0.4:
+                others = (labels > 0) & ~mask
+                points.append(_inside(others if others.any() and rng.random() < 0.6 else labels == 0, rng, ~mask))
+                kinds.append(0)
+        pad = POINTS - len(points)
+        hint = np.zeros((self.size_px // 4,) * 2, np.float32)
+        if not bare:
+            hint = hint_logits(rough if rng.random() < 0.7 or not with_box else _fill(box, self.size_px // 4))
+        return {
+            "points": np.array(points + [(0.0, 0.0)] * pad, np.float32),
+            "labels": np.array(kinds + [-1] * pad, np.int32),
+            "hints": hint,
+            "has_hint": np.array(not bare),
+        }
+
+    def batches(self, size: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
+        """Batches without end; prompts of all crops in a row, `image_of` says whose."""
+        rng = np.random.default_rng(seed)
+        while True:
+            drawn = [self.draw(rng) for _ in range(size)]
+            batch = {
+                key: np.concatenate([d[key] for d in drawn]) for key in ("masks", "points", "labels", "hints", "has_hint")
+            }
+            batch["hints"] = batch["hints"][:, None]
+            batch["images"] = np.stack([d["image"] for d in drawn])
+            batch["image_of"] = np.repeat(np.arange(size), [len(d["masks"]) for d in drawn])
+            yield batch
+
+
+def _box(mask: np.ndarray, rng: np.random.Generator, jitter: float) -> tuple[float, ...]:
+    """x0, y0, x1, y1 of a mask, each side moved by a share of the box's size."""
+    rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x0, x1, y0, y1 = cols[0], cols[-1] + 1, rows[0], rows[-1] + 1
+    move = rng.normal(0, jitter, 4) * (x1 - x0, y1 - y0, x1 - x0, y1 - y0)
+    side = mask.shape[0]
+    a, b, c, d = np.clip(np.array([x0, y0, x1, y1]) + move, 0, side)
+    return float(min(a, c)), float(min(b, d)), float(max(a, c)), float(max(b, d))
+
+
+def _fill(box: tuple[float, ...], side: int) -> np.ndarray:
+    """A box (px of the image) as a mask on the decoder's grid."""
+    y, x = 4 * (np.mgrid[:side, :side] + 0.5)
+    return (x >= box[0]) & (x <= box[2]) & (y >= box[1]) & (y <= box[3])
+
+
+def _inside(mask: np.ndarray, rng: np.random.Generator, within: np.ndarray | None = None) -> tuple[float, float]:
+    """A pixel's centre inside the mask, half of the time a deep one, as a heatmap's peak is."""
+    mask = mask if within is None else mask & within
+    if not mask.any():
+        return 0.5, 0.5
+    if within is None and rng.random() < 0.6:
+        deep = ndi.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+        mask = deep >= 0.7 * deep.max()
+    spots = np.flatnonzero(mask)
+    y, x = divmod(int(spots[rng.integers(len(spots))]), mask.shape[1])
+    return x + 0.5, y + 0.5
+
+
+def _cover(mask: np.ndarray) -> np.ndarray:
+    """Share of each 4 x 4 px block that the mask covers, (S/4, S/4)."""
+    side = mask.shape[0] // 4
+    return mask.reshape(side, 4, side, 4).mean((1, 3))
+
+
+def _roughen(cover: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A coarse, shifted, swollen or shrunken version of a mask, as a heatmap would give."""
+    side, size = cover.shape[0], np.sqrt(cover.sum())
+    soft = ndi.gaussian_filter(cover.astype(np.float32), max(0.5, size * rng.uniform(0.03, 0.2)), truncate=3)
+    soft = ndi.shift(soft, rng.normal(0, 0.06 * size, 2), order=1)
+    grain = np.asarray(Image.fromarray(rng.normal(0, 1, (12, 12)).astype(np.float32)).resize((side, side), 2))
+    rough = soft + 0.18 * grain * (soft > 0.02) > rng.uniform(0.3, 0.65)
+    if rng.random() < 0.15:  # half of the object, as when a watershed splits it
+        y, x = np.mgrid[:side, :side]
+        cy, cx = ndi.center_of_mass(cover)
+        angle = rng.uniform(0, 2 * np.pi)
+        rough &= (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle) > -0.15 * size
+    return rough if rough.any() else cover > 0

@@ -1,0 +1,67 @@
+"""Values that pass between the stages. They carry their georeference and are checked when made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from odc.geo.geobox import GeoBox
+
+PROMPT_COLUMNS = ("id", "class", "score", "peak_x", "peak_y", "positive", "negative", "support")
+"""Columns of a prompts file; `support` is its active geometry, `positive` and `negative` are MultiPoints."""
+
+FEATURE_COLUMNS = (
+    "id", "class", "score", "origin", "iou_pred", "stability", "agreement", "area_m2", "geometry",
+)  # fmt: skip
+"""Columns of a result, in order. `origin` is 'refined' or 'coarse'."""
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Pixels of one window, ready for a network.
+
+    pixels: (3, H, W) uint8, RGB after the scene's stretch, 0 where not valid.
+    valid: (H, W) bool, False for nodata and outside the raster.
+    geobox: the window's grid, (H, W).
+    """
+
+    pixels: np.ndarray
+    valid: np.ndarray
+    geobox: GeoBox
+
+    def __post_init__(self) -> None:
+        shape = (self.geobox.height, self.geobox.width)
+        if self.pixels.dtype != np.uint8 or self.pixels.shape != (3, *shape):
+            raise ValueError(f"pixels must be (3, {shape[0]}, {shape[1]}) uint8, got {self.pixels.shape} {self.pixels.dtype}")
+        if self.valid.dtype != np.bool_ or self.valid.shape != shape:
+            raise ValueError(f"valid must be {shape} bool, got {self.valid.shape} {self.valid.dtype}")
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of whole pixels on a grid: `col`, `row` of its first pixel, `width`, `height` (px)."""
+
+    col: int
+    row: int
+    width: int
+    height: int
+
+    @property
+    def stop(self) -> tuple[int, int]:
+        """(col, row) one past the last pixel."""
+        return self.col + self.width, self.row + self.height
+
+    def pad(self, px: int) -> Window:
+        """Grow by `px` on every side."""
+        return Window(self.col - px, self.row - px, self.width + 2 * px, self.height + 2 * px)
+
+    def clip(self, to: Window) -> Window:
+        """The part inside `to` (width or height 0 when apart)."""
+        c0, r0 = max(self.col, to.col), max(self.row, to.row)
+        c1, r1 = min(self.stop[0], to.stop[0]), min(self.stop[1], to.stop[1])
+        return Window(c0, r0, max(0, c1 - c0), max(0, r1 - r0))
+
+    def slices(self, within: Window) -> tuple[slice, slice]:
+        """(rows, cols) of this window in an array that covers `within`."""
+        r, c = self.row - within.row, self.col - within.col
+        return slice(r, r + self.height), slice(c, c + self.width)

@@ -1,0 +1,80 @@
+"""Which window each object is refined in: whole, with a margin, at a zoom that suits its size.
+
+Windows of one size form a lattice anchored in the CRS, with overlaps wide enough that every object that suits the size
+lies whole inside the window whose cell holds its centre. So an object's window depends on the object alone, not on the
+extent asked for nor on its neighbours, and near objects of like size share one encode.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from hybridseg.types import Window
+
+MARGIN = 0.05
+"""Least share of the window's side between an object's box and the window's edge."""
+STEPS = (1.0, 1.5)
+"""Window sizes are these times powers of two."""
+LARGEST_PX = 16384
+"""Source pixels along the side of the largest window; what needs a larger one keeps its coarse outline."""
+
+
+@dataclass(frozen=True)
+class ObjectWindows:
+    """Assigns boxes to windows of the source's pixel grid.
+
+    model_px: side of the refiner's image; span: most of a window's side that a box may take; max_zoom: most that source
+    pixels are enlarged; anchor: the raster's first pixel on the CRS-anchored lattice (read.grid.pixel_anchor).
+    """
+
+    model_px: int
+    span: float
+    max_zoom: float
+    anchor: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.span < 1 - 2 * MARGIN:
+            raise ValueError(f"span must be between 0 and {1 - 2 * MARGIN}, got {self.span}")
+
+    @property
+    def sizes_px(self) -> list[int]:
+        """Window sides on offer, in source pixels, ascending."""
+        smallest = self.model_px / self.max_zoom
+        power = 2 ** int(np.floor(np.log2(smallest)))
+        sizes = [round(step * power * 2**k) for k in range(16) for step in STEPS]
+        return [size for size in sizes if smallest <= size <= LARGEST_PX]
+
+    def step_px(self, size_px: int) -> int:
+        """Distance between windows of one size: what is left of the side after box and margins."""
+        return int(size_px * (1 - self.span - 2 * MARGIN))
+
+    def assign(self, boxes: np.ndarray) -> tuple[dict[Window, np.ndarray], np.ndarray]:
+        """Windows with the rows of the boxes they serve, and the rows that are too large for any.
+
+        boxes: (N, 4) float, x0, y0, x1, y1 in source pixels.
+        """
+        side = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+        sizes = np.array(self.sizes_px)
+        level = np.searchsorted(sizes * self.span, side)
+        centre = (boxes[:, :2] + boxes[:, 2:]) / 2 + self.anchor
+        served: dict[Window, list[int]] = defaultdict(list)
+        for row in np.flatnonzero(level < len(sizes)):
+            size = int(sizes[level[row]])
+            step = self.step_px(size)
+            cell = np.floor(centre[row] / step).astype(int)
+            corner = cell * step + step // 2 - size // 2 - self.anchor
+            served[Window(int(corner[0]), int(corner[1]), size, size)].append(int(row))
+        ordered = sorted(served, key=lambda w: (w.row // LARGEST_PX, w.width, w.row, w.col))
+        return {window: np.array(served[window]) for window in ordered}, np.flatnonzero(level == len(sizes))
+
+    def count(self, raster: Window, sizes_px: set[int]) -> int:
+        """Windows that a full cover of the raster at these sizes would encode."""
+        total = 0
+        for size in sizes_px:
+            step = self.step_px(size)
+            spans = [(a // step, (a + n - 1) // step) for a, n in zip(self.anchor, (raster.width, raster.height), strict=True)]
+            total += (spans[0][1] - spans[0][0] + 1) * (spans[1][1] - spans[1][0] + 1)
+        return total

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from tests.rasters import make
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The labelled imagery beside the project."""
+    if not (SHARED / "tiles.csv").exists():
+        pytest.skip(f"needs the labelled imagery at {SHARED}")
+    return SHARED
+
+
+def blocks_image(side: int = 256) -> np.ndarray:
+    """(3, H, W): dark ground with bright rectangles, two of them touching but for a dim line."""
+    image = np.full((3, side, side), 40, np.uint8)
+    for y, x, h, w in BLOCKS:
+        image[:, y : y + h, x : x + w] = 220
+    return image
+
+
+BLOCKS = [(30, 30, 40, 60), (30, 120, 50, 40), (120, 40, 30, 30), (120, 78, 30, 40), (180, 150, 60, 80)]
+"""Row, column, height, width (px)."""
+
+
+@pytest.fixture
+def blocks(tmp_path: Path) -> Path:
+    """A GeoTIFF of bright blocks at 0.3 m."""
+    return make("utm", tmp_path, blocks_image(), 0.3)
+
+
+def geobox(side: int = 64, pixel: float = 0.5, x: float = 500_000, y: float = 3_000_000) -> GeoBox:
+    return GeoBox((side, side), Affine(pixel, 0, x, 0, -pixel, y), "EPSG:32645")
