@@ -37,9 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="hybridseg", description="Overhead imagery to labelled maps.", version=_version())
     verbs = parser.add_subcommands(dest="subcommand", metavar="VERB")
-    for function, hidden in ((extract, {"progress"}), (demo, set()), (train, set())):
+    for function in (extract, demo, train):
         verb = ArgumentParser(description=(function.__doc__ or "").splitlines()[0])
-        verb.add_function_arguments(function, skip=hidden, as_positional=True)
+        verb.add_function_arguments(function, skip={"progress"}, as_positional=True)
         if function is not train:
             verb.add_argument("--json", action="store_true", help="print the summary as one JSON object")
         verbs.add_subcommand(function.__name__, verb, help=(function.__doc__ or "").splitlines()[0])

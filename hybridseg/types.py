@@ -32,7 +32,9 @@ class Chip:
     def __post_init__(self) -> None:
         shape = (self.geobox.height, self.geobox.width)
         if self.pixels.dtype != np.uint8 or self.pixels.shape != (3, *shape):
-            raise ValueError(f"pixels must be (3, {shape[0]}, {shape[1]}) uint8, got {self.pixels.shape} {self.pixels.dtype}")
+            raise ValueError(
+                f"pixels must be (3, {shape[0]}, {shape[1]}) uint8, got {self.pixels.shape} {self.pixels.dtype}"
+            )
         if self.valid.dtype != np.bool_ or self.valid.shape != shape:
             raise ValueError(f"valid must be {shape} bool, got {self.valid.shape} {self.valid.dtype}")
 

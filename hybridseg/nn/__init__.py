@@ -1,0 +1,1 @@
+"""The only place that imports torch: trunk, segmenter, SAM2, weights, what is optimised."""

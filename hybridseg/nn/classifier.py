@@ -27,8 +27,15 @@ class Classifier:
     card: dict[str, Any]
     folder: Path
 
-    stride = STRIDE
-    snap_px = SNAP_PX
+    @property
+    def stride(self) -> int:
+        """Image pixels along a heatmap pixel's side."""
+        return STRIDE
+
+    @property
+    def snap_px(self) -> int:
+        """Windows start and end on multiples of this."""
+        return SNAP_PX
 
     @property
     def bands(self) -> int:
@@ -69,5 +76,5 @@ def load_classifier(name: str | Path, device: str = "auto") -> Classifier:
     card = read_card(folder)
     net = Segmenter(classes=len(card["classes"]))
     load_weights(net, folder)
-    net = net.eval().to(pick_device(device), memory_format=torch.channels_last)
+    net = net.eval().to(pick_device(device)).to(memory_format=torch.channels_last)
     return Classifier(net, card, folder)

@@ -19,4 +19,6 @@ def pick_device(name: str = "auto") -> torch.device:
         torch.zeros(1, device=name)
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
-        raise HybridsegError(f"cannot use device {name!r}: {str(error).splitlines()[0]}; give auto, cpu or cuda") from error
+        raise HybridsegError(
+            f"cannot use device {name!r}: {str(error).splitlines()[0]}; give auto, cpu or cuda"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import lightning
 import torch
@@ -12,20 +13,25 @@ from torch.nn import functional as F
 
 from hybridseg.nn.sam2 import normalise, prompt_embeddings, split_features
 from hybridseg.nn.segmenter import STRIDE, Segmenter
-from hybridseg.nn.trunk import freeze_batchnorm
+from hybridseg.nn.trunk import Lite0, freeze_batchnorm
 
 
 class Learner(lightning.LightningModule):
     """AdamW with the trunk at a quarter of the rate, warm-up and a cosine to nearly nothing."""
 
-    def __init__(self, net: nn.Module, trunk: nn.Module, steps: int, rate: float = 1e-3, warmup: int = 100) -> None:
+    def __init__(self, net: nn.Module, trunk: Lite0, steps: int, rate: float = 1e-3, warmup: int = 100) -> None:
         super().__init__()
         self.net, self.steps, self.rate, self.warmup = net, steps, rate, warmup
         self._trunk = [trunk]  # in a list: not a second registration of the same parameters
 
-    def configure_optimizers(self) -> dict[str, object]:
+    @property
+    def trunk(self) -> Lite0:
+        """The pretrained part."""
+        return self._trunk[0]
+
+    def configure_optimizers(self) -> Any:
         """One optimiser, two parameter groups."""
-        slow = list(self._trunk[0].parameters())
+        slow = list(self.trunk.parameters())
         ids = {id(p) for p in slow}
         fast = [p for p in self.net.parameters() if id(p) not in ids]
         groups = [{"params": slow, "lr": self.rate / 4}, {"params": fast, "lr": self.rate}]
@@ -34,11 +40,13 @@ class Learner(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _factor(self, step: int) -> float:
-        return min(1.0, (step + 1) / self.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps))))
+        return min(1.0, (step + 1) / self.warmup) * (
+            0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+        )
 
     def on_train_epoch_start(self) -> None:
         """Keep the pretrained trunk's batch statistics."""
-        freeze_batchnorm(self._trunk[0])
+        freeze_batchnorm(self.trunk)
 
 
 class ClassifierLearner(Learner):

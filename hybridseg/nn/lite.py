@@ -92,6 +92,9 @@ def _memory_encoder() -> MemoryEncoder:
         out_dim=MEMORY_WIDTH,
         position_encoding=_sine(MEMORY_WIDTH),
         mask_downsampler=MaskDownSampler(kernel_size=3, stride=2, padding=1, embed_dim=WIDTH),
-        fuser=Fuser(layer=CXBlock(dim=WIDTH, kernel_size=7, padding=3, layer_scale_init_value=1e-6, use_dwconv=True), num_layers=2),
+        fuser=Fuser(
+            layer=CXBlock(dim=WIDTH, kernel_size=7, padding=3, layer_scale_init_value=1e-6, use_dwconv=True),
+            num_layers=2,
+        ),
         in_dim=WIDTH,
     )

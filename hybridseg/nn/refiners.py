@@ -44,7 +44,9 @@ def load_refiner(name: str | Path, device: str = "auto") -> Promptable:
         try:
             folder = model_folder(name)
         except WeightsError as error:
-            raise WeightsError(f"{error}; or an official one: {', '.join(OFFICIAL)}; or the path of a .pt file") from error
+            raise WeightsError(
+                f"{error}; or an official one: {', '.join(OFFICIAL)}; or the path of a .pt file"
+            ) from error
         model = build_sam2_lite()
         load_weights(model, folder)
         path = folder / "weights.safetensors"
@@ -78,7 +80,9 @@ def _load_official(path: Path) -> SAM2Base:
     except FileNotFoundError as error:
         raise WeightsError(f"no checkpoint at {path}; give the path of an official SAM2 .pt file") from error
     except (KeyError, TypeError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path} is not a SAM2 checkpoint; give an official one, e.g. sam2.1_hiera_tiny.pt") from error
+        raise WeightsError(
+            f"{path} is not a SAM2 checkpoint; give an official one, e.g. sam2.1_hiera_tiny.pt"
+        ) from error
     blocks = len({key.split(".")[3] for key in state if key.startswith("image_encoder.trunk.blocks.")})
     size = _SIZES.get((patch.shape[0], blocks))
     version = "2.1" if "no_obj_embed_spatial" in state else "2"

@@ -6,6 +6,8 @@ neighbourhood only, which is what makes the heatmap independent of the tiling.
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -25,12 +27,16 @@ class Lite0(nn.Module):
     `first` leaves out the finer levels: 0 gives all five, 1 starts at stride 4.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, first: int = 0) -> None:
         super().__init__()
-        self.body = timm.create_model(
+        body: Any = timm.create_model(
             "tf_efficientnet_lite0", features_only=True, pretrained=False, out_indices=tuple(range(first, 5))
         )
-        self.channels: list[int] = self.body.feature_info.channels()
+        self.body = body
+        self.channels: list[int] = body.feature_info.channels()
         # `channel_list`, coarse to fine: the name and order that sam2's FpnNeck expects
         self.channel_list = self.channels[::-1]
         mean, std = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)

@@ -28,7 +28,9 @@ def model_folder(name: str | Path) -> Path:
         if (folder / "weights.safetensors").is_file():
             return folder
     known = sorted({p.parent.name for f in models_folders() for p in f.glob("*/weights.safetensors")})
-    raise WeightsError(f"no model {str(name)!r}; there are {', '.join(known) or 'none'}; or give the path of a model folder")
+    raise WeightsError(
+        f"no model {str(name)!r}; there are {', '.join(known) or 'none'}; or give the path of a model folder"
+    )
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -53,8 +55,12 @@ def load_weights(net: nn.Module, folder: Path) -> None:
 def save_weights(net: nn.Module, folder: Path, card: Mapping[str, Any]) -> None:
     """Write a model folder: fp16 weights and the card, each beside its old version and then renamed."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {key: value.detach().half().contiguous() for key, value in net.state_dict().items() if value.is_floating_point()}
-    state |= {key: value.detach().contiguous() for key, value in net.state_dict().items() if not value.is_floating_point()}
+    state = {
+        key: value.detach().half().contiguous() for key, value in net.state_dict().items() if value.is_floating_point()
+    }
+    state |= {
+        key: value.detach().contiguous() for key, value in net.state_dict().items() if not value.is_floating_point()
+    }
     save_file(state, folder / "weights.tmp")
     (folder / "weights.tmp").chmod(0o644)  # safetensors makes it private
     os.replace(folder / "weights.tmp", folder / "weights.safetensors")

@@ -1,0 +1,1 @@
+"""The two sweeps put together, and the verb `extract`."""

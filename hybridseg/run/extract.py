@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +77,7 @@ def extract(
     if out is not None:
         check_output(out, [*FORMATS, *RASTERS])
     settings = _with_parts(load_theme(theme), prompts)
-    area = None if extent is None else _numbers(extent, "extent", 4)
+    area = None if extent is None else _extent(extent)
     source = Source.open(scene, None if bands is None else [int(b) for b in _numbers(bands, "bands")], source_crs)
     if crs is not None:
         _check_crs(crs)
@@ -118,14 +117,18 @@ def extract(
     return features
 
 
-def _write(features: gpd.GeoDataFrame, out: Path, source: Source, theme: Theme, provenance: dict, crs: str | None) -> None:
+def _write(
+    features: gpd.GeoDataFrame, out: Path, source: Source, theme: Theme, provenance: dict, crs: str | None
+) -> None:
     if out.suffix.lower() in RASTERS:
         write_classes(features, out, source.geobox, [theme.label], provenance)
     else:
         write_features(features, out, provenance, crs)
 
 
-def _summary(scene: str, out: object, theme: Theme, refiner: Promptable | None, counts: Counts, features: int) -> Summary:
+def _summary(
+    scene: str, out: object, theme: Theme, refiner: Promptable | None, counts: Counts, features: int
+) -> Summary:
     return Summary(
         scene=scene,
         out=None if out is None else str(out),
@@ -153,14 +156,18 @@ def _with_parts(theme: Theme, parts: str | Sequence[str] | None) -> Theme:
     return theme.with_prompts(parts=frozenset(chosen))
 
 
-def _numbers(value: str | Sequence[float], name: str, count: int | None = None) -> tuple[float, ...]:
+def _extent(value: str | Sequence[float]) -> Extent:
+    numbers = _numbers(value, "extent")
+    if len(numbers) != 4:
+        raise HybridsegError(f"extent has {len(numbers)} numbers, not 4; give left,bottom,right,top in the scene's CRS")
+    return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+def _numbers(value: str | Sequence[float], name: str) -> tuple[float, ...]:
     try:
-        numbers = tuple(float(v) for v in (value.split(",") if isinstance(value, str) else value))
+        return tuple(float(v) for v in (value.split(",") if isinstance(value, str) else value))
     except ValueError as error:
         raise HybridsegError(f"{name} is {value!r}; give numbers with commas between, e.g. 4,3,2") from error
-    if count is not None and len(numbers) != count:
-        raise HybridsegError(f"{name} has {len(numbers)} numbers, not {count}; give left,bottom,right,top in the scene's CRS")
-    return numbers
 
 
 def _check_crs(crs: str) -> None:

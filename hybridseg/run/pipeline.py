@@ -1,14 +1,14 @@
 """The two sweeps, on one screen.
 
-    what:   source -> classify -> heatmap (on disk) -> prompts (on disk)
-    where:  prompts -> windows -> refine (encode once, decode many) -> gate -> outlines
-    then:   outlines -> resolve overlaps -> shape -> features
+what:   source -> classify -> heatmap (on disk) -> prompts (on disk)
+where:  prompts -> windows -> refine (encode once, decode many) -> gate -> outlines
+then:   outlines -> resolve overlaps -> shape -> features
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import geopandas as gpd
@@ -61,9 +61,11 @@ class Pipeline:
     refiner: Promptable | None
     core_px: int = 768
     offset_px: int = 0
-    progress: Progress = Quiet()
+    progress: Progress = field(default_factory=Quiet)
 
-    def heatmap(self, source: Source, network: Network, gsd_m: float, extent: Extent | None, path: Path, counts: Counts) -> None:
+    def heatmap(
+        self, source: Source, network: Network, gsd_m: float, extent: Extent | None, path: Path, counts: Counts
+    ) -> None:
         """First sweep: the heatmap of the source, or of an extent and what surrounds it, as a COG."""
         begun = time.monotonic()
         around = None if extent is None else _grow(extent, self.theme.instances.max_object_m, source.metres_per_unit)
@@ -131,7 +133,9 @@ class Pipeline:
         counts.seconds["refine"] = time.monotonic() - begun
         return outcome
 
-    def features(self, source: Source, prompts: gpd.GeoDataFrame, outcome: list[Refined | None], counts: Counts) -> gpd.GeoDataFrame:
+    def features(
+        self, source: Source, prompts: gpd.GeoDataFrame, outcome: list[Refined | None], counts: Counts
+    ) -> gpd.GeoDataFrame:
         """Outlines, refined where the gate let them and coarse elsewhere, without overlaps, shaped and measured."""
         begun = time.monotonic()
         kept = [r is not None and r.outline is not None for r in outcome]
@@ -189,7 +193,9 @@ def _to_pixels(prompts: gpd.GeoDataFrame, geobox: GeoBox) -> list[Prompt]:
     to_px: Affine = ~geobox.affine
 
     def move(xy: np.ndarray) -> np.ndarray:
-        return np.column_stack([to_px.a * xy[:, 0] + to_px.b * xy[:, 1] + to_px.c, to_px.d * xy[:, 0] + to_px.e * xy[:, 1] + to_px.f])
+        return np.column_stack(
+            [to_px.a * xy[:, 0] + to_px.b * xy[:, 1] + to_px.c, to_px.d * xy[:, 0] + to_px.e * xy[:, 1] + to_px.f]
+        )
 
     supports = shapely.transform(prompts.geometry.to_numpy(), move)
     positive = shapely.transform(prompts["positive"].to_numpy(), move)

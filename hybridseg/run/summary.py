@@ -45,7 +45,10 @@ class Summary:
             ("prompts", f"{self.prompts:,}: {self.refined:,} kept refined, {self.coarse:,} kept coarse"),
             ("dropped", f"{self.overlapping:,} that doubled another"),
             ("classified", f"{self.windows_classified:,} windows"),
-            ("encoded", f"{self.windows_encoded:,} of the {self.windows_in_raster:,} windows that cover the raster ({self.refiner})"),
+            (
+                "encoded",
+                f"{self.windows_encoded:,} of {self.windows_in_raster:,} windows over the raster ({self.refiner})",
+            ),
             ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())),
         ]
         if self.failures:

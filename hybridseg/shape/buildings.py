@@ -14,7 +14,7 @@ from buildingregulariser import regularize_geodataframe
 from hybridseg.shape.measure import by_metric_crs
 
 _STEP_PX = 0.75
-"""Simplification of the middles: the least that takes all steps (at half a pixel three times the vertices stay)."""
+"""Simplification of the middles: takes nearly all steps (half a pixel leaves three times the vertices)."""
 
 _STEP_IOU = 0.8
 """Specks of a few pixels, of which the middles leave less than this, keep their steps."""
@@ -69,7 +69,8 @@ class RegulariseBuildings:
         versions = np.stack([features.geometry.to_numpy().copy()] * 3)
         for crs, rows in by_metric_crs(features.geometry):
             ground = features.geometry.iloc[rows].to_crs(crs).to_numpy()
-            traced = _fill_holes(shapely.make_valid(ground, method="structure", keep_collapsed=False), self.min_hole_m2)
+            repaired = shapely.make_valid(ground, method="structure", keep_collapsed=False)
+            traced = _fill_holes(np.where(shapely.is_valid(ground), ground, repaired), self.min_hole_m2)
             light = _where_true(_smooth_steps(traced, pixel_m), traced, _STEP_IOU, otherwise=traced)
             square = _where_true(self._regularise(traced, pixel_m), traced, self.min_iou, otherwise=light)
             for version, shaped in zip(versions, (square, light, traced), strict=True):
@@ -94,7 +95,8 @@ class RegulariseBuildings:
                 gpd.GeoDataFrame({"row": np.arange(len(single))}, geometry=upright),
                 parallel_threshold=self.parallel_threshold_m,
                 simplify_tolerance=simplify_m,
-                allow_45_degree=self.allow_45,
+                allow_45_degree=True,  # False is broken in 0.2.5: it turns every second wall by 90 degrees
+                diagonal_threshold_reduction=15.0 if self.allow_45 else 45.0,
                 allow_circles=self.circle_iou < 1,
                 circle_threshold=self.circle_iou,
                 num_cores=1,
@@ -160,7 +162,9 @@ def _smooth_steps(polygons: np.ndarray, pixel_m: float) -> np.ndarray:
     end = np.cumsum(size)
     following = np.arange(1, size.sum() + 1)
     following[end - 1] = end - size + 1  # a ring's last vertex is its first
-    middles = _map(fine, lambda z, _: (z + z[following]) / 2)
+    middles = shapely.normalize(
+        _map(fine, lambda z, _: (z + z[following]) / 2)
+    )  # a ring's first vertex stays: a corner
     return np.asarray(shapely.simplify(middles, _STEP_PX * pixel_m))
 
 
@@ -182,9 +186,10 @@ def _main_direction(polygons: np.ndarray) -> np.ndarray:
     The mean of the edges' directions, weighted by length: fourth powers, as numbers in the complex plane, make the four
     directions of a right-angled outline one.
     """
-    of = np.repeat(np.arange(len(polygons)), shapely.get_num_coordinates(polygons))
-    within = of[1:] == of[:-1]
-    step, of = np.diff(_complex(polygons))[within], of[1:][within]
+    rings, polygon = shapely.get_rings(polygons, return_index=True)
+    ring = np.repeat(np.arange(len(rings)), shapely.get_num_coordinates(rings))
+    within = ring[1:] == ring[:-1]
+    step, of = np.diff(_complex(rings))[within], polygon[ring[1:][within]]
     length = np.abs(step)
     vote = np.divide(step**4, length**3, out=np.zeros_like(step), where=length > 0)
     n = len(polygons)

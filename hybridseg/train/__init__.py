@@ -1,0 +1,1 @@
+"""The verb `train`: labelled scenes, samples, recipes."""

@@ -38,7 +38,9 @@ class Recipe(BaseModel):
     seed: int = 0
     gsd_m: float = Field(0.25, gt=0, description="classifier only: ground sampling distance that it works at")
     bare: float = Field(0.2, ge=0, le=1, description="refiner only: share of prompts without a mask hint")
-    card: dict[str, object] = Field(default_factory=dict, description="copied into the card: classes, GSD range, licence")
+    card: dict[str, object] = Field(
+        default_factory=dict, description="copied into the card: classes, GSD range, licence"
+    )
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -156,7 +156,8 @@ class RefinerSamples:
         while True:
             drawn = [self.draw(rng) for _ in range(size)]
             batch = {
-                key: np.concatenate([d[key] for d in drawn]) for key in ("masks", "points", "labels", "hints", "has_hint")
+                key: np.concatenate([d[key] for d in drawn])
+                for key in ("masks", "points", "labels", "hints", "has_hint")
             }
             batch["hints"] = batch["hints"][:, None]
             batch["images"] = np.stack([d["image"] for d in drawn])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any
 import numpy as np
 
 from hybridseg.demo.town import render_town
+from hybridseg.read.windows import tile
+from hybridseg.theme import InstancePolicy
 from hybridseg.train.classifier import ClassifierSamples, targets
 from hybridseg.train.recipe import DataSet, Recipe, load_recipe
 from hybridseg.train.refiner import RefinerSamples, ground
-from hybridseg.train.scenes import Scene, load_scenes
+from hybridseg.train.scenes import Scene, load_scenes, rescale
+from hybridseg.what.classify import Network
+from hybridseg.what.instances import find_objects
 
 
 def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), quiet: bool = False) -> Path:
@@ -30,7 +35,7 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
     import torch
 
     from hybridseg.nn.fit import fit
-    from hybridseg.nn.learn import ClassifierLearner, RefinerLearner
+    from hybridseg.nn.learn import ClassifierLearner, Learner, RefinerLearner
     from hybridseg.nn.lite import build_sam2_lite
     from hybridseg.nn.segmenter import Segmenter
     from hybridseg.nn.weights import load_weights, model_folder, save_weights
@@ -39,20 +44,16 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
     folder = runs / recipe.stem
     folder.mkdir(parents=True, exist_ok=True)
     # a resumed run draws other samples than those it has seen
-    batches = _batches(plan, data, seed=plan.seed + int(time.time()) * (folder / "last.ckpt").exists())
+    batches = _batches(plan, data, runs, seed=plan.seed + int(time.time()) * (folder / "last.ckpt").exists())
     torch.manual_seed(plan.seed)
     if plan.kind == "classifier":
-        net = Segmenter(classes=1)
-        learner = ClassifierLearner(net, plan.steps, plan.rate)
-        trunk = net.trunk
+        learner: Learner = ClassifierLearner(Segmenter(classes=1), plan.steps, plan.rate)
     else:
-        net = build_sam2_lite(plan.size_px)
-        learner = RefinerLearner(net, plan.steps, plan.rate)
-        trunk = net.image_encoder.trunk
+        learner = RefinerLearner(build_sam2_lite(plan.size_px), plan.steps, plan.rate)
     if plan.start:
-        load_weights(net, model_folder(plan.start))
+        load_weights(learner.net, model_folder(plan.start))
     else:
-        trunk.load_imagenet()
+        learner.trunk.load_imagenet()
     steps = fit(learner, batches, folder, quiet=quiet)
     card = {
         "name": plan.model,
@@ -62,40 +63,76 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
         "trained": time.strftime("%Y-%m-%d"),
         **plan.card,
     }
-    save_weights(net.eval(), folder / "model", card)
+    save_weights(learner.net.eval(), folder / "model", card)
     return folder / "model"
 
 
-def _batches(plan: Recipe, data: Path | None, seed: int) -> Iterator[Any]:
-    scenes = {name: _scenes(name, chosen, data) for name, chosen in plan.sets.items()}
+def _batches(plan: Recipe, data: Path | None, runs: Path, seed: int) -> Iterator[Any]:
+    scenes = {name: _scenes(name, chosen, data, runs) for name, chosen in plan.sets.items()}
     shares = {name: chosen.share for name, chosen in plan.sets.items()}
     if plan.kind == "classifier":
         pools = {name: targets(found, plan.gsd_m) for name, found in scenes.items()}
         return ClassifierSamples(pools, shares, plan.size_px).batches(plan.batch, seed)
     grounds = {
-        name: [ground(scene, _supports(scene, plan.sets[name].supports)) for scene in found]
+        name: [ground(scene, _supports(scene, plan.sets[name].supports, runs)) for scene in found]
         for name, found in scenes.items()
     }
     usable = {name: [g for g in found if len(g.boxes)] for name, found in grounds.items()}
     return RefinerSamples(usable, shares, plan.size_px, bare=plan.bare).batches(plan.batch, seed)
 
 
-def _scenes(name: str, chosen: DataSet, data: Path | None) -> list[Scene]:
+def _scenes(name: str, chosen: DataSet, data: Path | None, runs: Path) -> list[Scene]:
     if chosen.towns:
-        return [_town(seed) for seed in range(1000, 1000 + chosen.towns)]
+        return [_town(seed, runs / "towns") for seed in range(1000, 1000 + chosen.towns)]
     return load_scenes(data or Path("tiles.csv"), name, chosen.split)
 
 
-def _town(seed: int) -> Scene:
+def _town(seed: int, kept: Path) -> Scene:
     """A rendered town at a drawn GSD; seeds from 1000 on are training ground, those below are for demo and tests."""
     gsd_m = float(np.random.default_rng(seed).choice([0.15, 0.2, 0.25, 0.3]))
-    town = render_town(768, gsd_m, seed)
-    image = np.ascontiguousarray(town.image.transpose(1, 2, 0))
-    return Scene(image, town.instances(), np.ones(image.shape[:2], bool), gsd_m, "town", f"town-{seed}")
+    path = kept / f"{seed}.npz"
+    if not path.exists():
+        town = render_town(768, gsd_m, seed)
+        kept.mkdir(parents=True, exist_ok=True)
+        # several trainings may render at once: only a whole file gets the name
+        with tempfile.NamedTemporaryFile(dir=kept, suffix=".npz", delete=False) as file:
+            np.savez(file, image=town.image.transpose(1, 2, 0), instances=town.instances())
+        Path(file.name).replace(path)
+    with np.load(path) as stored:
+        image, instances = stored["image"], stored["instances"]
+    return Scene(image, instances, np.ones(instances.shape, bool), gsd_m, "town", f"town-{seed}")
 
 
-def _supports(scene: Scene, model: str | None) -> np.ndarray | None:
-    """Coarse supports from a classifier's heatmap, (h, w) int32; none without a model."""
+def _supports(scene: Scene, model: str | None, runs: Path) -> np.ndarray | None:
+    """Coarse supports as extraction would find them on a scene: (h, w) int32 labels on the heatmap's grid.
+
+    `model` is a classifier that was not trained on the scene: a model's name or folder, or a run's draft. None without.
+    """
     if model is None:
         return None
-    raise NotImplementedError
+    from hybridseg.nn.classifier import load_classifier
+
+    draft = runs / model / "model"
+    classifier = load_classifier(draft if draft.exists() else model)
+    scaled = rescale(scene, classifier.gsd_m)
+    extent, interior = _heatmap(scaled.image, classifier)
+    pixel_m = classifier.gsd_m * classifier.stride
+    return find_objects(extent, interior, InstancePolicy(), pixel_m).labels
+
+
+def _heatmap(image: np.ndarray, network: Network, core_px: int = 512, halo_px: int = 128) -> np.ndarray:
+    """(2, H/stride, W/stride) heatmap of a whole image in memory, window by window."""
+    stride, (height, width) = network.stride, image.shape[:2]
+    pad = [(halo_px, halo_px + core_px)] * 2 + [(0, 0)]
+    padded = np.pad(image, pad)
+    out = np.zeros((2, -(-height // stride), -(-width // stride)), np.float32)
+    for core in tile((height, width), core_px):
+        at = np.s_[core.row : core.row + core_px + 2 * halo_px, core.col : core.col + core_px + 2 * halo_px]
+        piece = network.predict(np.ascontiguousarray(padded[at].transpose(2, 0, 1)))[
+            :, halo_px // stride :, halo_px // stride :
+        ]
+        part = out[
+            :, core.row // stride : (core.row + core_px) // stride, core.col // stride : (core.col + core_px) // stride
+        ]
+        part[:] = piece[:, : part.shape[1], : part.shape[2]]
+    return out

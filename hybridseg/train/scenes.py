@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +136,9 @@ def rescale(scene: Scene, gsd_m: float) -> Scene:
     )
 
 
-def resize_labels(labels: np.ndarray, size: tuple[int, int], box: Sequence[float] | None = None) -> np.ndarray:
+def resize_labels(
+    labels: np.ndarray, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
     """Nearest-neighbour resize of (H, W) int32 labels to `size` = (width, height) px, of the part in `box`."""
     return np.asarray(Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST, box=box))
 

@@ -1,0 +1,1 @@
+"""First sweep: what is in the scene, coarsely. Heatmap, objects on it, prompts."""

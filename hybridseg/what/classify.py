@@ -16,9 +16,17 @@ from hybridseg.types import Window
 class Network(Protocol):
     """What the sweep needs of a classifier."""
 
-    stride: int
-    snap_px: int
-    bands: int
+    @property
+    def stride(self) -> int:
+        """Image pixels along a heatmap pixel's side."""
+
+    @property
+    def snap_px(self) -> int:
+        """Windows start and end on multiples of this."""
+
+    @property
+    def bands(self) -> int:
+        """Bands of its heatmap, two a class."""
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """(3, H, W) uint8 to (B, H/stride, W/stride) float32 in [0, 1]."""
@@ -46,7 +54,7 @@ class Classify:
         rows, cols = core.slices(window)
         inner = (slice(rows.start // stride, rows.stop // stride), slice(cols.start // stride, cols.stop // stride))
         h, w = chip.valid.shape
-        valid = chip.valid.reshape(h // stride, stride, w // stride, stride).any((1, 3))[inner]
+        valid = np.any(chip.valid.reshape(h // stride, stride, w // stride, stride), axis=(1, 3))[inner]
         if not valid.any():
             return np.zeros((self.network.bands, *valid.shape), np.float32), valid
         return self.network.predict(chip.pixels)[:, *inner], valid

@@ -67,7 +67,7 @@ class FindPrompts:
         return as_prompts(records, self.lattice.crs)
 
     def _identity(self, col: int, row: int) -> str:
-        """From the class and the peak's place on the CRS-anchored lattice: the same in every run over the same ground."""
+        """From class and place of the peak on the CRS-anchored lattice: the same in every run over the same ground."""
         place = f"{self.theme.label}:{self.lattice.crs}:{self.lattice.pixel_m:.4f}"
         place += f":{self.lattice.anchor[0] + col}:{self.lattice.anchor[1] + row}"
         return f"{self.theme.label}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"

@@ -1,0 +1,1 @@
+"""Second sweep: where, exactly. Windows, refining, the gate, tracing."""

@@ -28,11 +28,12 @@ class Verdict:
 def judge(logits: np.ndarray, support: np.ndarray, iou_pred: float, gate: Gate) -> Verdict:
     """Judge one mask. logits: (M, M) float32; support: (M, M) share covered, in [0, 1]."""
     mask, coarse = logits > 0, support >= 0.5
-    stability = _share(np.count_nonzero(logits > OFFSET), np.count_nonzero(logits > -OFFSET))
-    agreement = _share(np.count_nonzero(mask & coarse), np.count_nonzero(mask | coarse))
+    stability = _share(logits > OFFSET, logits > -OFFSET)
+    agreement = _share(mask & coarse, mask | coarse)
     kept = iou_pred >= gate.iou_pred and stability >= gate.stability and agreement >= gate.agreement
     return Verdict(float(iou_pred), stability, agreement, bool(kept))
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _share(part: np.ndarray, whole: np.ndarray) -> float:
+    """Pixels of one mask as a share of another's; 0 of nothing."""
+    return float(part.sum() / max(1, whole.sum()))

@@ -75,6 +75,9 @@ class ObjectWindows:
         total = 0
         for size in sizes_px:
             step = self.step_px(size)
-            spans = [(a // step, (a + n - 1) // step) for a, n in zip(self.anchor, (raster.width, raster.height), strict=True)]
+            spans = [
+                (a // step, (a + n - 1) // step)
+                for a, n in zip(self.anchor, (raster.width, raster.height), strict=True)
+            ]
             total += (spans[0][1] - spans[0][0] + 1) * (spans[1][1] - spans[1][0] + 1)
         return total

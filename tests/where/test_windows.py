@@ -11,7 +11,9 @@ from hybridseg.where.windows import MARGIN, ObjectWindows
 boxes = st.tuples(st.floats(0, 20_000), st.floats(0, 20_000), st.floats(1, 3000), st.floats(1, 3000))
 
 
-def lattice(anchor: tuple[int, int] = (0, 0), model_px: int = 512, span: float = 0.3, max_zoom: float = 4) -> ObjectWindows:
+def lattice(
+    anchor: tuple[int, int] = (0, 0), model_px: int = 512, span: float = 0.3, max_zoom: float = 4
+) -> ObjectWindows:
     return ObjectWindows(model_px, span, max_zoom, anchor)
 
 

@@ -1,0 +1,1 @@
+"""Measurements: `make scores` and `make bench`. Figures go to results/."""

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from hybridseg.errors import WeightsError
+from hybridseg.nn.classifier import load_classifier
+from hybridseg.nn.segmenter import Segmenter
+from hybridseg.nn.weights import load_weights, model_folder, read_card, save_weights, sha256
+
+CARD = {"name": "small", "classes": ["building"], "gsd_m": 0.25, "gsd_range_m": [0.05, 0.6], "data": ["Häuser (ODbL)"]}
+
+
+def net(seed: int = 0, width: int = 4) -> nn.Sequential:
+    torch.manual_seed(seed)
+    small = nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width))
+    small(torch.rand(2, 3, 8, 8))  # the batch norm counts: an integer in the state
+    return small
+
+
+def one_line(error: pytest.ExceptionInfo[WeightsError]) -> str:
+    message = str(error.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+def test_weights_are_halves_on_disk_and_come_back_as_floats(tmp_path: Path):
+    first, second = net(0), net(1)
+    save_weights(first, tmp_path / "small", CARD)
+    stored = load_file(tmp_path / "small" / "weights.safetensors")
+    load_weights(second, tmp_path / "small")
+    for key, value in first.state_dict().items():
+        loaded = second.state_dict()[key]
+        assert loaded.dtype == value.dtype
+        if value.is_floating_point():
+            assert stored[key].dtype == torch.float16
+            assert torch.equal(loaded, value.half().float())
+        else:
+            assert torch.equal(loaded, value)
+
+
+def test_saving_leaves_weights_and_card_and_nothing_else(tmp_path: Path):
+    for seed in (0, 1):  # the second takes the place of the first
+        save_weights(net(seed), tmp_path / "small", CARD)
+        assert sorted(path.name for path in (tmp_path / "small").iterdir()) == ["card.yaml", "weights.safetensors"]
+    assert read_card(tmp_path / "small") == CARD
+    assert "Häuser" in (tmp_path / "small" / "card.yaml").read_text()
+
+
+def test_the_hash_goes_with_the_weights(tmp_path: Path):
+    hashes = []
+    for seed in (0, 0, 1):
+        save_weights(net(seed), tmp_path / "small", CARD)
+        hashes.append(sha256(tmp_path / "small" / "weights.safetensors"))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_model_is_found_by_name_or_path_and_ones_own_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save_weights(net(), tmp_path / "small", CARD)
+    monkeypatch.setenv("HYBRIDSEG_MODELS", str(tmp_path))
+    assert model_folder("small") == tmp_path / "small"
+    monkeypatch.delenv("HYBRIDSEG_MODELS")
+    assert model_folder(tmp_path / "small") == tmp_path / "small"
+
+
+def test_an_unknown_model_lists_those_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HYBRIDSEG_MODELS", str(tmp_path))
+    for name in ("one", "two"):
+        save_weights(net(), tmp_path / name, CARD)
+    with pytest.raises(WeightsError, match="'three'") as error:
+        model_folder("three")
+    assert {"one", "two"} <= set(one_line(error).replace(",", "").replace(";", "").split())
+
+
+@pytest.mark.parametrize("damage", [b"", b"not safetensors", None], ids=["empty", "text", "cut short"])
+def test_damaged_weights_give_one_line(damage: bytes | None, tmp_path: Path):
+    save_weights(net(), tmp_path / "small", CARD)
+    path = tmp_path / "small" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-20] if damage is None else damage)
+    with pytest.raises(WeightsError, match="weights.safetensors") as error:
+        load_weights(net(), tmp_path / "small")
+    one_line(error)
+
+
+def test_weights_of_another_architecture_give_one_line(tmp_path: Path):
+    save_weights(net(width=4), tmp_path / "small", CARD)
+    for other in (net(width=5), nn.Linear(2, 2)):
+        with pytest.raises(WeightsError, match="does not fit") as error:
+            load_weights(other, tmp_path / "small")
+        one_line(error)
+
+
+def test_a_classifier_reads_its_card(tmp_path: Path):
+    save_weights(Segmenter(classes=1), tmp_path / "small", CARD)
+    classifier = load_classifier(tmp_path / "small", "cpu")
+    assert (classifier.bands, classifier.gsd_m, classifier.coarsest_gsd_m) == (2, 0.25, 0.6)
+    assert classifier.sha256 == sha256(tmp_path / "small" / "weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    "card", [None, "", "[", "kind: refiner\n"], ids=["missing", "empty", "no YAML", "no classifier's"]
+)
+def test_a_card_that_will_not_do_gives_one_line(card: str | None, tmp_path: Path):
+    save_weights(Segmenter(classes=1), tmp_path / "small", CARD)
+    path = tmp_path / "small" / "card.yaml"
+    path.unlink() if card is None else path.write_text(card)
+    with pytest.raises(WeightsError, match="small") as error:
+        load_classifier(tmp_path / "small", "cpu")
+    one_line(error)
