@@ -42,8 +42,16 @@ def _parser() -> ArgumentParser:
         verb.add_function_arguments(function, skip={"progress"}, as_positional=True)
         if function is not train:
             verb.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+        _dash(verb)
         verbs.add_subcommand(function.__name__, verb, help=(function.__doc__ or "").splitlines()[0])
     return parser
+
+
+def _dash(verb: ArgumentParser) -> None:
+    """Show and take `--keep-work` where the signature says keep_work; the underscored form is taken too."""
+    for action in verb._actions:
+        action.option_strings = [option.replace("_", "-") for option in action.option_strings]
+        verb._option_string_actions.update(dict.fromkeys(action.option_strings, action))
 
 
 def _version() -> str:

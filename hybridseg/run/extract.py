@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import geopandas as gpd
 
@@ -17,14 +16,12 @@ from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.run.summary import Summary
 from hybridseg.theme import Theme, load_theme
 from hybridseg.what.prompts import read_prompts, write_prompts
+from hybridseg.where.refine import Promptable
 from hybridseg.write.atomic import check_output
 from hybridseg.write.provenance import Provenance
 from hybridseg.write.raster import SUFFIXES as RASTERS
 from hybridseg.write.raster import write_classes
 from hybridseg.write.vector import FORMATS, write_features
-
-if TYPE_CHECKING:
-    from hybridseg.nn.sam2 import Promptable
 
 PARTS = ("box", "points", "hint")
 
@@ -100,7 +97,7 @@ def extract(
             write_prompts(found, work / "prompts.parquet")
         else:
             found = read_prompts(Path(from_prompts), settings.label, source.crs)
-        features = pipeline.features(source, found, pipeline.refine(source, found, counts), counts)
+        features = pipeline.features(source, found, pipeline.refine(source, found, counts), counts, area)
     provenance = Provenance.collect(
         theme=settings.name,
         theme_fingerprint=settings.fingerprint(),

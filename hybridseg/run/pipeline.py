@@ -29,7 +29,7 @@ from hybridseg.shape.measure import area_m2
 from hybridseg.theme import Theme
 from hybridseg.types import FEATURE_COLUMNS, Window
 from hybridseg.what.classify import Classify, Network
-from hybridseg.what.prompts import FindPrompts, Lattice, join_prompts
+from hybridseg.what.prompts import FindPrompts, Lattice, join_prompts, within
 from hybridseg.where.refine import Prompt, Promptable, Refine, Refined
 from hybridseg.where.windows import ObjectWindows
 from hybridseg.write.raster import heatmap_sink, open_heatmap
@@ -37,6 +37,8 @@ from hybridseg.write.raster import heatmap_sink, open_heatmap
 Extent = tuple[float, float, float, float]
 BLOCK_PX = 2048
 """Side of the blocks in which objects are found on the heatmap."""
+CONTEXT_M = 30.0
+"""Objects this far outside an extent are refined too, so that those inside meet the same neighbours as without it."""
 
 
 @dataclass
@@ -68,7 +70,8 @@ class Pipeline:
     ) -> None:
         """First sweep: the heatmap of the source, or of an extent and what surrounds it, as a COG."""
         begun = time.monotonic()
-        around = None if extent is None else _grow(extent, self.theme.instances.max_object_m, source.metres_per_unit)
+        reach_m = CONTEXT_M + self.theme.instances.max_object_m
+        around = None if extent is None else _grow(extent, reach_m, source.metres_per_unit)
         grid = work_grid(source, gsd_m, network.snap_px, around)
         classify = Classify(network, self.core_px)
         cores = tile((grid.height, grid.width), self.core_px, self.offset_px)
@@ -83,8 +86,9 @@ class Pipeline:
         counts.seconds["classify"] = time.monotonic() - begun
 
     def prompts(self, source: Source, heatmap_path: Path, extent: Extent | None, counts: Counts) -> gpd.GeoDataFrame:
-        """The heatmap's objects whose peaks lie inside the extent, each once."""
+        """The heatmap's objects whose peaks lie inside the extent or just around it, each once."""
         begun = time.monotonic()
+        around = None if extent is None else _grow(extent, CONTEXT_M, source.metres_per_unit)
         heatmap = open_heatmap(heatmap_path)
         grid, crs = heatmap.geobox, str(source.crs)
         mx, my = source.metres_per_unit
@@ -101,7 +105,7 @@ class Pipeline:
 
         for _, found in serial(work, cores, _place, counts.failures):
             if found is not None:
-                parts.append(found if extent is None else found[_within(found, extent)])
+                parts.append(found if around is None else found[within(found, around)])
             self.progress.step(0 if found is None else len(found))
         counts.seconds["find objects"] = time.monotonic() - begun
         return join_prompts(parts, crs)
@@ -134,9 +138,17 @@ class Pipeline:
         return outcome
 
     def features(
-        self, source: Source, prompts: gpd.GeoDataFrame, outcome: list[Refined | None], counts: Counts
+        self,
+        source: Source,
+        prompts: gpd.GeoDataFrame,
+        outcome: list[Refined | None],
+        counts: Counts,
+        extent: Extent | None = None,
     ) -> gpd.GeoDataFrame:
-        """Outlines, refined where the gate let them and coarse elsewhere, without overlaps, shaped and measured."""
+        """Outlines, refined where the gate let them and coarse elsewhere, without overlaps, shaped and measured.
+
+        Those of the extent only, by their peaks; the others have served as neighbours.
+        """
         begun = time.monotonic()
         kept = [r is not None and r.outline is not None for r in outcome]
         verdicts = [None if r is None else r.verdict for r in outcome]
@@ -160,9 +172,11 @@ class Pipeline:
         joined = resolve_overlaps(frame).reset_index(drop=True)
         if self.theme.regularise == "buildings":
             joined = RegulariseBuildings()(joined, source.gsd_m)
+        counts.overlapping = len(frame) - len(joined)
+        if extent is not None:
+            joined = joined[joined["id"].isin(prompts["id"][within(prompts, extent)])].reset_index(drop=True)
         joined["area_m2"] = area_m2(joined.geometry)
         counts.refined = int(sum(kept))
-        counts.overlapping = len(frame) - len(joined)
         counts.seconds["shape"] = time.monotonic() - begun
         return joined[list(FEATURE_COLUMNS)]
 
@@ -174,10 +188,6 @@ class Pipeline:
 def _grow(extent: Extent, by_m: float, metres_per_unit: tuple[float, float]) -> Extent:
     dx, dy = by_m / metres_per_unit[0], by_m / metres_per_unit[1]
     return extent[0] - dx, extent[1] - dy, extent[2] + dx, extent[3] + dy
-
-
-def _within(prompts: gpd.GeoDataFrame, extent: Extent) -> pd.Series:
-    return prompts["peak_x"].between(extent[0], extent[2]) & prompts["peak_y"].between(extent[1], extent[3])
 
 
 def _divide(window: Window, by: int) -> Window:

@@ -152,8 +152,9 @@ def _smooth_steps(polygons: np.ndarray, pixel_m: float) -> np.ndarray:
     """Traced outlines without the steps of their pixels.
 
     The middles of the pixels' edges lie within 0.36 pixel of the outline, and on a slanting wall within half a pixel of
-    the wall itself; what is left of the steps there is simplified away. Against 1,466 mapped buildings traced at 0.3 m
-    this takes 71 vertices to 11 while IoU goes up from 0.956 to 0.964; simplifying alone at half a pixel: 58, 0.956.
+    the wall itself; what is left of the steps there is simplified away. On 1,466 OSM footprints of Banepa, rasterised
+    at 0.3 m and traced, this takes 71 vertices to 11 and IoU from 0.956 to 0.964 (simplifying alone at half a pixel: 58
+    and 0.956). `_STEP_PX` was chosen on the same footprints, so take these as its fit, not as a test.
     """
     if pixel_m <= 0 or len(polygons) == 0:
         return polygons

@@ -115,6 +115,11 @@ def join_prompts(parts: Iterator[gpd.GeoDataFrame] | Sequence[gpd.GeoDataFrame],
     return joined.sort_values(["peak_y", "peak_x"], ascending=[False, True], ignore_index=True)
 
 
+def within(prompts: gpd.GeoDataFrame, extent: tuple[float, float, float, float]) -> pd.Series:
+    """Which prompts have their peak inside left, bottom, right, top."""
+    return prompts["peak_x"].between(extent[0], extent[2]) & prompts["peak_y"].between(extent[1], extent[3])
+
+
 def write_prompts(prompts: gpd.GeoDataFrame, path: Path) -> None:
     """GeoParquet with three geometry columns; QGIS shows the supports."""
     prompts.to_parquet(path, schema_version="1.1.0", write_covering_bbox=True, compression="zstd")

@@ -25,6 +25,14 @@ class Promptable(Protocol):
     """What refining needs of a SAM2 model (nn.sam2.Promptable)."""
 
     @property
+    def name(self) -> str:
+        """For messages and provenance."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of its weights."""
+
+    @property
     def size_px(self) -> int:
         """Side of its image."""
 

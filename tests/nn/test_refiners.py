@@ -124,16 +124,17 @@ def test_prompts_are_decoded_together_as_each_alone(case: Case, kind: str, hinte
         np.testing.assert_allclose(sure, iou[one], atol=1e-3)
 
 
-def test_padding_says_nothing(case: Case):
-    points, labels = prompts("points", case.side)
-    bare, _ = case.refiner.decode(case.embedding, points[:1], labels[:1], None)
-    moved = np.concatenate([points[:1], points[1:2]], axis=1)
-    one, _ = case.refiner.decode(case.embedding, moved, np.array([[1, -1]], np.int32), None)
-    other, _ = case.refiner.decode(case.embedding, moved[:, ::-1].copy(), np.array([[-1, 1]], np.int32), None)
-    np.testing.assert_allclose(one, other, atol=1e-3)
-    said, _ = case.refiner.decode(case.embedding, moved, np.array([[1, 0]], np.int32), None)
-    # one more "not a point" token is not nothing to SAM2, but must weigh less than a point
-    assert np.abs(one - bare).max() < np.abs(said - bare).max()
+def test_where_padding_lies_does_not_matter(case: Case):
+    # how much of it there is does, a little: each is a "not a point" token to SAM2, so Refine must pad all alike
+    points, _ = prompts("points", case.side)
+    both = np.concatenate([points[:1], points[1:2]], axis=1)
+    last, _ = case.refiner.decode(case.embedding, both, np.array([[1, -1]], np.int32), None)
+    first, _ = case.refiner.decode(case.embedding, both[:, ::-1].copy(), np.array([[-1, 1]], np.int32), None)
+    elsewhere, _ = case.refiner.decode(
+        case.embedding, both + np.float32([[[0], [9]]]), np.array([[1, -1]], np.int32), None
+    )
+    np.testing.assert_allclose(first, last, atol=1e-3)
+    np.testing.assert_allclose(elsewhere, last, atol=1e-3)
 
 
 def test_hints_matter(case: Case):
@@ -158,16 +159,16 @@ def test_a_refiner_knows_its_weights(case: Case, checkpoint: Path, models: Path)
 # --- which architecture a file holds ----------------------------------------------------------------------------------
 
 
-def test_the_architecture_is_read_off_the_weights(tmp_path: Path):
+def test_size_and_version_are_read_off_the_weights(tmp_path: Path):
     state = official("sam2-hiera-small").state_dict()
     # one number a tensor, spread over its shape: a file of kilobytes that loads like the real one
     torch.save(
         {"model": {key: value.new_zeros(()).expand_as(value) for key, value in state.items()}}, tmp_path / "any.pt"
     )
-    model = load_refiner(tmp_path / "any.pt", "cpu").model
-    assert sum(model.image_encoder.trunk.stages if hasattr(model.image_encoder.trunk, "stages") else [16]) == 16
-    assert len(model.image_encoder.trunk.blocks) == 16
-    assert not hasattr(model, "no_obj_embed_spatial") or model.no_obj_embed_spatial is None
+    refiner = load_refiner(tmp_path / "any.pt", "cpu")
+    assert refiner.name == "any"
+    assert len(refiner.model.image_encoder.trunk.blocks) == 16
+    assert refiner.model.no_obj_embed_spatial is None  # what 2.1 has and 2.0 has not
 
 
 @pytest.mark.parametrize("name", OFFICIAL)
@@ -209,9 +210,9 @@ def test_an_official_name_is_fetched_once_and_then_needs_no_hub(checkpoint: Path
         ask(hub.url)
         hub.breaks = 1  # a connection that breaks half-way is taken up again
         fetched = load_refiner(TINY, "cpu")
-        gets = [request for request in hub.requests if request.startswith("GET")]
+        gets = [request for request in hub.requests if request.startswith(f"GET /facebook/{TINY}/")]
     assert len(gets) == 2
-    assert f"/{SERVED.replace(TINY, f'{TINY}/resolve/main')}" in gets[0]
+    assert gets[0].endswith("/resolve/main/sam2.1_hiera_tiny.pt")
     assert "bytes=" in gets[1]
     assert fetched.sha256 == sha256(checkpoint)
     assert fetched.name == "sam2.1_hiera_tiny"
@@ -303,7 +304,7 @@ NO_CHECKPOINT = {
 @pytest.mark.parametrize("kind", NO_CHECKPOINT)
 def test_what_is_no_checkpoint_is_refused_in_one_line(kind: str, tmp_path: Path):
     path = NO_CHECKPOINT[kind](tmp_path / "x.pt")
-    with pytest.raises(WeightsError, match="x.pt") as error:
+    with pytest.raises(WeightsError, match=r"x\.pt") as error:
         load_refiner(path, "cpu")
     one_line(error)
 
@@ -311,7 +312,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(kind: str, tmp_path: Path)
 def test_a_checkpoint_that_is_cut_short_is_refused_in_one_line(checkpoint: Path, tmp_path: Path):
     with checkpoint.open("rb") as whole:
         (tmp_path / "x.pt").write_bytes(whole.read(1_000_000))
-    with pytest.raises(WeightsError, match="x.pt") as error:
+    with pytest.raises(WeightsError, match=r"x\.pt") as error:
         load_refiner(tmp_path / "x.pt", "cpu")
     one_line(error)
 

@@ -82,7 +82,7 @@ def test_damaged_weights_give_one_line(damage: bytes | None, tmp_path: Path):
     save_weights(net(), tmp_path / "small", CARD)
     path = tmp_path / "small" / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-20] if damage is None else damage)
-    with pytest.raises(WeightsError, match="weights.safetensors") as error:
+    with pytest.raises(WeightsError, match=r"weights\.safetensors") as error:
         load_weights(net(), tmp_path / "small")
     one_line(error)
 

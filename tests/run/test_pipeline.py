@@ -30,7 +30,7 @@ def run(
     pipeline = Pipeline(theme, refiner, core_px, offset_px)
     pipeline.heatmap(source, Bright(), 0.25, extent, folder / "heatmap.tif", counts)
     prompts = pipeline.prompts(source, folder / "heatmap.tif", extent, counts)
-    return pipeline.features(source, prompts, pipeline.refine(source, prompts, counts), counts), counts
+    return pipeline.features(source, prompts, pipeline.refine(source, prompts, counts), counts, extent), counts
 
 
 @pytest.fixture(scope="session")

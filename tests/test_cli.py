@@ -1,0 +1,255 @@
+"""The command line: what it says, and how it fails. Models are random; only the plumbing is looked at."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from hybridseg.cli import main
+from hybridseg.demo.run import demo
+from hybridseg.nn.segmenter import Segmenter
+from hybridseg.nn.weights import save_weights
+from hybridseg.run.extract import extract
+from hybridseg.train.run import train
+from hybridseg.write.vector import read_features
+
+VERBS = {"extract": extract, "demo": demo, "train": train}
+HIDDEN = {"progress"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    card = {"classes": ["building"], "gsd_m": 0.25, "gsd_range_m": [0.05, 0.6]}
+    save_weights(Segmenter(classes=1), folder / "buildings-lite0", card)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_models(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYBRIDSEG_MODELS", str(models))
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+def test_help_does_not_wait_for_torch():
+    program = """
+import sys
+from hybridseg.cli import main
+for arguments in ([], ["extract"], ["demo"], ["train"]):
+    try:
+        main([*arguments, "--help"])
+    except SystemExit as done:
+        assert not done.code
+heavy = {"torch", "timm", "sam2", "lightning", "matplotlib.pyplot"} & set(sys.modules)
+sys.exit(f"imports {heavy}" if heavy else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(verb in done.stdout for verb in VERBS)
+
+
+def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    assert not stopped.value.code
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_names_and_explains_every_parameter(verb: str, capsys: pytest.CaptureFixture[str]):
+    said = help_of(verb, capsys)
+    for name, parameter in inspect.signature(VERBS[verb]).parameters.items():
+        if name in HIDDEN:
+            assert name not in said
+            continue
+        flag = name if parameter.default is inspect.Parameter.empty else f"--{name}".replace("_", "[_-]")
+        explained = re.search(rf"^  {flag}\b.*?\n?\s+\w[^\n]*(\n {{8,}}[^\n]*)*", said, re.MULTILINE)
+        assert explained, f"{flag} is not in the help of {verb}"
+        assert len(explained.group().split("(type")[0].split()) > 3, f"{flag} is not explained"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_flags_that_help_and_messages_speak_of_exist(verb: str, capsys: pytest.CaptureFixture[str]):
+    said = help_of(verb, capsys)
+    package = Path(inspect.getfile(main)).parent
+    texts = [said] if verb != "extract" else [said, *(path.read_text() for path in package.glob("*/*.py"))]
+    spoken = {flag for text in texts for flag in re.findall(r"(?<![\w-])--[a-z][a-z_-]*[a-z]", text)}
+    spoken -= {"--extra", "--help"}  # uv's, argparse's
+    offered = set(re.findall(r"^  (--[\w-]+)", help_of("extract", capsys) + said, re.MULTILINE))
+    refused = sorted(flag for flag in spoken - offered if not accepted(flag, capsys))
+    assert not refused
+
+
+def accepted(flag: str, capsys: pytest.CaptureFixture[str]) -> bool:
+    with suppress(SystemExit):
+        main(["extract", "none.tif", "out.gpkg", flag, "EPSG:4326"])
+    return "unrecognized" not in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert not stopped.value.code
+    assert re.search(r"\d+\.\d+", capsys.readouterr().out)
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+MISTAKES = {
+    "unknown theme": (["--theme", "volcanoes"], "buildings"),
+    "theme's file missing": (["--theme", "none.yaml"], "none.yaml"),
+    "unknown refiner": (["--refiner", "sam3"], "sam2.1-hiera-tiny"),
+    "missing checkpoint": (["--refiner", "none.pt"], "none.pt"),
+    "no such band": (["--bands", "9,2,1"], "9"),
+    "two bands": (["--bands", "1,2"], "three"),
+    "bands not numbers": (["--bands", "red,green"], "red,green"),
+    "bands not whole": (["--bands", "1.5,2,3"], "1.5"),
+    "bands not finite": (["--bands", "nan"], "nan"),
+    "no bands": (["--bands", ""], "bands"),
+    "extent not numbers": (["--extent", "a,b,c,d"], "a,b,c,d"),
+    "extent too short": (["--extent", "1,2,3"], "left,bottom,right,top"),
+    "extent upside down": (["--extent", "512400,5240300,512350,5240200"], "extent"),
+    "extent elsewhere": (["--extent", "1,2,3,4"], "does not touch"),
+    "extent elsewhere, west": (["--extent", "-71.2,42.1,-71.1,42.2"], "does not touch"),
+    "extent not finite": (["--extent", "nan,nan,nan,nan"], "extent"),
+    "extent infinite": (["--extent=-inf,-inf,inf,inf"], "extent"),
+    "unknown CRS": (["--crs", "EPSG:0"], "EPSG:0"),
+    "CRS not one": (["--crs", "somewhere"], "somewhere"),
+    "unknown prompts": (["--prompts", "lines"], "box,points,hint"),
+    "no prompts": (["--prompts", ""], "box,points,hint"),
+    "prompts missing": (["--from_prompts", "none.gpkg"], "none.gpkg"),
+    "unknown device": (["--device", "abacus"], "abacus"),
+}
+
+
+def one_line(arguments: list[str], folder: Path, capfd: pytest.CaptureFixture[str]) -> str:
+    """Run what must fail; the line that it says. Nothing may be written."""
+    before = sorted(folder.rglob("*"))
+    assert main(arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    assert err.startswith("hybridseg: ")
+    assert sorted(folder.rglob("*")) == before
+    return err
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gives_one_line_and_writes_nothing(
+    mistake: str, blocks: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    flags, said = MISTAKES[mistake]
+    # a later flag overrides an earlier one
+    command = ["extract", str(blocks), str(tmp_path / "out.gpkg"), "--refiner", "none", "--device", "cpu", *flags]
+    assert said in one_line(command, tmp_path, capfd)
+
+
+@pytest.mark.parametrize(
+    ("out", "said"), [("out.shp", ".shp"), ("out", ".gpkg"), ("none/out.gpkg", "folder"), (".", "suffix")]
+)
+def test_an_output_that_cannot_be_written_is_refused_first(
+    out: str, said: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    # before the scene is looked at: it is missing too
+    assert said in one_line(["extract", "none.tif", str(tmp_path / out)], tmp_path, capfd)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    assert "permission" in one_line(["extract", "none.tif", str(closed / "out.gpkg")], tmp_path, capfd)
+
+
+def test_a_work_folder_that_cannot_be_made_is_refused(blocks: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    flags = ["--keep_work", str(blocks / "work"), "--refiner", "none", "--device", "cpu"]
+    assert "folder" in one_line(["extract", str(blocks), str(tmp_path / "out.gpkg"), *flags], tmp_path, capfd)
+
+
+@pytest.mark.parametrize("place", ["file", "below a file"])
+def test_a_demo_folder_that_cannot_be_made_is_refused(place: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" if place == "file" else tmp_path / "file" / "demo"
+    assert "file" in one_line(["demo", "--folder", str(folder)], tmp_path, capfd)
+
+
+@pytest.mark.parametrize("recipe", [None, "kind: potter\n", "[", "kind: classifier\nspam: 1\n"])
+def test_a_recipe_that_will_not_do_gives_one_line(
+    recipe: str | None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    path = tmp_path / "mine.yaml"
+    if recipe is not None:
+        path.write_text(recipe)
+    assert "mine.yaml" in one_line(["train", str(path), "--runs", str(tmp_path / "runs")], tmp_path, capfd)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["dig"],
+        ["extract"],
+        ["extract", "scene.tif"],
+        ["extract", "scene.tif", "out.gpkg", "more"],
+        ["extract", "scene.tif", "out.gpkg", "--spam", "1"],
+        ["extract", "scene.tif", "out.gpkg", "--theme"],
+        ["demo", "--size_px", "large"],
+        ["train"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_is_not_understood_has_the_same_status(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: " in capsys.readouterr().err
+
+
+# --- when all is well -------------------------------------------------------------------------------------------------
+
+
+def test_json_is_one_object_and_nothing_else(blocks: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    out = tmp_path / "out.gpkg"
+    assert main(["extract", str(blocks), str(out), "--refiner", "none", "--device", "cpu", "--json"]) == 0
+    said, err = capfd.readouterr()
+    summary = json.loads(said)
+    assert said.count("\n") == 1
+    assert err == ""
+    assert summary["scene"] == str(blocks)
+    assert summary["out"] == str(out)
+    assert summary["theme"] == "buildings"
+    assert summary["refiner"] == "none"
+    assert summary["failures"] == []
+    assert summary["features"] == len(read_features(out))
+
+
+def test_a_person_is_told_where_the_result_is(blocks: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    out = tmp_path / "out.geojson"
+    assert main(["extract", str(blocks), str(out), "--refiner", "none", "--device", "cpu"]) == 0
+    said = capfd.readouterr().out
+    assert "features" in said
+    assert str(out) in re.sub(r"\s", "", said), "the path is cut short"
+    assert out.exists()
+
+
+def test_the_module_runs_as_the_command_does(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-m", "hybridseg", "extract", "none.tif", str(tmp_path / "out.gpkg")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "hybridseg: none.tif does not exist; give the path of a raster file\n"

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hybridseg.errors import ThemeError
+from hybridseg.resources import configs_folder
+from hybridseg.theme import Theme, load_theme
+
+THEMES = sorted(path.stem for path in (configs_folder() / "themes").glob("*.yaml"))
+MINIMAL = {"name": "mine", "label": "thing", "classifier": "mine-lite0"}
+
+
+def write(folder: Path, value: object) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(value if isinstance(value, str) else yaml.safe_dump(value))
+    return path
+
+
+def leaves(settings: dict[str, Any], *at: str) -> Iterator[tuple[str, ...]]:
+    """Path of every setting."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from leaves(value, *at, key)
+        else:
+            yield *at, key
+
+
+def another(value: Any) -> Any:
+    """A value that is allowed where this one is."""
+    if isinstance(value, list):
+        return value[1:]
+    if isinstance(value, int):
+        return value + 1 if value < 8 else value - 1
+    if isinstance(value, float):
+        return value * 0.9
+    return {"buildings": "none", "none": "buildings"}.get(value, f"{value}x")
+
+
+def test_there_are_themes():
+    assert "buildings" in THEMES
+
+
+@pytest.mark.parametrize("name", THEMES)
+def test_every_theme_loads_under_its_own_name(name: str):
+    theme = load_theme(name)
+    assert theme.name == name
+    assert theme == load_theme(configs_folder() / "themes" / f"{name}.yaml")
+
+
+@pytest.mark.parametrize("name", THEMES)
+def test_a_theme_written_and_read_is_the_same(name: str, tmp_path: Path):
+    theme = load_theme(name)
+    again = load_theme(write(tmp_path, theme.to_yaml()))
+    assert again == theme
+    assert again.fingerprint() == theme.fingerprint()
+
+
+@pytest.mark.parametrize("path", list(leaves(load_theme("buildings").model_dump(mode="json"))), ids=".".join)
+def test_the_fingerprint_changes_with_any_setting(path: tuple[str, ...]):
+    theme = load_theme("buildings")
+    settings = theme.model_dump(mode="json")
+    part = settings
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = another(part[path[-1]])
+    assert Theme.model_validate(settings).fingerprint() != theme.fingerprint()
+
+
+def test_the_fingerprint_is_the_same_in_every_process():
+    # strings hash differently in each, and with them the order of a set
+    ask = "from hybridseg.theme import load_theme; print(load_theme('buildings').fingerprint())"
+    found = set()
+    for seed in ("1", "2", "3"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        done = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True)
+        found.add(done.stdout)
+    assert found == {load_theme("buildings").fingerprint() + "\n"}
+
+
+def test_the_fingerprint_does_not_depend_on_how_the_file_is_written(tmp_path: Path):
+    spelled = write(tmp_path, load_theme("buildings").to_yaml() + "# a remark\n")
+    assert load_theme(spelled).fingerprint() == load_theme("buildings").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"spam": 1}, "spam"),
+        ({"prompts": {"spam": 1}}, r"prompts\.spam"),
+        ({"instances": {"extent": 1.5}}, r"instances\.extent"),
+        ({"gate": {"iou_pred": "much"}}, r"gate\.iou_pred"),
+        ({"prompts": {"parts": ["box", "lines"]}}, r"prompts\.parts"),
+        ({"regularise": "roads"}, "regularise"),
+    ],
+)
+def test_what_is_not_allowed_is_named_in_one_line(settings: dict[str, Any], said: str, tmp_path: Path):
+    with pytest.raises(ThemeError, match=said) as error:
+        load_theme(write(tmp_path, MINIMAL | settings))
+    assert "\n" not in str(error.value)
+    assert "mine.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "just text", "[1, 2]", "a: [", "\0\1\2"], ids=["empty", "text", "list", "no YAML", "binary"]
+)
+def test_a_file_that_is_no_theme_gives_one_line(content: str, tmp_path: Path):
+    with pytest.raises(ThemeError, match=r"mine\.yaml") as error:
+        load_theme(write(tmp_path, content))
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_text_gives_one_line(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x80\x81")
+    with pytest.raises(ThemeError, match=r"mine\.yaml") as error:
+        load_theme(tmp_path / "mine.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_setting_is_named(tmp_path: Path):
+    with pytest.raises(ThemeError, match="classifier"):
+        load_theme(write(tmp_path, {key: value for key, value in MINIMAL.items() if key != "classifier"}))
+
+
+@pytest.mark.parametrize("name", ["volcanoes", "nowhere/mine.yaml"])
+def test_an_unknown_theme_lists_those_there_are(name: str):
+    with pytest.raises(ThemeError, match="buildings") as error:
+        load_theme(name)
+    assert name in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_prompt_settings_are_changed_in_a_copy():
+    theme = load_theme("buildings")
+    bare = theme.with_prompts(parts=frozenset({"box"}))
+    assert bare.prompts.parts == {"box"}
+    assert theme.prompts.parts == {"box", "points", "hint"}
+    assert bare.gate == theme.gate
