@@ -22,6 +22,7 @@ from benchmarks.accuracy import RESULTS
 from hybridseg.demo import render_town
 
 TOWN_PX = 1024
+SHOWN = ("windows_classified", "windows_in_raster", "windows_encoded", "prompts", "features")
 
 
 def repeat_town(path: Path, side_px: int) -> None:
@@ -51,7 +52,7 @@ def main(side_px: int) -> None:
         summary = json.loads(done.stdout)
     result = {
         "side_px": side_px, "peak_resident_gb": round(peak_gb, 2), "minutes": round((time.monotonic() - begun) / 60, 1),
-        **{key: summary[key] for key in ("windows_classified", "windows_in_raster", "windows_encoded", "prompts", "features")},
+        **{key: summary[key] for key in SHOWN},
     }  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "memory.json").write_text(json.dumps(result, indent=1) + "\n")

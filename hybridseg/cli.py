@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from hybridseg.demo.run import demo
 from hybridseg.errors import HybridsegError
@@ -52,6 +53,8 @@ def _dash(verb: ArgumentParser) -> None:
     for action in verb._actions:
         action.option_strings = [option.replace("_", "-") for option in action.option_strings]
         verb._option_string_actions.update(dict.fromkeys(action.option_strings, action))
+    # argparse takes -71.2,42.1,... for an option; western longitudes are not
+    verb._negative_number_matcher = re.compile(r"^-\.?\d")
 
 
 def _version() -> str:
@@ -92,7 +95,7 @@ def _show(summary: Summary, as_json: bool) -> None:
 
 
 def _table(rows: list[tuple[str, str]]) -> None:
-    table = Table(show_header=False, box=None)
+    table = Table("what", Column("how much", overflow="fold"), show_header=False, box=None)
     for row in rows:
         table.add_row(*row)
     Console().print(table)

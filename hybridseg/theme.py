@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
 from hybridseg.errors import ThemeError
 from hybridseg.resources import configs_folder
@@ -42,6 +42,10 @@ class PromptPolicy(_Settings):
     negatives: int = Field(3, ge=0, le=8, description="most points on touching neighbours")
     span: float = Field(0.3, gt=0.05, le=0.7, description="most of the window's side that an object's box may take")
     max_zoom: float = Field(4.0, ge=1, description="most that source pixels are enlarged for the refiner")
+
+    @field_serializer("parts")
+    def _in_order(self, parts: frozenset[str]) -> list[str]:
+        return sorted(parts)  # a set's own order changes from process to process, and with it the fingerprint
 
 
 class Gate(_Settings):
@@ -92,5 +96,5 @@ def load_theme(name: str | Path) -> Theme:
     except ValidationError as error:
         first = error.errors()[0]
         raise ThemeError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ThemeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error

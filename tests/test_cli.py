@@ -130,7 +130,7 @@ MISTAKES = {
     "CRS not one": (["--crs", "somewhere"], "somewhere"),
     "unknown prompts": (["--prompts", "lines"], "box,points,hint"),
     "no prompts": (["--prompts", ""], "box,points,hint"),
-    "prompts missing": (["--from_prompts", "none.gpkg"], "none.gpkg"),
+    "prompts missing": (["--from-prompts", "none.gpkg"], "none.gpkg"),
     "unknown device": (["--device", "abacus"], "abacus"),
 }
 
@@ -176,7 +176,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path, capfd: pytest.Ca
 
 
 def test_a_work_folder_that_cannot_be_made_is_refused(blocks: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    flags = ["--keep_work", str(blocks / "work"), "--refiner", "none", "--device", "cpu"]
+    flags = ["--keep-work", str(blocks / "work"), "--refiner", "none", "--device", "cpu"]
     assert "folder" in one_line(["extract", str(blocks), str(tmp_path / "out.gpkg"), *flags], tmp_path, capfd)
 
 
@@ -207,7 +207,7 @@ def test_a_recipe_that_will_not_do_gives_one_line(
         ["extract", "scene.tif", "out.gpkg", "more"],
         ["extract", "scene.tif", "out.gpkg", "--spam", "1"],
         ["extract", "scene.tif", "out.gpkg", "--theme"],
-        ["demo", "--size_px", "large"],
+        ["demo", "--size-px", "large"],
         ["train"],
     ],
     ids=" ".join,

@@ -9,6 +9,7 @@ from typing import Any
 import geopandas as gpd
 
 from hybridseg.demo.town import render_town
+from hybridseg.errors import OutputError
 from hybridseg.evaluate.boundary import BoundaryScore, boundary_f1
 from hybridseg.evaluate.objects import Match, match
 from hybridseg.evaluate.picture import draw_features
@@ -59,7 +60,10 @@ def demo(folder: Path = Path("demo"), size_px: int = 1024, seed: int = SEED, ref
         seed: another number, another town.
         refiner: as for extract.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder} for the demo: {error.strerror}") from error
     scene, truth_path = render_town(size_px, 0.3, seed).write(folder)
     features = extract(scene, folder / "buildings.gpkg", theme="buildings", refiner=refiner)
     truth = gpd.read_file(truth_path)

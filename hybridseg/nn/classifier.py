@@ -73,7 +73,7 @@ def load_classifier(name: str | Path, device: str = "auto") -> Classifier:
         WeightsError: no such model, or the weights do not fit.
     """
     folder = model_folder(name)
-    card = read_card(folder)
+    card = read_card(folder, needs=("classes", "gsd_m", "gsd_range_m"))
     net = Segmenter(classes=len(card["classes"]))
     load_weights(net, folder)
     net = net.eval().to(pick_device(device)).to(memory_format=torch.channels_last)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from pathlib import Path
 
+import httpx2  # what huggingface-hub 2 speaks with
 import torch
 from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, build_sam2
 from sam2.modeling.sam2_base import SAM2Base
@@ -13,7 +15,7 @@ from hybridseg.errors import WeightsError
 from hybridseg.nn.device import pick_device
 from hybridseg.nn.lite import build_sam2_lite
 from hybridseg.nn.sam2 import Promptable
-from hybridseg.nn.weights import load_weights, model_folder, sha256
+from hybridseg.nn.weights import brief, load_weights, model_folder, sha256
 
 OFFICIAL = {repo.removeprefix("facebook/"): repo for repo in HF_MODEL_ID_TO_FILENAMES}
 """Name to Hugging Face repository: sam2-hiera-tiny ... sam2.1-hiera-large."""
@@ -64,9 +66,11 @@ def _fetch(repo: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     filename = HF_MODEL_ID_TO_FILENAMES[repo][1]
+    # its retries are not for the user; what is wrong in the end is said below
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         return Path(hf_hub_download(repo, filename))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, httpx2.HTTPError) as error:
         raise WeightsError(
             f"cannot fetch {filename} of {repo} from the hub ({type(error).__name__}); "
             "check the connection, or download it elsewhere and give its path to --refiner"
@@ -79,7 +83,7 @@ def _load_official(path: Path) -> SAM2Base:
         patch = state["image_encoder.trunk.patch_embed.proj.weight"]
     except FileNotFoundError as error:
         raise WeightsError(f"no checkpoint at {path}; give the path of an official SAM2 .pt file") from error
-    except (KeyError, TypeError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, KeyError, TypeError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise WeightsError(
             f"{path} is not a SAM2 checkpoint; give an official one, e.g. sam2.1_hiera_tiny.pt"
         ) from error
@@ -92,5 +96,5 @@ def _load_official(path: Path) -> SAM2Base:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit SAM{version} {size}: {str(error).splitlines()[0]}") from error
+        raise WeightsError(f"{path} does not fit SAM{version} {size}: {brief(error)}") from error
     return model

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -33,9 +34,21 @@ def model_folder(name: str | Path) -> Path:
     )
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """The model's card as a dict."""
-    return yaml.safe_load((folder / "card.yaml").read_text())
+def read_card(folder: Path, needs: Collection[str] = ()) -> dict[str, Any]:
+    """The model's card.
+
+    Raises:
+        WeightsError: there is none, or it lacks an entry of `needs`.
+    """
+    path = folder / "card.yaml"
+    try:
+        card = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise WeightsError(f"{path} cannot be read ({type(error).__name__}); a model folder needs its card") from error
+    missing = sorted(set(needs) - set(card if isinstance(card, dict) else {}))
+    if missing or not isinstance(card, dict):
+        raise WeightsError(f"{path} lacks {', '.join(missing) or 'entries'}: not the card of a model of this kind")
+    return card
 
 
 def load_weights(net: nn.Module, folder: Path) -> None:
@@ -48,8 +61,18 @@ def load_weights(net: nn.Module, folder: Path) -> None:
     try:
         state = {key: value.float() for key, value in load_file(path).items()}
         net.load_state_dict(state)
-    except (RuntimeError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} does not fit {type(net).__name__}: {str(error).splitlines()[0]}") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path} cannot be read: {str(error).splitlines()[0]}; copy the model folder anew"
+        ) from error
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit {type(net).__name__}: {brief(error)}") from error
+
+
+def brief(error: RuntimeError) -> str:
+    """The first thing that torch found wrong, without its heading."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
+    return (lines[1] if len(lines) > 1 else lines[0])[:200]
 
 
 def save_weights(net: nn.Module, folder: Path, card: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import isfinite, nan
 from pathlib import Path
 
 import geopandas as gpd
@@ -75,7 +76,7 @@ def extract(
         check_output(out, [*FORMATS, *RASTERS])
     settings = _with_parts(load_theme(theme), prompts)
     area = None if extent is None else _extent(extent)
-    source = Source.open(scene, None if bands is None else [int(b) for b in _numbers(bands, "bands")], source_crs)
+    source = Source.open(scene, None if bands is None else _bands(bands), source_crs)
     if crs is not None:
         _check_crs(crs)
 
@@ -157,14 +158,27 @@ def _extent(value: str | Sequence[float]) -> Extent:
     numbers = _numbers(value, "extent")
     if len(numbers) != 4:
         raise HybridsegError(f"extent has {len(numbers)} numbers, not 4; give left,bottom,right,top in the scene's CRS")
-    return numbers[0], numbers[1], numbers[2], numbers[3]
+    left, bottom, right, top = numbers
+    if not (left < right and bottom < top):
+        raise HybridsegError(f"extent {left:g},{bottom:g},{right:g},{top:g} is empty; give left,bottom,right,top")
+    return left, bottom, right, top
+
+
+def _bands(value: str | Sequence[int]) -> list[int]:
+    numbers = _numbers(value, "bands")
+    if any(not number.is_integer() for number in numbers):
+        raise HybridsegError(f"bands is {value!r}; give whole numbers with commas between, e.g. 4,3,2")
+    return [int(number) for number in numbers]
 
 
 def _numbers(value: str | Sequence[float], name: str) -> tuple[float, ...]:
     try:
-        return tuple(float(v) for v in (value.split(",") if isinstance(value, str) else value))
-    except ValueError as error:
-        raise HybridsegError(f"{name} is {value!r}; give numbers with commas between, e.g. 4,3,2") from error
+        numbers = tuple(float(v) for v in (value.split(",") if isinstance(value, str) else value))
+    except ValueError:
+        numbers = (nan,)
+    if not all(isfinite(number) for number in numbers):
+        raise HybridsegError(f"{name} is {value!r}; give numbers with commas between, e.g. 4,3,2")
+    return numbers
 
 
 def _check_crs(crs: str) -> None:

@@ -70,6 +70,7 @@ class Pipeline:
     ) -> None:
         """First sweep: the heatmap of the source, or of an extent and what surrounds it, as a COG."""
         begun = time.monotonic()
+        work_grid(source, gsd_m, network.snap_px, extent)  # refuses an extent beside the raster, before it is grown
         reach_m = CONTEXT_M + self.theme.instances.max_object_m
         around = None if extent is None else _grow(extent, reach_m, source.metres_per_unit)
         grid = work_grid(source, gsd_m, network.snap_px, around)

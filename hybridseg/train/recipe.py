@@ -53,6 +53,6 @@ def load_recipe(path: Path) -> Recipe:
         return Recipe.model_validate(yaml.safe_load(path.read_text()))
     except OSError as error:
         raise ThemeError(f"no recipe at {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValidationError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "not YAML"}
         raise ThemeError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -11,10 +11,7 @@ from scipy import ndimage as ndi
 
 from hybridseg.train.augment import recolour, turn
 from hybridseg.train.scenes import Scene, resize_labels
-from hybridseg.where.hints import hint_logits
-
-POINTS = 6
-"""Points of a prompt, box corners included; shorter ones are padded."""
+from hybridseg.where.hints import POINTS, hint_logits
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
-"""How a support becomes a mask hint: the same arithmetic when training and when extracting."""
+"""What the refiner is told, in the same form when training and when extracting."""
 
 from __future__ import annotations
 
 import numpy as np
 
+POINTS = 6
+"""Points of every prompt, box corners included, padded with label -1. Fixed, because to SAM2 each padding is a token:
+with another number of them a mask changes."""
 SLOPE = 12.0
 LIMIT = 8.0
 

@@ -14,7 +14,7 @@ from hybridseg.read.source import Source
 from hybridseg.theme import Gate, PromptPolicy
 from hybridseg.types import Chip, Window
 from hybridseg.where.gate import Verdict, judge
-from hybridseg.where.hints import hint_logits
+from hybridseg.where.hints import POINTS, hint_logits
 from hybridseg.where.trace import trace
 
 BATCH = 32
@@ -108,27 +108,24 @@ class Refine:
         return filled.reshape(side, fine, side, fine).mean((1, 3), dtype=np.float32)
 
     def _points(self, prompts: list[Prompt], window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Points (N, P, 2) in pixels of the model's image and labels (N, P), padded with -1."""
-        rows: list[tuple[list[np.ndarray], list[int]]] = []
-        for prompt in prompts:
+        """Points (N, P, 2) in pixels of the model's image and labels (N, P); see hints.POINTS."""
+        points = np.zeros((len(prompts), POINTS, 2), np.float32)
+        labels = np.full((len(prompts), POINTS), -1, np.int32)
+        zoom = self.model.size_px / window.width
+        for i, prompt in enumerate(prompts):
             at: list[np.ndarray] = []
             kinds: list[int] = []
             if "box" in self.policy.parts:
-                x0, y0, x1, y1 = prompt.support.bounds
-                at += [np.array([x0, y0]), np.array([x1, y1])]
+                at += list(np.reshape(prompt.support.bounds, (2, 2)))
                 kinds += [2, 3]
             if "points" in self.policy.parts:
                 negative = prompt.negative[: self.policy.negatives]
                 at += [*prompt.positive, *negative]
                 kinds += [1] * len(prompt.positive) + [0] * len(negative)
-            rows.append((at, kinds))
-        width = max(1, *(len(kinds) for _, kinds in rows)) if rows else 1
-        points, labels = np.zeros((len(rows), width, 2), np.float32), np.full((len(rows), width), -1, np.int32)
-        zoom = self.model.size_px / window.width
-        for i, (at, kinds) in enumerate(rows):
-            if at:
-                points[i, : len(at)] = (np.array(at) - (window.col, window.row)) * zoom
-                labels[i, : len(at)] = kinds
+            count = min(len(at), POINTS)
+            if count:
+                points[i, :count] = (np.array(at[:count]) - (window.col, window.row)) * zoom
+                labels[i, :count] = kinds[:count]
         # a neighbour's peak may lie outside the window: it says nothing there
         outside = ((points < 0) | (points > self.model.size_px)).any(2) & (labels == 0)
         labels[outside], points[outside] = -1, 0

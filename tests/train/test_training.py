@@ -12,9 +12,10 @@ from hybridseg.errors import ThemeError
 from hybridseg.resources import configs_folder
 from hybridseg.train.classifier import ClassifierSamples, targets
 from hybridseg.train.recipe import Recipe, load_recipe
-from hybridseg.train.refiner import POINTS, RefinerSamples, ground
+from hybridseg.train.refiner import RefinerSamples, ground
 from hybridseg.train.run import train
 from hybridseg.train.scenes import Scene, depth, load_scenes
+from hybridseg.where.hints import POINTS
 
 
 @pytest.fixture(scope="module")
