@@ -16,7 +16,7 @@ uv:
 	@command -v $(UV) >/dev/null || (python3 -m venv .uv && .uv/bin/pip install --quiet uv)
 
 demo: setup
-	$(RUN) hybridseg demo demo
+	$(RUN) hybridseg demo --folder demo
 	@echo "The picture: demo/buildings.png"
 
 test: check

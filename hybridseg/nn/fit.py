@@ -39,19 +39,17 @@ def _tensors(value: Any) -> Any:
 def fit(learner: Learner, batches: Iterator[Any], folder: Path, every: int = 100, quiet: bool = False) -> int:
     """Optimise until `learner.steps`; returns the step reached.
 
-    Goes on from `folder/last.ckpt` where there is one, and writes it every `every` steps; the curve is
-    `folder/metrics.csv`. The batches that a resumed run sees are drawn with the seed that the caller gives it.
+    Goes on from `folder/last.ckpt` where there is one, and writes it every `every` steps; the curves are
+    `folder/curves/version_<k>/metrics.csv`, one for each time that it was started.
     """
     checkpoint = ModelCheckpoint(dirpath=folder, save_last=True, save_top_k=0, every_n_train_steps=every)
     last = folder / "last.ckpt"
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*num_workers.*", module="lightning")
-    warnings.filterwarnings("ignore", message=".*`__len__`.*", module="lightning")
     trainer = lightning.Trainer(
         max_steps=learner.steps,
         accelerator="auto",
         devices=1,
-        logger=CSVLogger(folder.parent, name=folder.name, version=""),
+        logger=CSVLogger(folder, name="curves"),
         callbacks=[checkpoint] if quiet else [checkpoint, TQDMProgressBar(refresh_rate=10)],
         enable_progress_bar=not quiet,
         enable_model_summary=False,
@@ -59,6 +57,9 @@ def fit(learner: Learner, batches: Iterator[Any], folder: Path, every: int = 100
         log_every_n_steps=20,
     )
     learner.net.to(memory_format=torch.channels_last)
-    trainer.fit(learner, DataLoader(_Stream(batches), batch_size=None), ckpt_path=last if last.exists() else None)
+    with warnings.catch_warnings():
+        # batches come ready from one stream: neither workers nor a length would help
+        warnings.filterwarnings("ignore", message=".*(num_workers|__len__).*")
+        trainer.fit(learner, DataLoader(_Stream(batches), batch_size=None), ckpt_path=last if last.exists() else None)
     trainer.save_checkpoint(last)
     return int(trainer.global_step)

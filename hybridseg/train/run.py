@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hybridseg.demo.town import render_town
+from hybridseg.errors import MissingExtra
 from hybridseg.read.windows import tile
 from hybridseg.theme import InstancePolicy
 from hybridseg.train.classifier import ClassifierSamples, targets
@@ -30,17 +31,21 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
         runs: folder for checkpoints and curves.
         quiet: no progress bar.
 
-    Returns: the model folder's draft, `runs/<recipe>/model`, to be looked at and copied under models/.
+    Returns:
+        the model folder's draft, `runs/<recipe>/model`, to be looked at and copied under models/.
     """
+    plan = load_recipe(recipe)
+    try:
+        from hybridseg.nn.fit import fit
+        from hybridseg.nn.learn import ClassifierLearner, Learner, RefinerLearner
+    except ImportError as error:
+        raise MissingExtra("training needs Lightning: uv sync --extra train") from error
     import torch
 
-    from hybridseg.nn.fit import fit
-    from hybridseg.nn.learn import ClassifierLearner, Learner, RefinerLearner
     from hybridseg.nn.lite import build_sam2_lite
     from hybridseg.nn.segmenter import Segmenter
     from hybridseg.nn.weights import load_weights, model_folder, save_weights
 
-    plan = load_recipe(recipe)
     folder = runs / recipe.stem
     folder.mkdir(parents=True, exist_ok=True)
     # a resumed run draws other samples than those it has seen

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning
 from scipy import ndimage as ndi
 
 from hybridseg.errors import ThemeError
@@ -63,8 +65,10 @@ def load_scenes(table: Path, dataset: str, split: str) -> list[Scene]:
 
 
 def _read_tile(folder: Path, row: dict[str, str]) -> Scene:
-    with rasterio.open(folder / row["image"]) as file:
-        image = file.read(indexes=(1, 2, 3)).transpose(1, 2, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # training needs the GSD only, which the table gives
+        with rasterio.open(folder / row["image"]) as file:
+            image = file.read(indexes=(1, 2, 3)).transpose(1, 2, 0)
     instances = np.array(Image.open(folder / row["label"])).astype(np.int32)
     name = Path(row["image"]).stem
     return Scene(image, instances, np.ones(instances.shape, bool), float(row["gsd_m"]), row["dataset"], name)

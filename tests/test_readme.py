@@ -1,0 +1,70 @@
+"""The README's commands, run as written, in order, in an empty folder."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from hybridseg.cli import main
+from hybridseg.write.vector import read_features, read_provenance
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+COMMANDS = [
+    shlex.split(line, comments=True)[1:]
+    for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("hybridseg ")
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `make demo` has run, on a smaller town."""
+    folder = tmp_path_factory.mktemp("readme")
+    assert "hybridseg demo --folder demo" in (ROOT / "Makefile").read_text()
+    assert main(["demo", "--folder", str(folder / "demo"), "--size-px", "384"]) == 0
+    assert (folder / "demo" / "buildings.png").stat().st_size > 10_000
+    return folder
+
+
+def test_every_command_works(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.chdir(folder)
+    assert len(COMMANDS) >= 5
+    for command in COMMANDS:
+        if "--help" in command:
+            with pytest.raises(SystemExit) as left:
+                main(command)
+            assert left.value.code == 0
+        else:
+            assert main(command) == 0, capsys.readouterr().err
+    assert {p.name for p in (folder / "work").iterdir()} == {"heatmap.tif", "prompts.parquet"}
+    assert len(read_features(folder / "map.gpkg")) > 3
+    assert read_provenance(folder / "map.gpkg")["theme"] == "buildings"
+    assert set(read_features(folder / "coarse.gpkg")["origin"]) == {"coarse"}
+
+
+def test_the_python_example_works(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)
+    (example,) = re.findall(r"```python\n(from hybridseg.*?)```", TEXT, re.DOTALL)
+    names: dict = {}
+    exec(example, names)
+    assert len(names["features"]) > 3
+
+
+def test_what_the_readme_points_at_is_there():
+    for link in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        if not link.startswith("http"):
+            assert (ROOT / link).exists(), link
+    for path in re.findall(r"`((?:hybridseg|configs|tests|docs|notebooks)/[\w/.]*)`", TEXT):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_heart_of_the_pipeline_is_quoted_as_it_is():
+    code = " ".join((ROOT / "hybridseg/run/extract.py").read_text().split())
+    (heart,) = [b for b in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL) if b.startswith("pipeline.")]
+    for line in heart.splitlines():
+        assert " ".join(line.split()) in code, line
