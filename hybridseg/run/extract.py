@@ -78,7 +78,7 @@ def extract(
     area = None if extent is None else _extent(extent)
     source = Source.open(scene, None if bands is None else _bands(bands), source_crs)
     if crs is not None:
-        _check_crs(crs)
+        _check_crs(crs, out)
 
     # torch is imported here and not above: `hybridseg --help` must not wait for it
     from hybridseg.nn.classifier import load_classifier
@@ -181,7 +181,9 @@ def _numbers(value: str | Sequence[float], name: str) -> tuple[float, ...]:
     return numbers
 
 
-def _check_crs(crs: str) -> None:
+def _check_crs(crs: str, out: str | Path | None) -> None:
+    if out is not None and Path(out).suffix.lower() in RASTERS:
+        raise OutputError(f"{out} is a class raster, which keeps the scene's grid; leave out --crs, or write vectors")
     from pyproj import CRS
     from pyproj.exceptions import CRSError
 

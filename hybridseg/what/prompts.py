@@ -10,6 +10,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyogrio
 import pyogrio.errors
 import shapely
 from affine import Affine
@@ -125,6 +126,11 @@ def write_prompts(prompts: gpd.GeoDataFrame, path: Path) -> None:
     prompts.to_parquet(path, schema_version="1.1.0", write_covering_bbox=True, compression="zstd")
 
 
+def _first_layer(path: Path) -> str | None:
+    """The first layer with geometries: a GeoPackage may hold its styles, too."""
+    return next((name for name, kind in pyogrio.list_layers(path) if kind is not None), None)
+
+
 def read_prompts(path: Path, label: str, crs: object) -> gpd.GeoDataFrame:
     """Prompts from a file: this module's own, edited or not, or any layer of polygons drawn by hand.
 
@@ -134,7 +140,7 @@ def read_prompts(path: Path, label: str, crs: object) -> gpd.GeoDataFrame:
         PromptsError: not readable, no CRS, or rows that are not polygons.
     """
     try:
-        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+        frame = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path, layer=_first_layer(path))
     except (OSError, ValueError, pyogrio.errors.DataSourceError) as error:
         raise PromptsError(f"cannot read prompts from {path}: {str(error).splitlines()[0]}") from error
     if frame.crs is None:
