@@ -27,7 +27,7 @@ SHOWN = ("windows_classified", "windows_in_raster", "windows_encoded", "prompts"
 
 def repeat_town(path: Path, side_px: int) -> None:
     """A tiled GeoTIFF of `side_px` squared, filled with one town again and again, without overviews."""
-    town = render_town(TOWN_PX, 0.3, seed=5, density=0.5)
+    town = render_town(TOWN_PX, 0.3, seed=5, density=0.03)
     profile = {
         "driver": "GTiff", "width": side_px, "height": side_px, "count": 3, "dtype": "uint8", "tiled": True,
         "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1, "photometric": "rgb",

@@ -31,6 +31,7 @@ class Threshold:
     iou: float = 0.9
     name: str = "threshold"
     sha256: str = "0" * 64
+    needs_hint: bool = False
 
     @property
     def mask_px(self) -> int:

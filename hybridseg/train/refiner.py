@@ -11,7 +11,7 @@ from scipy import ndimage as ndi
 
 from hybridseg.train.augment import recolour, turn
 from hybridseg.train.scenes import Scene, resize_labels
-from hybridseg.where.hints import POINTS, hint_logits
+from hybridseg.where.hints import POINTS, hint_logits, stand_in
 
 
 @dataclass(frozen=True)
@@ -137,12 +137,15 @@ class RefinerSamples:
                 points.append(_inside(others if others.any() and rng.random() < 0.6 else labels == 0, rng, ~mask))
                 kinds.append(0)
         pad = POINTS - len(points)
+        at = np.array(points + [(0.0, 0.0)] * pad, np.float32)
+        told = np.array(kinds + [-1] * pad, np.int32)
         hint = np.zeros((self.size_px // 4,) * 2, np.float32)
         if not bare:
-            hint = hint_logits(rough if rng.random() < 0.7 or not with_box else _fill(box, self.size_px // 4))
+            supported = rng.random() < 0.75
+            hint = hint_logits(rough if supported else stand_in(at[None], told[None], self.size_px)[0])
         return {
-            "points": np.array(points + [(0.0, 0.0)] * pad, np.float32),
-            "labels": np.array(kinds + [-1] * pad, np.int32),
+            "points": at,
+            "labels": told,
             "hints": hint,
             "has_hint": np.array(not bare),
         }
@@ -170,12 +173,6 @@ def _box(mask: np.ndarray, rng: np.random.Generator, jitter: float) -> tuple[flo
     side = mask.shape[0]
     a, b, c, d = np.clip(np.array([x0, y0, x1, y1]) + move, 0, side)
     return float(min(a, c)), float(min(b, d)), float(max(a, c)), float(max(b, d))
-
-
-def _fill(box: tuple[float, ...], side: int) -> np.ndarray:
-    """A box (px of the image) as a mask on the decoder's grid."""
-    y, x = 4 * (np.mgrid[:side, :side] + 0.5)
-    return (x >= box[0]) & (x <= box[2]) & (y >= box[1]) & (y <= box[3])
 
 
 def _inside(mask: np.ndarray, rng: np.random.Generator, within: np.ndarray | None = None) -> tuple[float, float]:
