@@ -61,7 +61,7 @@ class Pipeline:
 
     theme: Theme
     refiner: Promptable | None
-    core_px: int = 768
+    core_px: int = 1536
     offset_px: int = 0
     progress: Progress = field(default_factory=Quiet)
 
@@ -71,14 +71,16 @@ class Pipeline:
         """First sweep: the heatmap of the source, or of an extent and what surrounds it, as a COG."""
         begun = time.monotonic()
         work_grid(source, gsd_m, network.snap_px, extent)  # refuses an extent beside the raster, before it is grown
+        whole = work_grid(source, gsd_m, network.snap_px)
         reach_m = CONTEXT_M + self.theme.instances.max_object_m
-        around = None if extent is None else _grow(extent, reach_m, source.metres_per_unit)
+        around = None if extent is None else _grow(extent, reach_m, source)
         grid = work_grid(source, gsd_m, network.snap_px, around)
-        classify = Classify(network, self.core_px)
+        raster = _place_on(grid, whole)
+        classify = Classify(network)
         cores = tile((grid.height, grid.width), self.core_px, self.offset_px)
         self.progress.start("classify", len(cores))
         with heatmap_sink(path, grid.zoom_out(network.stride), self._bands) as sink:
-            results = serial(lambda core: classify(source, grid, core), cores, _place, counts.failures)
+            results = serial(lambda core: classify(source, grid, core, raster), cores, _place, counts.failures)
             for core, result in results:
                 if result is not None:
                     sink.write(*result, _divide(core, network.stride))
@@ -89,7 +91,7 @@ class Pipeline:
     def prompts(self, source: Source, heatmap_path: Path, extent: Extent | None, counts: Counts) -> gpd.GeoDataFrame:
         """The heatmap's objects whose peaks lie inside the extent or just around it, each once."""
         begun = time.monotonic()
-        around = None if extent is None else _grow(extent, CONTEXT_M, source.metres_per_unit)
+        around = None if extent is None else _grow(extent, CONTEXT_M, source)
         heatmap = open_heatmap(heatmap_path)
         grid, crs = heatmap.geobox, str(source.crs)
         mx, my = source.metres_per_unit
@@ -186,9 +188,18 @@ class Pipeline:
         return f"{self.theme.label}:extent", f"{self.theme.label}:interior"
 
 
-def _grow(extent: Extent, by_m: float, metres_per_unit: tuple[float, float]) -> Extent:
-    dx, dy = by_m / metres_per_unit[0], by_m / metres_per_unit[1]
-    return extent[0] - dx, extent[1] - dy, extent[2] + dx, extent[3] + dy
+def _grow(extent: Extent, by_m: float, source: Source) -> Extent:
+    """The extent with so much around it, as far as the source reaches."""
+    dx, dy = (by_m / scale for scale in source.metres_per_unit)
+    left, bottom, right, top = source.geobox.boundingbox.bbox
+    grown = (extent[0] - dx, extent[1] - dy, extent[2] + dx, extent[3] + dy)
+    return max(grown[0], left), max(grown[1], bottom), min(grown[2], right), min(grown[3], top)
+
+
+def _place_on(grid: GeoBox, other: GeoBox) -> Window:
+    """Where a grid of the same pixels lies on `grid`."""
+    col, row = ~grid.affine @ (other.affine.c, other.affine.f)
+    return Window(round(col), round(row), other.width, other.height)
 
 
 def _divide(window: Window, by: int) -> Window:
