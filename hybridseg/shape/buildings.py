@@ -50,7 +50,7 @@ class RegulariseBuildings:
 
     simplify_m: float = 0.5
     parallel_threshold_m: float = 0.5
-    min_iou: float = 0.9
+    min_iou: float = 0.95
     max_overlap: float = 0.01
     min_hole_m2: float = 4.0
     allow_45: bool = True

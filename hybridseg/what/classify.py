@@ -13,6 +13,10 @@ from hybridseg.read.source import Source
 from hybridseg.types import Window
 
 
+BEYOND_SNAPS = 4
+"""Empty ground shown around the raster, in the network's deepest strides: its features are poor at a window's edge."""
+
+
 class Network(Protocol):
     """What the sweep needs of a classifier."""
 
@@ -57,7 +61,7 @@ class Classify:
             (B, h, w) float32 in [0, 1] and (h, w) bool, both at the heatmap's resolution.
         """
         stride = self.network.stride
-        window = core.pad(self.halo_px).clip(raster.pad(self.network.snap_px))
+        window = core.pad(self.halo_px).clip(raster.pad(BEYOND_SNAPS * self.network.snap_px))
         chip = source.read_grid(crop(grid, window))
         rows, cols = core.slices(window)
         inner = (slice(rows.start // stride, rows.stop // stride), slice(cols.start // stride, cols.stop // stride))
