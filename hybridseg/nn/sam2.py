@@ -59,8 +59,8 @@ class Embedding:
 class Promptable:
     """A SAM2 model as two pure functions.
 
-    model: any SAM2Base in eval mode; name and sha256 of its weights: for messages and provenance; needs_hint: it does not
-    heed points and boxes alone, so that every prompt must come with a hint.
+    model: any SAM2Base in eval mode; name and sha256 of its weights: for messages and provenance; needs_hint: it does
+    not heed points and boxes alone, so that every prompt must come with a hint.
     """
 
     model: SAM2Base

@@ -12,7 +12,6 @@ from odc.geo.geobox import GeoBox
 from hybridseg.read.source import Source
 from hybridseg.types import Window
 
-
 BEYOND_SNAPS = 4
 """Empty ground shown around the raster, in the network's deepest strides: its features are poor at a window's edge."""
 
