@@ -16,7 +16,7 @@ from hybridseg.read.source import Source
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.theme import load_theme
 
-TILINGS = [(1536, 0), (512, 96), (352, 160)]
+TILINGS = [(1024, 0), (512, 96), (352, 160)]
 
 
 def run(scene: Path, folder: Path, extent: Extent | None, tiling: tuple[int, int] = TILINGS[0]) -> gpd.GeoDataFrame:

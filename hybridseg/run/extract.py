@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from math import isfinite, nan
 from pathlib import Path
 
 import geopandas as gpd
+import rasterio
 
 from hybridseg.errors import HybridsegError, OutputError, ThemeError, TooCoarse
 from hybridseg.read.source import Source
@@ -25,6 +27,7 @@ from hybridseg.write.raster import write_classes
 from hybridseg.write.vector import FORMATS, write_features
 
 PARTS = ("box", "points", "hint")
+GDAL_CACHE_BYTES = 256 << 20
 
 
 def extract(
@@ -88,7 +91,9 @@ def extract(
     pipeline = Pipeline(settings, promptable, progress=progress or Quiet())
     counts = Counts()
     models = {} if promptable is None else {promptable.name: promptable.sha256}
-    with _work_folder(keep_work) as work:
+    # GDAL would keep a twentieth of the memory for decoded blocks; windows pass once, so little is enough
+    cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
+    with _work_folder(keep_work) as work, rasterio.Env(**cache):
         if from_prompts is None:
             classifier = load_classifier(settings.classifier, device)
             models[classifier.folder.name] = classifier.sha256

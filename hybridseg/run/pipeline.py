@@ -61,7 +61,7 @@ class Pipeline:
 
     theme: Theme
     refiner: Promptable | None
-    core_px: int = 1536
+    core_px: int = 1024
     offset_px: int = 0
     progress: Progress = field(default_factory=Quiet)
 

@@ -21,7 +21,7 @@ def run(
     scene: Path,
     folder: Path,
     extent: Extent | None = None,
-    core_px: int = 1536,
+    core_px: int = 1024,
     offset_px: int = 0,
     theme: Theme = THEME,
     refiner: Threshold | None = Threshold(),  # noqa: B008
