@@ -16,7 +16,7 @@ import shapely
 from hybridseg import extract
 from hybridseg.evaluate.boundary import boundary_f1
 from hybridseg.evaluate.objects import area_iou, match
-from hybridseg.evaluate.picture import draw_features
+from hybridseg.evaluate.picture import against_truth, draw_features
 from hybridseg.read.source import Source
 
 RESULTS = Path(__file__).parent / "results"
@@ -59,13 +59,7 @@ def measure(place: Place, folder: Path, settings: dict[str, str], picture: Path 
     area = shapely.box(*(place.extent or source.geobox.boundingbox.bbox))
     pred, truth = _clip(pred, area), _clip(truth, area)
     if picture is not None:
-        refined = pred["origin"] == "refined"
-        layers = [
-            (truth, "#ffffff", "reference", False),
-            (pred[refined], "#ff4d6d", "refined", False),
-            (pred[~refined], "#ffd166", "coarse", True),
-        ]
-        draw_features(scene, layers, picture)
+        draw_features(scene, against_truth(pred, truth), picture)
     metric = truth.estimate_utm_crs()
     pred, truth = pred.to_crs(metric), truth.to_crs(metric)
     found = match(pred.geometry, truth.geometry)

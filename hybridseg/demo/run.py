@@ -12,7 +12,7 @@ from hybridseg.demo.town import render_town
 from hybridseg.errors import OutputError
 from hybridseg.evaluate.boundary import BoundaryScore, boundary_f1
 from hybridseg.evaluate.objects import Match, match
-from hybridseg.evaluate.picture import draw_features
+from hybridseg.evaluate.picture import against_truth, draw_features
 from hybridseg.run.extract import extract
 from hybridseg.run.summary import Summary
 
@@ -68,12 +68,6 @@ def demo(folder: Path = Path("demo"), size_px: int = 1024, seed: int = SEED, ref
     features = extract(scene, folder / "buildings.gpkg", theme="buildings", refiner=refiner)
     truth = gpd.read_file(truth_path)
     picture = folder / "buildings.png"
-    refined = features["origin"] == "refined"
-    layers = [
-        (truth, "#ffffff", "truth", False),
-        (features[refined], "#ff4d6d", "refined", False),
-        (features[~refined], "#ffd166", "coarse", True),
-    ]
-    draw_features(scene, layers, picture)
+    draw_features(scene, against_truth(features, truth), picture)
     matched = match(features.geometry, truth.geometry)
     return Outcome(features.attrs["summary"], matched, boundary_f1(features.geometry, truth.geometry, 0.6), picture)

@@ -44,6 +44,16 @@ class Layer(NamedTuple):
     dashed: bool = False
 
 
+def against_truth(features: gpd.GeoDataFrame, truth: gpd.GeoDataFrame) -> list[Layer]:
+    """Layers that show a result over its truth: refined outlines red, coarse ones dashed yellow, truth white."""
+    refined = features["origin"] == "refined"
+    return [
+        Layer(truth, "#ffffff", "truth"),
+        Layer(features[refined], "#ff4d6d", "refined"),
+        Layer(features[~refined], "#ffd166", "coarse", dashed=True),
+    ]
+
+
 def draw_features(
     source_path: str | Path,
     layers: Sequence[Layer | tuple[gpd.GeoDataFrame, str, str, bool]],

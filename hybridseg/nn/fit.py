@@ -36,8 +36,15 @@ def _tensors(value: Any) -> Any:
     return tuple(_tensors(item) for item in value)
 
 
-def fit(learner: Learner, batches: Iterator[Any], folder: Path, every: int = 100, quiet: bool = False) -> int:
-    """Optimise until `learner.steps`; returns the step reached.
+def fit(
+    learner: Learner,
+    batches: Iterator[Any],
+    folder: Path,
+    stop: int | None = None,
+    every: int = 100,
+    quiet: bool = False,
+) -> int:
+    """Optimise until `stop`, or else `learner.steps`; returns the step reached.
 
     Goes on from `folder/last.ckpt` where there is one, and writes it every `every` steps; the curves are
     `folder/curves/version_<k>/metrics.csv`, one for each time that it was started.
@@ -46,7 +53,7 @@ def fit(learner: Learner, batches: Iterator[Any], folder: Path, every: int = 100
     last = folder / "last.ckpt"
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = lightning.Trainer(
-        max_steps=learner.steps,
+        max_steps=stop or learner.steps,
         accelerator="auto",
         devices=1,
         logger=CSVLogger(folder, name="curves"),

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -98,9 +97,3 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def load_checkpoint(net: nn.Module, path: Path) -> None:
-    """Fill `net` from a Lightning checkpoint of its Learner."""
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    net.load_state_dict({key.removeprefix("net."): value for key, value in state.items() if key.startswith("net.")})

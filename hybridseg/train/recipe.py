@@ -31,7 +31,8 @@ class Recipe(BaseModel):
     model: str = Field(description="name of the folder under models/ that the weights go to")
     start: str | None = Field(None, description="model to start from; none: ImageNet trunk")
     sets: dict[str, DataSet]
-    steps: int = Field(gt=0)
+    steps: int = Field(gt=0, description="length of the learning rate's schedule")
+    stop: int | None = Field(None, gt=0, description="end after so many steps, with the rate still high; none: steps")
     batch: int = Field(8, gt=0)
     size_px: int = Field(256, multiple_of=32)
     rate: float = Field(1e-3, gt=0)

@@ -59,7 +59,7 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
         load_weights(learner.net, model_folder(plan.start))
     else:
         learner.trunk.load_imagenet()
-    steps = fit(learner, batches, folder, quiet=quiet)
+    steps = fit(learner, batches, folder, plan.stop, quiet=quiet)
     card = {
         "name": plan.model,
         "kind": plan.kind,
