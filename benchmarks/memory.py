@@ -2,7 +2,8 @@
 
     python -m benchmarks.memory [SIDE_PX]      writes benchmarks/results/memory.json
 
-The raster repeats a rendered town (0.05 m, as drones see it); the command line runs in a process of its own, whose peak is the kernel's.
+The raster repeats a rendered town (0.05 m, as drones see it); the command line runs in a process of its own, whose peak
+is the one that the kernel reports.
 """
 
 from __future__ import annotations
