@@ -11,7 +11,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridseg.nn.sam2 import normalise, prompt_embeddings, split_features
+from hybridseg.nn.sam2 import decode_masks, normalise, split_features
 from hybridseg.nn.segmenter import STRIDE, Segmenter
 from hybridseg.nn.trunk import Lite0, freeze_batchnorm
 
@@ -58,22 +58,35 @@ class ClassifierLearner(Learner):
         super().__init__(net, net.trunk, steps, rate)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """Loss of one batch: images (B, 3, H, W) uint8, targets (B, 3, H, W) of extent, interior, known."""
+        """Loss of one batch: images (B, 3, H, W) uint8, targets (B, C, 3, H, W) of extent, interior, known.
+
+        The mean over the classes that the batch knows anything of; ground that a class's labels do not speak of
+        counts for nothing.
+        """
         images, targets = batch
-        extent, interior, known = F.avg_pool2d(targets, STRIDE).unbind(1)
-        logits = self.net(normalise(images)).float()
-        total = known.sum().clamp(min=1)
-        # the thin ground between neighbours decides whether they come apart: weigh shallow building pixels and
-        # ground seen near buildings more than the rest
-        near = F.max_pool2d(extent[:, None], 7, stride=1, padding=3)[:, 0]
-        weight = known * (1 + 2 * near * (interior < 0.3))
-        entropy = F.binary_cross_entropy_with_logits(logits[:, 0], extent, reduction="none")
-        p = logits[:, 0].sigmoid() * known
-        dice = 1 - (2 * (p * extent).sum() + 1) / (p.sum() + (extent * known).sum() + 1)
-        depth = (logits[:, 1].sigmoid() - interior).square()
-        loss = (entropy * weight).sum() / weight.sum().clamp(min=1) + dice + 3 * (depth * weight).sum() / total
+        logits = self.net(normalise(images)).float().unflatten(1, (-1, 2))
+        parts = []
+        for k in range(targets.shape[1]):
+            extent, interior, known = F.avg_pool2d(targets[:, k], STRIDE).unbind(1)
+            if known.any():
+                parts.append(_classifier_loss(logits[:, k], extent, interior, known) * known.mean().sqrt())
+        loss = torch.stack(parts).sum()
         self.log("loss", loss, prog_bar=True)
         return loss
+
+
+def _classifier_loss(logits: Tensor, extent: Tensor, interior: Tensor, known: Tensor) -> Tensor:
+    """Of one class: logits (B, 2, H, W), the others (B, H, W)."""
+    # the thin ground between neighbours decides whether they come apart: weigh shallow pixels of objects and ground
+    # seen near objects more than the rest
+    near = F.max_pool2d(extent[:, None], 7, stride=1, padding=3)[:, 0]
+    weight = known * (1 + 2 * near * (interior < 0.3))
+    entropy = F.binary_cross_entropy_with_logits(logits[:, 0], extent, reduction="none")
+    p = logits[:, 0].sigmoid() * known
+    dice = 1 - (2 * (p * extent).sum() + 1) / (p.sum() + (extent * known).sum() + 1)
+    depth = (logits[:, 1].sigmoid() - interior).square()
+    total = weight.sum().clamp(min=1)
+    return (entropy * weight).sum() / total + dice + 3 * (depth * weight).sum() / known.sum().clamp(min=1)
 
 
 class RefinerLearner(Learner):
@@ -85,28 +98,47 @@ class RefinerLearner(Learner):
         super().__init__(net, net.image_encoder.trunk, steps, rate)
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        """Loss of one batch; see train.refiner.RefinerSamples.batches for its arrays."""
+        """Loss of one batch; see train.refiner.RefinerSamples.batches for its arrays.
+
+        A lone click may mean several things: of the three masks for it, the best one learns (Kirillov et al. 2023,
+        Segment Anything, 3), and all four learn to say how good they are.
+        """
         embedding, fine = split_features(self.net, normalise(batch["images"]))
         which = batch["image_of"]
-        sparse, dense = prompt_embeddings(self.net, batch["points"], batch["labels"], batch["hints"], batch["has_hint"])
-        logits, iou, _, _ = self.net.sam_mask_decoder(
-            image_embeddings=embedding[which],
-            image_pe=self.net.sam_prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=False,
-            repeat_image=False,
-            high_res_features=[level[which] for level in fine],
+        masks, iou = decode_masks(
+            self.net,
+            embedding[which],
+            [level[which] for level in fine],
+            batch["points"],
+            batch["labels"],
+            batch["hints"],
         )
-        truth = F.avg_pool2d(batch["masks"].float()[:, None], 2)[:, 0]
-        logits = F.interpolate(logits.float(), size=truth.shape[-2:], mode="bilinear")[:, 0]
-        entropy = F.binary_cross_entropy_with_logits(logits, truth)
-        p = logits.sigmoid()
-        dice = 1 - (2 * (p * truth).flatten(1).sum(1) + 1) / ((p + truth).flatten(1).sum(1) + 1)
-        with torch.no_grad():
-            got, want = logits > 0, truth > 0.5
-            real = (got & want).flatten(1).sum(1) / (got | want).flatten(1).sum(1).clamp(min=1)
-        loss = 2 * entropy + dice.mean() + F.mse_loss(iou[:, 0], real)
-        self.log("loss", loss, prog_bar=True)
+        truth = F.avg_pool2d(batch["masks"].float()[:, None], 2)
+        side = truth.shape[-2:]
+        first = F.interpolate(masks[:, :1], size=side, mode="bilinear")
+        loss, real = _mask_loss(first, truth)
+        total = loss.mean() + 3 * F.mse_loss(iou[:, :1], real)
+        lone = batch["lone"]
+        if lone.any():
+            loss, readings = _mask_loss(F.interpolate(masks[lone, 1:], size=side, mode="bilinear"), truth[lone])
+            share = lone.float().mean()
+            total = total + share * (loss.min(1).values.mean() + 3 * F.mse_loss(iou[lone, 1:], readings))
+        self.log("loss", total, prog_bar=True)
         self.log("iou", real.mean(), prog_bar=True)
-        return loss
+        return total
+
+
+def _mask_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss and IoU of each mask (N, K), for logits (N, K, h, w) against truth (N, 1, h, w) in [0, 1].
+
+    Pixels near the outline weigh three times the others: they are what a refiner is for.
+    """
+    outline = F.max_pool2d(truth, 5, stride=1, padding=2) + F.max_pool2d(-truth, 5, stride=1, padding=2)
+    weight = 1 + 2 * outline
+    entropy = F.binary_cross_entropy_with_logits(logits, truth.expand_as(logits), reduction="none") * weight
+    p = logits.sigmoid()
+    dice = 1 - (2 * (p * truth).flatten(2).sum(2) + 1) / ((p + truth).flatten(2).sum(2) + 1)
+    with torch.no_grad():
+        got, want = logits > 0, truth > 0.5
+        real = (got & want).flatten(2).sum(2) / (got | want).flatten(2).sum(2).clamp(min=1)
+    return 2 * entropy.flatten(2).mean(2) + dice, real

@@ -1,7 +1,7 @@
 """sam2-lite: SAM2's own model on the light trunk, 512 px, about 6 M parameters.
 
-The prompt encoder, mask decoder and memory are sam2's classes with sam2's switches (configs/sam2.1_hiera_t.yaml);
-only the trunk and the widths differ. So whatever runs an official checkpoint runs this one.
+The mask decoder and memory are sam2's classes with sam2's switches (configs/sam2.1_hiera_t.yaml); the trunk and the
+widths differ, and the prompt encoder also draws. So whatever runs an official checkpoint runs this one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam.transformer import RoPEAttention
 from sam2.modeling.sam2_base import SAM2Base
 
+from hybridseg.nn.drawn import DrawingPromptEncoder
 from hybridseg.nn.trunk import Lite0
 
 IMAGE_SIZE = 512
@@ -34,7 +35,7 @@ def build_sam2_lite(image_size: int = IMAGE_SIZE) -> SAM2Base:
         ),
         scalp=1,
     )
-    return SAM2Base(
+    model = SAM2Base(
         image_encoder=encoder,
         memory_attention=_memory_attention(image_size // 16),
         memory_encoder=_memory_encoder(),
@@ -62,6 +63,13 @@ def build_sam2_lite(image_size: int = IMAGE_SIZE) -> SAM2Base:
         multimask_max_pt_num=1,
         use_mlp_for_obj_ptr_proj=True,
     )
+    model.sam_prompt_encoder = DrawingPromptEncoder(
+        embed_dim=WIDTH,
+        image_embedding_size=(image_size // 16, image_size // 16),
+        input_image_size=(image_size, image_size),
+        mask_in_chans=16,
+    )
+    return model
 
 
 def _sine(width: int) -> PositionEmbeddingSine:

@@ -15,7 +15,7 @@ from hybridseg.errors import WeightsError
 from hybridseg.nn.device import pick_device
 from hybridseg.nn.lite import build_sam2_lite
 from hybridseg.nn.sam2 import Promptable
-from hybridseg.nn.weights import brief, load_weights, model_folder, read_card, sha256
+from hybridseg.nn.weights import brief, load_weights, model_folder, sha256
 
 OFFICIAL = {repo.removeprefix("facebook/"): repo for repo in HF_MODEL_ID_TO_FILENAMES}
 """Name to Hugging Face repository: sam2-hiera-tiny ... sam2.1-hiera-large."""
@@ -52,8 +52,7 @@ def load_refiner(name: str | Path, device: str = "auto") -> Promptable:
         model = build_sam2_lite()
         load_weights(model, folder)
         path = folder / "weights.safetensors"
-        needs_hint = bool(read_card(folder).get("needs_hint", False))
-        return Promptable(_ready(model, target), folder.name, sha256(path), needs_hint)
+        return Promptable(_ready(model, target), folder.name, sha256(path))
     return Promptable(_ready(_load_official(path), target), path.stem, sha256(path))
 
 

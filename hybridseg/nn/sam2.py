@@ -1,7 +1,7 @@
 """Encode once, decode many: SAM2 without hidden state, for official checkpoints and sam2-lite alike.
 
 `SAM2ImagePredictor` keeps the image inside itself and assumes 1024 px (`_bb_feat_sizes`). Here an embedding is a
-value, its sizes come from the model, and prompts of one image may differ in kind: with or without points, box, hint.
+value, its sizes come from the model, and prompts of one image may differ in kind: points, box, both.
 """
 
 from __future__ import annotations
@@ -32,19 +32,40 @@ def split_features(model: SAM2Base, images: Tensor) -> tuple[Tensor, list[Tensor
     return maps[-1], maps[:-1]
 
 
-def prompt_embeddings(
-    model: SAM2Base, points: Tensor, labels: Tensor, hints: Tensor, has_hint: Tensor
+def decode_masks(
+    model: SAM2Base,
+    embedding: Tensor,
+    fine: list[Tensor],
+    points: Tensor,
+    labels: Tensor,
+    hints: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Sparse (N, P + 1, C) and dense (N, C, S/16, S/16) embeddings of N prompts.
+    """All four masks of N prompts: (N, 4, S/4, S/4) logits and (N, 4) predicted IoU.
 
-    points: (N, P, 2) pixels of the model's image, x then y; labels: (N, P) 1 inside, 0 outside, 2 and 3 the box's
-    corners, -1 padding; hints: (N, 1, S/4, S/4) mask logits; has_hint: (N,) bool. sam2's own encoder wants a hint for
-    every prompt of a call or for none.
+    The first mask is for prompts that leave no doubt; the other three are readings of one that does, as a lone click.
+
+    embedding, fine: as from `split_features`, of one image for all prompts, or of one image a prompt; points: (N, P, 2)
+    pixels of the model's image, x then y; labels: (N, P) 1 inside, 0 outside, 2 and 3 the box's corners, -1 padding;
+    hints: (N, 1, S/4, S/4) mask logits or None.
     """
-    encoder = model.sam_prompt_encoder
-    sparse, without = encoder(points=(points, labels), boxes=None, masks=None)
-    hinted = encoder.mask_downscaling(hints)
-    return sparse, torch.where(has_hint[:, None, None, None], hinted, without)
+    sparse, dense = model.sam_prompt_encoder(points=(points, labels), boxes=None, masks=hints)
+    masks, iou, _, _ = model.sam_mask_decoder.predict_masks(
+        image_embeddings=embedding,
+        image_pe=model.sam_prompt_encoder.get_dense_pe(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        repeat_image=len(embedding) != len(points),
+        high_res_features=fine,
+    )
+    return masks.float(), iou.float()
+
+
+def choose(masks: Tensor, iou: Tensor, labels: Tensor, hinted: bool) -> tuple[Tensor, Tensor]:
+    """One mask for each prompt: the likeliest reading of a lone click, the first mask of all others."""
+    ambiguous = ((labels >= 0).sum(1) == 1) & (not hinted)
+    which = torch.where(ambiguous, 1 + iou[:, 1:].argmax(1), 0)
+    rows = torch.arange(len(masks), device=masks.device)
+    return masks[rows, which], iou[rows, which]
 
 
 @dataclass(frozen=True)
@@ -59,14 +80,12 @@ class Embedding:
 class Promptable:
     """A SAM2 model as two pure functions.
 
-    model: any SAM2Base in eval mode; name and sha256 of its weights: for messages and provenance; needs_hint: it does
-    not heed points and boxes alone, so that every prompt must come with a hint.
+    model: any SAM2Base in eval mode; name and sha256 of its weights: for messages and provenance.
     """
 
     model: SAM2Base
     name: str
     sha256: str
-    needs_hint: bool = False
 
     @property
     def size_px(self) -> int:
@@ -98,28 +117,17 @@ class Promptable:
         Returns: (N, S/4, S/4) float32 mask logits (inside > 0) and (N,) float32 predicted IoU.
         """
         device = embedding.coarse.device
-        count = len(points)
-        if hints is None:
-            hints, hinted = np.zeros((count, self.mask_px, self.mask_px), np.float32), False
-        else:
-            hinted = True
-        sparse, dense = prompt_embeddings(
+        asked = torch.from_numpy(labels).to(device)
+        masks, iou = decode_masks(
             self.model,
+            embedding.coarse,
+            list(embedding.fine),
             torch.from_numpy(points).to(device),
-            torch.from_numpy(labels).to(device),
-            torch.from_numpy(hints)[:, None].to(device),
-            torch.full((count,), hinted, device=device),
+            asked,
+            None if hints is None else torch.from_numpy(hints)[:, None].to(device),
         )
-        logits, iou, _, _ = self.model.sam_mask_decoder(
-            image_embeddings=embedding.coarse,
-            image_pe=self.model.sam_prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=False,
-            repeat_image=True,
-            high_res_features=list(embedding.fine),
-        )
-        return logits[:, 0].float().cpu().numpy(), iou[:, 0].float().cpu().numpy()
+        chosen, confidence = choose(masks, iou, asked, hints is not None)
+        return chosen.cpu().numpy(), confidence.cpu().numpy()
 
 
 def _fast(device: torch.device) -> torch.autocast:

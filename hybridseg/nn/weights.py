@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from hybridseg.errors import WeightsError
 from hybridseg.resources import models_folders
+
+CLASS_ROWS = ("head.1.weight", "head.1.bias")
+"""The segmenter's last layer: two rows a class."""
 
 
 def model_folder(name: str | Path) -> Path:
@@ -50,8 +53,11 @@ def read_card(folder: Path, needs: Collection[str] = ()) -> dict[str, Any]:
     return card
 
 
-def load_weights(net: nn.Module, folder: Path) -> None:
+def load_weights(net: nn.Module, folder: Path, classes: Sequence[str] | None = None) -> None:
     """Fill `net` from a model folder (stored as fp16, used as fp32).
+
+    classes: what `net` tells apart, where that differs from the folder's model: a start for training. Outputs of
+    classes that both know are taken over, those of new ones stay as they are.
 
     Raises:
         WeightsError: the weights are of another architecture, or damaged.
@@ -59,6 +65,8 @@ def load_weights(net: nn.Module, folder: Path) -> None:
     path = folder / "weights.safetensors"
     try:
         state = {key: value.float() for key, value in load_file(path).items()}
+        if classes is not None:
+            _take_over(state, net.state_dict(), read_card(folder, needs=("classes",))["classes"], classes)
         net.load_state_dict(state)
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
@@ -66,6 +74,19 @@ def load_weights(net: nn.Module, folder: Path) -> None:
         ) from error
     except RuntimeError as error:
         raise WeightsError(f"{path} does not fit {type(net).__name__}: {brief(error)}") from error
+
+
+def _take_over(
+    state: dict[str, Tensor], own: Mapping[str, Tensor], stored: Sequence[str], classes: Sequence[str]
+) -> None:
+    """Replace the last layer, two rows a class, by one for `classes`."""
+    for key in CLASS_ROWS:
+        rows = own[key].clone()
+        for k, name in enumerate(classes):
+            if name in stored:
+                at = 2 * stored.index(name)
+                rows[2 * k : 2 * k + 2] = state[key][at : at + 2]
+        state[key] = rows
 
 
 def brief(error: RuntimeError) -> str:

@@ -18,6 +18,13 @@ class DataSet(BaseModel):
 
     share: float = Field(gt=0, description="how often it is drawn, relative to the others")
     split: str = "train"
+    label: str = Field("building", description="class of its objects")
+    codes: dict[str, int] = Field(default_factory=dict, description="class to code, where labels are codes; 0 unknown")
+    without: list[str] = Field(default_factory=list, description="classes that it holds none of")
+    ndwi: str | None = Field(None, description="glob of R, G, B, NIR images to label by NDWI instead of the table")
+    gsd_m: float | None = Field(None, gt=0, description="its GSD, where the table does not know or scale is to vary")
+    work_gsd_m: float | None = Field(None, gt=0, description="what it is shown at, if not at the recipe's gsd_m")
+    zoom: tuple[float, float] = Field((0.65, 1.5), description="classifier only: range of random scale")
     towns: int = Field(0, ge=0, description="render so many towns instead of reading the set from the table")
     supports: str | None = Field(None, description="model whose heatmap gives coarse supports; not trained on this set")
 
@@ -29,6 +36,7 @@ class Recipe(BaseModel):
 
     kind: Literal["classifier", "refiner"]
     model: str = Field(description="name of the folder under models/ that the weights go to")
+    classes: list[str] = Field(default_factory=lambda: ["building"], description="classifier only: what it tells apart")
     start: str | None = Field(None, description="model to start from; none: ImageNet trunk")
     sets: dict[str, DataSet]
     steps: int = Field(gt=0, description="length of the learning rate's schedule")
@@ -38,7 +46,6 @@ class Recipe(BaseModel):
     rate: float = Field(1e-3, gt=0)
     seed: int = 0
     gsd_m: float = Field(0.25, gt=0, description="classifier only: ground sampling distance that it works at")
-    bare: float = Field(0.2, ge=0, le=1, description="refiner only: share of prompts without a mask hint")
     card: dict[str, object] = Field(
         default_factory=dict, description="copied into the card: classes, GSD range, licence"
     )

@@ -11,7 +11,11 @@ from scipy import ndimage as ndi
 
 from hybridseg.train.augment import recolour, turn
 from hybridseg.train.scenes import Scene, resize_labels
-from hybridseg.where.hints import POINTS, hint_logits, stand_in
+from hybridseg.where.hints import POINTS, hint_logits
+
+KINDS = {"support": 0.52, "box": 0.2, "click": 0.14, "clicks": 0.06, "correction": 0.08}
+"""How often each kind of prompt is drawn: a coarse support, alone or with its box and points, as extraction gives it;
+a box; one click; several clicks of both kinds; a support with a click where it is wrong."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,7 @@ def _best_supports(instances: np.ndarray, supports: np.ndarray, least_iou: float
 class RefinerSamples:
     """Endless crops with up to `objects` prompts each.
 
-    span: how much of the crop's side the target object spans; bare: share of prompts without a mask hint;
-    pools and shares as in ClassifierSamples.
+    span: how much of the crop's side the target object spans; shares: how often each pool is drawn.
     """
 
     pools: Mapping[str, Sequence[Ground]]
@@ -66,10 +69,9 @@ class RefinerSamples:
     size_px: int = 256
     objects: int = 8
     span: tuple[float, float] = (0.10, 0.75)
-    bare: float = 0.2
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """One crop: image (3, S, S) uint8, masks (N, S, S) bool, points, labels, hints, has_hint."""
+        """One crop: image (3, S, S) uint8, masks (N, S, S) bool, points, labels, hints, lone (one click alone)."""
         names = sorted(self.pools)
         weights = np.array([self.shares[name] for name in names])
         while True:
@@ -114,40 +116,35 @@ class RefinerSamples:
     def _prompt(
         self, mask: np.ndarray, labels: np.ndarray, support: np.ndarray, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Points, labels, hint of one object, of a kind drawn at random."""
-        bare = rng.random() < self.bare
+        """Points, labels and hint of one object, of a kind drawn at random."""
+        kind = rng.choice(list(KINDS), p=list(KINDS.values()))
         # hints, and so supports, live on the decoder's grid, a quarter of the image's
         rough = support if support.any() and rng.random() < 0.75 else _roughen(_cover(mask), rng)
-        box = _box(mask, rng, 0.03 if bare else 0.08)
-        if not bare and rng.random() < 0.6:
-            # as in extraction: the box of the support, wrong where the support is
-            box = tuple(4 * v for v in _box(rough, rng, 0.02))
-        with_box = rng.random() < 0.7
-        with_points = not with_box or rng.random() < 0.5
         points: list[tuple[float, float]] = []
-        kinds: list[int] = []
-        if with_box:
-            points, kinds = [(box[0], box[1]), (box[2], box[3])], [2, 3]
-        if with_points:
-            for _ in range(1 if rng.random() < 0.7 else 2):
+        told: list[int] = []
+        if kind == "box" or (kind == "support" and rng.random() < 0.7):
+            # as in extraction: the box of the support, wrong where the support is
+            box = _box(mask, rng, 0.03) if kind == "box" else tuple(4 * v for v in _box(rough, rng, 0.02))
+            points, told = [(box[0], box[1]), (box[2], box[3])], [2, 3]
+        if kind in ("click", "clicks") or (kind != "correction" and rng.random() < 0.5):
+            for _ in range(1 if kind == "click" or rng.random() < 0.7 else 2):
                 points.append(_inside(mask, rng))
-                kinds.append(1)
-            if rng.random() < 0.4:
-                others = (labels > 0) & ~mask
-                points.append(_inside(others if others.any() and rng.random() < 0.6 else labels == 0, rng, ~mask))
-                kinds.append(0)
-        pad = POINTS - len(points)
-        at = np.array(points + [(0.0, 0.0)] * pad, np.float32)
-        told = np.array(kinds + [-1] * pad, np.int32)
-        hint = np.zeros((self.size_px // 4,) * 2, np.float32)
-        if not bare:
-            supported = rng.random() < 0.75
-            hint = hint_logits(rough if supported else stand_in(at[None], told[None], self.size_px)[0])
+                told.append(1)
+        if kind == "clicks" or (kind in ("box", "support") and rng.random() < 0.4):
+            others = (labels > 0) & ~mask
+            points.append(_inside(others if others.any() and rng.random() < 0.6 else labels == 0, rng, ~mask))
+            told.append(0)
+        if kind == "correction":
+            wrong = mask ^ (np.kron(rough, np.ones((4, 4))) > 0.5)
+            at = _inside(wrong if wrong.any() else mask, rng)
+            points.append(at)
+            told.append(int(mask[int(at[1]), int(at[0])]))
+        hinted = kind in ("support", "correction")
         return {
-            "points": at,
-            "labels": told,
-            "hints": hint,
-            "has_hint": np.array(not bare),
+            "points": np.array(points + [(0.0, 0.0)] * (POINTS - len(points)), np.float32),
+            "labels": np.array(told + [-1] * (POINTS - len(told)), np.int32),
+            "hints": hint_logits(rough) if hinted else np.zeros_like(rough, np.float32),
+            "lone": np.array(kind == "click"),
         }
 
     def batches(self, size: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
@@ -157,7 +154,7 @@ class RefinerSamples:
             drawn = [self.draw(rng) for _ in range(size)]
             batch = {
                 key: np.concatenate([d[key] for d in drawn])
-                for key in ("masks", "points", "labels", "hints", "has_hint")
+                for key in ("masks", "points", "labels", "hints", "lone")
             }
             batch["hints"] = batch["hints"][:, None]
             batch["images"] = np.stack([d["image"] for d in drawn])

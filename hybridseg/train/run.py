@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hybridseg.demo.town import render_town
 from hybridseg.errors import MissingExtra
 from hybridseg.read.windows import tile
 from hybridseg.theme import InstancePolicy
-from hybridseg.train.classifier import ClassifierSamples, targets
+from hybridseg.train.classifier import ClassifierSamples, pool
 from hybridseg.train.recipe import DataSet, Recipe, load_recipe
 from hybridseg.train.refiner import RefinerSamples, ground
 from hybridseg.train.scenes import Scene, load_scenes, rescale
@@ -52,11 +52,11 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
     batches = _batches(plan, data, runs, seed=plan.seed + int(time.time()) * (folder / "last.ckpt").exists())
     torch.manual_seed(plan.seed)
     if plan.kind == "classifier":
-        learner: Learner = ClassifierLearner(Segmenter(classes=1), plan.steps, plan.rate)
+        learner: Learner = ClassifierLearner(Segmenter(len(plan.classes)), plan.steps, plan.rate)
     else:
         learner = RefinerLearner(build_sam2_lite(plan.size_px), plan.steps, plan.rate)
     if plan.start:
-        load_weights(learner.net, model_folder(plan.start))
+        load_weights(learner.net, model_folder(plan.start), plan.classes if plan.kind == "classifier" else None)
     else:
         learner.trunk.load_imagenet()
     steps = fit(learner, batches, folder, plan.stop, quiet=quiet)
@@ -66,6 +66,7 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
         "recipe": recipe.name,
         "steps": steps,
         "trained": time.strftime("%Y-%m-%d"),
+        **({"classes": plan.classes, "gsd_m": plan.gsd_m} if plan.kind == "classifier" else {}),
         **plan.card,
     }
     save_weights(learner.net.eval(), folder / "model", card)
@@ -74,25 +75,28 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
 
 def _batches(plan: Recipe, data: Path | None, runs: Path, seed: int) -> Iterator[Any]:
     scenes = {name: _scenes(name, chosen, data, runs) for name, chosen in plan.sets.items()}
-    shares = {name: chosen.share for name, chosen in plan.sets.items()}
     if plan.kind == "classifier":
-        pools = {name: targets(found, plan.gsd_m) for name, found in scenes.items()}
-        return ClassifierSamples(pools, shares, plan.size_px).batches(plan.batch, seed)
+        pools = [
+            pool(scenes[name], chosen.work_gsd_m or plan.gsd_m, chosen.share, chosen.zoom)
+            for name, chosen in plan.sets.items()
+        ]
+        return ClassifierSamples(pools, plan.classes, plan.size_px).batches(plan.batch, seed)
     grounds = {
         name: [ground(scene, _supports(scene, plan.sets[name].supports, runs)) for scene in found]
         for name, found in scenes.items()
     }
+    shares = {name: chosen.share for name, chosen in plan.sets.items()}
     usable = {name: [g for g in found if len(g.boxes)] for name, found in grounds.items()}
-    return RefinerSamples(usable, shares, plan.size_px, bare=plan.bare).batches(plan.batch, seed)
+    return RefinerSamples(usable, shares, plan.size_px).batches(plan.batch, seed)
 
 
 def _scenes(name: str, chosen: DataSet, data: Path | None, runs: Path) -> list[Scene]:
     if chosen.towns:
-        return [_town(seed, runs / "towns") for seed in range(1000, 1000 + chosen.towns)]
-    return load_scenes(data or Path("tiles.csv"), name, chosen.split)
+        return [_town(seed, runs / "towns", chosen.without) for seed in range(1000, 1000 + chosen.towns)]
+    return load_scenes(data or Path("tiles.csv"), name, chosen)
 
 
-def _town(seed: int, kept: Path) -> Scene:
+def _town(seed: int, kept: Path, without: Sequence[str]) -> Scene:
     """A rendered town at a drawn GSD; seeds from 1000 on are training ground, those below are for demo and tests."""
     gsd_m = float(np.random.default_rng(seed).choice([0.15, 0.2, 0.25, 0.3]))
     path = kept / f"{seed}.npz"
@@ -105,7 +109,8 @@ def _town(seed: int, kept: Path) -> Scene:
         Path(file.name).replace(path)
     with np.load(path) as stored:
         image, instances = stored["image"], stored["instances"]
-    return Scene(image, instances, np.ones(instances.shape, bool), gsd_m, "town", f"town-{seed}")
+    objects = {"building": instances, **dict.fromkeys(without, np.zeros_like(instances))}
+    return Scene(image, objects, np.ones(instances.shape, bool), gsd_m, "town", f"town-{seed}")
 
 
 def _supports(scene: Scene, model: str | None, runs: Path) -> np.ndarray | None:

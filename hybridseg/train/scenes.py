@@ -1,8 +1,8 @@
 """Labelled scenes in memory: tiles of a data set, joined where they are neighbours.
 
 The description is a CSV like `tiles.csv` of the shared data: dataset, image, label, split, place, gsd_m; paths are
-relative to it. Labels are instance masks (one building, one id; 0 none). Tiles named `...-x-y-z` lie on a web map's
-tile grid: those of one data set and split are joined into scenes, so that objects are whole.
+relative to it. Labels are instance masks (one object, one id; 0 none) or class codes. Tiles named `...-x-y-z` lie on a
+web map's tile grid: those of one data set and split are joined into scenes, so that objects are whole.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import csv
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,56 +22,105 @@ from rasterio.errors import NotGeoreferencedWarning
 from scipy import ndimage as ndi
 
 from hybridseg.errors import ThemeError
+from hybridseg.train.recipe import DataSet
 
 TILE_NAME = re.compile(r"-(\d+)-(\d+)-(\d+)$")
+NDWI_WATER, NDWI_LAND = 0.1, -0.05
+"""Water above, land below, unknown between (wet soil, reeds, shores); looked at on ten dates of a prairie."""
 
 
 @dataclass(frozen=True)
 class Scene:
     """One labelled image.
 
-    image: (H, W, 3) uint8; instances: (H, W) int32, 0 none; valid: (H, W) bool, False where there is no tile.
+    image: (H, W, 3) uint8; objects: class to (H, W) int32 ids, 0 none, for the classes that its labels speak of (of
+    other classes it says nothing); valid: (H, W) bool, False where nothing is known.
     """
 
     image: np.ndarray
-    instances: np.ndarray
+    objects: Mapping[str, np.ndarray]
     valid: np.ndarray
     gsd_m: float
     dataset: str
     name: str
 
+    @property
+    def instances(self) -> np.ndarray:
+        """All objects in one (H, W) int32 layer; where classes overlap, the last wins."""
+        layers = list(self.objects.values())
+        merged = layers[0]
+        for layer in layers[1:]:
+            merged = np.where(layer > 0, layer + merged.max(), merged)
+        return merged
 
-def load_scenes(table: Path, dataset: str, split: str) -> list[Scene]:
-    """All scenes of one data set and split.
+
+def load_scenes(table: Path, dataset: str, chosen: DataSet) -> list[Scene]:
+    """All scenes of one data set, as the recipe's entry says to read it.
 
     Raises:
-        ThemeError: the table is missing or has no such rows.
+        ThemeError: the table is missing, has no such rows, or they have no GSD and the entry gives none.
     """
     if not table.exists():
         raise ThemeError(f"no data description at {table}; give the CSV that lists images, labels, split and gsd_m")
+    if chosen.ndwi:
+        return [_from_ndwi(path, dataset, chosen) for path in _files(table.parent, chosen.ndwi)]
     with table.open() as file:
-        rows = [r for r in csv.DictReader(file) if r["dataset"] == dataset and r["split"] == split and r["gsd_m"]]
+        rows = [r for r in csv.DictReader(file) if r["dataset"] == dataset and r["split"] == chosen.split]
+    rows = [r for r in rows if r["gsd_m"] or chosen.gsd_m]
     if not rows:
-        raise ThemeError(f"{table} has no rows with dataset={dataset}, split={split} and a gsd_m")
+        raise ThemeError(f"{table} has no rows with dataset={dataset}, split={chosen.split} and a gsd_m")
     tiles, single = {}, []
     for row in rows:
-        scene = _read_tile(table.parent, row)
+        scene = _read_tile(table.parent, row, chosen)
         place = TILE_NAME.search(Path(row["image"]).stem)
         if place:
             tiles[int(place[1]), int(place[2])] = scene
         else:
             single.append(scene)
-    return single + list(_join(tiles))
+    joined = [_without(scene, chosen) for scene in _join(tiles)]
+    return [_without(scene, chosen) for scene in single] + joined
 
 
-def _read_tile(folder: Path, row: dict[str, str]) -> Scene:
+def _files(folder: Path, pattern: str) -> list[Path]:
+    found = sorted(folder.glob(pattern))
+    if not found:
+        raise ThemeError(f"no files match {folder / pattern}")
+    return found
+
+
+def _read_tile(folder: Path, row: dict[str, str], chosen: DataSet) -> Scene:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # training needs the GSD only, which the table gives
         with rasterio.open(folder / row["image"]) as file:
             image = file.read(indexes=(1, 2, 3)).transpose(1, 2, 0)
-    instances = np.array(Image.open(folder / row["label"])).astype(np.int32)
-    name = Path(row["image"]).stem
-    return Scene(image, instances, np.ones(instances.shape, bool), float(row["gsd_m"]), row["dataset"], name)
+    labels = np.array(Image.open(folder / row["label"])).astype(np.int32)
+    valid = np.ones(labels.shape, bool)
+    if chosen.codes:
+        valid = labels > 0
+        objects = {name: ndi.label(labels == code)[0].astype(np.int32) for name, code in chosen.codes.items()}
+    else:
+        objects = {chosen.label: labels}
+    gsd_m = chosen.gsd_m or float(row["gsd_m"])
+    return Scene(image, objects, valid, gsd_m, row["dataset"], Path(row["image"]).stem)
+
+
+def _from_ndwi(path: Path, dataset: str, chosen: DataSet) -> Scene:
+    """Water from the near infrared: a pseudo-label from NDWI (McFeeters 1996), for images of R, G, B, NIR."""
+    with rasterio.open(path) as file:
+        bands = file.read(indexes=(1, 2, 3, 4))
+        gsd_m = chosen.gsd_m or float(file.res[0])
+    green, infrared = bands[1].astype(np.float32), bands[3].astype(np.float32)
+    ndwi = (green - infrared) / np.maximum(green + infrared, 1)
+    water = ndi.binary_opening(ndwi > NDWI_WATER)
+    valid = (water | (ndwi < NDWI_LAND)) & bands.any(0)
+    labels = ndi.label(water)[0].astype(np.int32)
+    return Scene(bands[:3].transpose(1, 2, 0), {chosen.label: labels}, valid, gsd_m, dataset, path.stem)
+
+
+def _without(scene: Scene, chosen: DataSet) -> Scene:
+    """The scene with empty layers for the classes that it is known to hold none of."""
+    empty = np.zeros(scene.valid.shape, np.int32)
+    return replace(scene, objects={**scene.objects, **dict.fromkeys(chosen.without, empty)})
 
 
 def _join(tiles: dict[tuple[int, int], Scene]) -> Iterator[Scene]:
@@ -83,15 +132,18 @@ def _join(tiles: dict[tuple[int, int], Scene]) -> Iterator[Scene]:
         side = first.image.shape[0]
         shape = ((y1 - y0 + 1) * side, (x1 - x0 + 1) * side)
         image, valid = np.zeros((*shape, 3), np.uint8), np.zeros(shape, bool)
-        instances, used = np.zeros(shape, np.int32), 0
+        objects = {name: np.zeros(shape, np.int32) for name in first.objects}
+        used = 0
         for x, y in group:
             at = (slice((y - y0) * side, (y - y0 + 1) * side), slice((x - x0) * side, (x - x0 + 1) * side))
             tile = tiles[x, y]
-            image[at], valid[at] = tile.image, True
-            instances[at] = np.where(tile.instances > 0, tile.instances + used, 0)
-            used += int(tile.instances.max())
+            image[at], valid[at] = tile.image, tile.valid
+            for kind, labels in tile.objects.items():
+                objects[kind][at] = np.where(labels > 0, labels + used, 0)
+            used += max(int(labels.max()) for labels in tile.objects.values())
         name = f"{first.dataset}-{x0}-{y0}"
-        yield Scene(image, _merge_across_edges(instances, side), valid, first.gsd_m, first.dataset, name)
+        merged = {kind: _merge_across_edges(labels, side) for kind, labels in objects.items()}
+        yield Scene(image, merged, valid, first.gsd_m, first.dataset, name)
 
 
 def _touching(places: dict[tuple[int, int], Scene]) -> Iterator[list[tuple[int, int]]]:
@@ -132,7 +184,7 @@ def rescale(scene: Scene, gsd_m: float) -> Scene:
     size = (max(1, round(scene.image.shape[1] * k)), max(1, round(scene.image.shape[0] * k)))
     return Scene(
         np.asarray(Image.fromarray(scene.image).resize(size, Image.Resampling.BILINEAR)),
-        resize_labels(scene.instances, size),
+        {kind: resize_labels(labels, size) for kind, labels in scene.objects.items()},
         np.asarray(Image.fromarray(scene.valid).resize(size, Image.Resampling.NEAREST)),
         gsd_m,
         scene.dataset,

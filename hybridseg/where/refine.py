@@ -14,7 +14,7 @@ from hybridseg.read.source import Source
 from hybridseg.theme import Gate, PromptPolicy
 from hybridseg.types import Chip, Window
 from hybridseg.where.gate import Verdict, judge
-from hybridseg.where.hints import POINTS, hint_logits, stand_in
+from hybridseg.where.hints import POINTS, hint_logits
 from hybridseg.where.trace import trace
 
 BATCH = 32
@@ -31,10 +31,6 @@ class Promptable(Protocol):
     @property
     def sha256(self) -> str:
         """Hash of its weights."""
-
-    @property
-    def needs_hint(self) -> bool:
-        """Whether it needs a hint with every prompt."""
 
     @property
     def size_px(self) -> int:
@@ -96,11 +92,7 @@ class Refine:
     ) -> Iterator[Refined]:
         supports = np.stack([self._cover(p.support, window) for p in prompts])
         points, labels = self._points(prompts, window)
-        hints = None
-        if "hint" in self.policy.parts:
-            hints = hint_logits(supports)
-        elif self.model.needs_hint:
-            hints = hint_logits(stand_in(points, labels, self.model.size_px))
+        hints = hint_logits(supports) if "hint" in self.policy.parts else None
         logits, iou = self.model.decode(embedding, points, labels, hints)
         for prompt, support, mask, predicted in zip(prompts, supports, logits, iou.tolist(), strict=True):
             verdict = judge(mask, support, predicted, self.gate)
