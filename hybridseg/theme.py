@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
@@ -21,8 +21,9 @@ class _Settings(BaseModel):
 
 
 class InstancePolicy(_Settings):
-    """How objects are found on the heatmap: peaks of interior, a watershed inside extent."""
+    """Discrete objects: peaks of interior, a watershed inside extent."""
 
+    kind: Literal["instances"] = "instances"
     extent: float = Field(0.5, gt=0, lt=1, description="a pixel is the class above this probability")
     peak: float = Field(0.3, ge=0, lt=1, description="least interior at an object's peak")
     rise: float = Field(0.1, ge=0, lt=1, description="least rise of a peak above the saddle to a higher one")
@@ -30,6 +31,47 @@ class InstancePolicy(_Settings):
     min_area_m2: float = Field(6.0, ge=0)
     min_score: float = Field(0.5, ge=0, le=1, description="least mean extent inside a support")
     max_object_m: float = Field(150.0, gt=0, description="objects up to this size are found whole, whatever the blocks")
+
+    @property
+    def reach_m(self) -> float:
+        """How far around an extent the heatmap must be known."""
+        return self.max_object_m
+
+
+class RegionPolicy(_Settings):
+    """Ground of any size and shape, as lakes or road networks: connected extent, refined piece by piece."""
+
+    kind: Literal["regions"] = "regions"
+    extent: float = Field(0.5, gt=0, lt=1, description="a pixel is the class above this probability")
+    smooth_m: float = Field(0.0, ge=0, description="standard deviation of the blur of extent before the threshold")
+    min_area_m2: float = Field(100.0, ge=0)
+    min_hole_m2: float = Field(0.0, ge=0, description="smaller holes are filled")
+    min_score: float = Field(0.5, ge=0, le=1, description="least mean extent inside a region")
+    piece_m: float = Field(200.0, gt=0, description="regions larger than this are refined in pieces of this size")
+    overlap_m: float = Field(20.0, ge=0, description="what neighbouring pieces share")
+
+    @property
+    def reach_m(self) -> float:
+        """How far around an extent the heatmap must be known."""
+        return self.piece_m
+
+
+class GridPolicy(_Settings):
+    """Everything mode: a point on every so many metres; the heatmap says afterwards which masks are the class."""
+
+    kind: Literal["grid"] = "grid"
+    step_m: float = Field(5.0, gt=0, description="distance between points")
+    object_m: float = Field(15.0, gt=0, description="size of objects that windows are chosen for")
+    extent: float = Field(0.5, gt=0, lt=1, description="least mean extent under a mask that is kept")
+    min_area_m2: float = Field(6.0, ge=0)
+
+    @property
+    def reach_m(self) -> float:
+        """How far around an extent the heatmap must be known."""
+        return self.object_m
+
+
+ObjectPolicy = Annotated[InstancePolicy | RegionPolicy | GridPolicy, Field(discriminator="kind")]
 
 
 PromptPart = Literal["box", "points", "hint"]
@@ -62,10 +104,17 @@ class Theme(_Settings):
     name: str
     label: str = Field(description="class written to the result")
     classifier: str = Field(description="embedded model, or path of a model folder")
-    instances: InstancePolicy = InstancePolicy()
+    refiner: str = Field("sam2-lite", description="what refines when the user names none; `none` where coarse is best")
+    work_gsd_m: tuple[float, float] | None = Field(
+        None, description="finest and coarsest GSD that the classifier is shown; the source's own in between"
+    )
+    max_gsd_m: float | None = Field(
+        None, gt=0, description="coarser sources are refused; none: as the model's card says"
+    )
+    objects: ObjectPolicy = InstancePolicy()
     prompts: PromptPolicy = PromptPolicy()
     gate: Gate = Gate()
-    regularise: Literal["buildings", "none"] = "none"
+    shape: Literal["buildings", "rows", "coverage", "roads", "none"] = "none"
 
     def to_yaml(self) -> str:
         """The resolved theme, every default spelled out."""
@@ -74,6 +123,11 @@ class Theme(_Settings):
     def fingerprint(self) -> str:
         """sha256 of the resolved theme."""
         return hashlib.sha256(self.to_yaml().encode()).hexdigest()
+
+    def gsd_m(self, source_m: float, own_m: float) -> float:
+        """What a classifier made for `own_m` works at on a source of `source_m`."""
+        finest, coarsest = self.work_gsd_m or (own_m, own_m)
+        return min(max(source_m, finest), coarsest)
 
     def with_prompts(self, **changes: Any) -> Theme:
         """A copy with other prompt settings."""

@@ -14,7 +14,9 @@ class Bright:
 
     stride = 2
     snap_px = 32
-    bands = 2
+    classes = ("building",)
+    gsd_m = 0.25
+    coarsest_gsd_m = 0.6
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         grey = pixels.mean(axis=0, dtype=np.float32) / 255
@@ -31,7 +33,6 @@ class Threshold:
     iou: float = 0.9
     name: str = "threshold"
     sha256: str = "0" * 64
-    needs_hint: bool = False
 
     @property
     def mask_px(self) -> int:

@@ -95,10 +95,10 @@ def test_the_fingerprint_does_not_depend_on_how_the_file_is_written(tmp_path: Pa
     [
         ({"spam": 1}, "spam"),
         ({"prompts": {"spam": 1}}, r"prompts\.spam"),
-        ({"instances": {"extent": 1.5}}, r"instances\.extent"),
+        ({"objects": {"extent": 1.5}}, r"objects\."),
         ({"gate": {"iou_pred": "much"}}, r"gate\.iou_pred"),
         ({"prompts": {"parts": ["box", "lines"]}}, r"prompts\.parts"),
-        ({"regularise": "roads"}, "regularise"),
+        ({"shape": "round"}, "shape"),
     ],
 )
 def test_what_is_not_allowed_is_named_in_one_line(settings: dict[str, Any], said: str, tmp_path: Path):

@@ -1,7 +1,8 @@
-"""Outlines of a map against outlines of the truth."""
+"""Outlines of a map against outlines of the truth: of whole layers, and of pairs of objects."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import harmonic_mean
 
@@ -9,10 +10,13 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from hybridseg.evaluate.near import near_lengths
 from hybridseg.evaluate.objects import Geometries, share
 
 _QUADRANT_SEGMENTS = 16
 """Of the buffers' round corners: the radius is met to 0.1 %."""
+_PAIRS = 2_000
+"""Pairs whose points are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,107 @@ def boundary_f1(
     """
     pred_lines, truth_lines = _boundaries(pred), _boundaries(truth)
     inside = None if aoi is None else shapely.buffer(aoi, -tolerance_m)
-    pred_near, pred_length = _near(pred_lines, truth_lines, tolerance_m, inside)
-    truth_near, truth_length = _near(truth_lines, pred_lines, tolerance_m, inside)
+    pred_near, pred_length = (float(v.sum()) for v in near_lengths(pred_lines, truth_lines, tolerance_m, inside))
+    truth_near, truth_length = (float(v.sum()) for v in near_lengths(truth_lines, pred_lines, tolerance_m, inside))
     return BoundaryScore(
         precision=share(pred_near, pred_length, none_expected=truth_length == 0),
         recall=share(truth_near, truth_length, none_expected=pred_length == 0),
     )
+
+
+def boundary_iou(pred: Geometries, truth: Geometries, distance_m: float) -> np.ndarray:
+    """Boundary IoU of pairs: IoU of the parts of both that lie within `distance_m` of their own outline.
+
+    Cheng et al. 2021 (Boundary IoU, section 4, equation 3), on exact areas; `distance_m` stands for their share of the
+    image's diagonal. Where an object is thinner than twice the distance it is its own band, as there.
+
+    Args:
+        pred: n valid polygons in a CRS in metres.
+        truth: n valid polygons, the partner of each.
+        distance_m: width of the band (m).
+
+    Returns:
+        (n,) float64; 0 for a pair of empty polygons.
+    """
+    a, b = np.asarray(pred, dtype=object), np.asarray(truth, dtype=object)
+    inner_a, inner_b = (shapely.buffer(g, -distance_m, quad_segs=_QUADRANT_SEGMENTS) for g in (a, b))
+
+    def common(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+        return np.asarray(shapely.area(shapely.intersection(one, two)))
+
+    # The bands are never made: what lies within a polygon's core lies within the polygon, so areas subtract.
+    both = common(a, b) - common(inner_a, b) - common(a, inner_b) + common(inner_a, inner_b)
+    bands = sum(shapely.area(g) - shapely.area(core) for g, core in ((a, inner_a), (b, inner_b)))
+    union = bands - both
+    return np.divide(both, union, out=np.zeros_like(both), where=union > 0).clip(0, 1)
+
+
+def polis(pred: Geometries, truth: Geometries) -> np.ndarray:
+    """PoLiS distance of pairs: how far corners lie from the other's outline, on average over both (m).
+
+    Avbelj et al. 2015 (A metric for polygon comparison and building extraction evaluation, equation 2). Outlines
+    include holes; the closing corner of a ring counts once.
+
+    Args:
+        pred: n polygons that are not empty, in a CRS in metres.
+        truth: n polygons, the partner of each.
+
+    Returns:
+        (n,) float64 in metres.
+    """
+    result = np.zeros(len(pred))
+    for part, one, two in _both_ways(pred, truth):
+        points, owner = _corners(one)
+        distances = _distances(points, shapely.boundary(two)[owner])
+        result[part] += np.bincount(owner, distances) / np.bincount(owner) / 2
+    return result
+
+
+def hausdorff(pred: Geometries, truth: Geometries, precision_m: float) -> np.ndarray:
+    """Hausdorff distance of the outlines of pairs (m), too small by `precision_m` at most.
+
+    GEOS's own measures from corners alone, which misses what bulges between them.
+
+    Args:
+        pred: n polygons that are not empty, in a CRS in metres.
+        truth: n polygons, the partner of each.
+        precision_m: a side is halved until no point between its ends can lie this much farther off than those measured.
+
+    Returns:
+        (n,) float64 in metres.
+    """
+    result = np.zeros(len(pred))
+    for part, one, two in _both_ways(pred, truth):
+        result[part] = np.maximum(result[part], _farthest(one, two, precision_m))
+    return result
+
+
+def _farthest(polygons: np.ndarray, others: np.ndarray, precision_m: float) -> np.ndarray:
+    """Greatest distance from each polygon's outline to its partner's: branch and bound over its sides."""
+    starts, owner = _corners(polygons)
+    ends, _ = _corners(polygons, shift=1)
+    outlines = shapely.boundary(others)
+    near, far = _distances(starts, outlines[owner]), _distances(ends, outlines[owner])
+    best = np.zeros(len(polygons))
+    np.maximum.at(best, owner, near)
+    while True:
+        # A distance changes by no more than the way gone, so this is the most there can be between two ends.
+        bound = (near + far + np.hypot(*(ends - starts).T)) / 2
+        open_ = bound > best[owner] + precision_m
+        if not open_.any():
+            return best
+        starts, ends, near, far, owner = (v[open_] for v in (starts, ends, near, far, owner))
+        middle = (starts + ends) / 2
+        between = _distances(middle, outlines[owner])
+        np.maximum.at(best, owner, between)
+        starts, ends = np.concatenate([starts, middle]), np.concatenate([middle, ends])
+        near, far, owner = np.concatenate([near, between]), np.concatenate([between, far]), np.tile(owner, 2)
+
+
+def corners(polygons: Geometries) -> np.ndarray:
+    """Number of corners of each polygon, holes included and closing ones not, (n,) int."""
+    _, owner = _corners(np.asarray(polygons, dtype=object))
+    return np.bincount(owner, minlength=len(polygons))
 
 
 def _boundaries(polygons: Geometries) -> np.ndarray:
@@ -59,16 +158,27 @@ def _boundaries(polygons: Geometries) -> np.ndarray:
     return np.asarray(lines[~(shapely.is_missing(lines) | shapely.is_empty(lines))])
 
 
-def _near(
-    lines: np.ndarray, others: np.ndarray, tolerance_m: float, inside: BaseGeometry | None
-) -> tuple[float, float]:
-    """(length of `lines` within the tolerance of `others`, length of `lines`), in metres, both within `inside`."""
-    if inside is not None:
-        lines = shapely.intersection(lines, inside)
-    belts = shapely.buffer(others, tolerance_m, quad_segs=_QUADRANT_SEGMENTS)
-    line, belt = shapely.STRtree(belts).query(lines, predicate="intersects")
-    # Belts of neighbours overlap: united for each line, or their common part would count twice.
-    rows, first = np.unique(line, return_index=True)
-    united = [shapely.union_all(group) for group in np.split(belts[belt], first[1:])] if len(rows) else []
-    near = shapely.length(shapely.intersection(lines[rows], united)).sum()
-    return float(near), float(shapely.length(lines).sum())
+def _both_ways(pred: Geometries, truth: Geometries) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Pairs in parts, and each part once from either side."""
+    a, b = np.asarray(pred, dtype=object), np.asarray(truth, dtype=object)
+    for start in range(0, len(a), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        yield part, a[part], b[part]
+        yield part, b[part], a[part]
+
+
+def _distances(points: np.ndarray, lines: np.ndarray) -> np.ndarray:
+    """Distance of each point (k, 2) to its line (k,), in metres."""
+    return np.asarray(shapely.distance(shapely.points(points), lines))
+
+
+def _corners(polygons: np.ndarray, shift: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of all polygons, (k, 2), and the polygon of each, (k,) int: all but the closing ones.
+
+    With `shift` 1 all but the first of each ring instead, so the end of the side that starts at the same position.
+    """
+    parts, part_of = shapely.get_parts(polygons, return_index=True)
+    rings, ring_of = shapely.get_rings(parts, return_index=True)
+    points, ring = shapely.get_coordinates(rings, return_index=True)
+    goes_on = np.flatnonzero(np.diff(ring) == 0)
+    return points[goes_on + shift], part_of[ring_of[ring[goes_on]]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import harmonic_mean
 from typing import TypeAlias
 
@@ -51,6 +52,42 @@ class Match:
         return share(float(self.ious.sum()), len(self.ious), none_expected=self.n_pred == self.n_truth == 0)
 
 
+@dataclass(frozen=True)
+class Overlaps:
+    """All pairs of a predicted and a true object that meet, each once.
+
+    pred, truth: (m,) int, positions.
+    common: (m,) float64, area in both (m2), 0 where they only touch.
+    pred_area, truth_area: (n_pred,), (n_truth,) float64, area of every object (m2).
+    """
+
+    pred: np.ndarray
+    truth: np.ndarray
+    common: np.ndarray
+    pred_area: np.ndarray
+    truth_area: np.ndarray
+
+    @cached_property
+    def ious(self) -> np.ndarray:
+        """Intersection over union of each pair, (m,) float64."""
+        union = self.pred_area[self.pred] + self.truth_area[self.truth] - self.common
+        return np.divide(self.common, union, out=np.zeros_like(self.common), where=self.common > 0)
+
+    @property
+    def of_pred(self) -> np.ndarray:
+        """Share of each pair's predicted object that lies in the true one, (m,) float64."""
+        return self.common / np.maximum(self.pred_area[self.pred], np.finfo(float).tiny)
+
+    @property
+    def of_truth(self) -> np.ndarray:
+        """Share of each pair's true object that lies in the predicted one, (m,) float64."""
+        return self.common / np.maximum(self.truth_area[self.truth], np.finfo(float).tiny)
+
+    def where(self, chosen: np.ndarray) -> Overlaps:
+        """Only the pairs chosen by a mask or by positions."""
+        return Overlaps(self.pred[chosen], self.truth[chosen], self.common[chosen], self.pred_area, self.truth_area)
+
+
 def share(part: float, whole: float, *, none_expected: bool) -> float:
     """`part` / `whole`; of nothing it is 1 when nothing was expected, else 0."""
     return part / whole if whole else float(none_expected)
@@ -64,21 +101,45 @@ def match(pred: Geometries, truth: Geometries, iou: float = 0.5) -> Match:
     Where they do overlap, or below 0.5, best first still pairs what a person would pair; an optimal assignment would
     part a perfect pair to gain a second, poor one. Ties go to the lower positions. Invalid polygons are repaired.
     """
-    pred, truth = _repaired(pred), _repaired(truth)
+    return best_first(overlaps(repaired(pred), repaired(truth)), iou)
+
+
+def overlaps(pred: np.ndarray, truth: np.ndarray) -> Overlaps:
+    """Which valid polygons of (n_pred,) and (n_truth,) meet, and on how much ground."""
     first, second = shapely.STRtree(truth).query(pred, predicate="intersects")
     common = shapely.area(shapely.intersection(pred[first], truth[second]))
-    union = shapely.area(pred[first]) + shapely.area(truth[second]) - common
-    ious = np.divide(common, union, out=np.zeros_like(common), where=common > 0)
+    return Overlaps(first, second, common, _area(pred), _area(truth))
 
-    order = np.lexsort((second, first, -ious))
-    free_pred, free_truth = np.ones(len(pred), bool), np.ones(len(truth), bool)
-    chosen = []
-    for pair in order[ious[order] >= max(iou, np.finfo(float).tiny)]:
-        if free_pred[first[pair]] and free_truth[second[pair]]:
-            free_pred[first[pair]] = free_truth[second[pair]] = False
-            chosen.append(pair)
-    pairs = np.asarray(chosen, int)
-    return Match(first[pairs], second[pairs], ious[pairs], len(pred), len(truth))
+
+def best_first(found: Overlaps, iou: float) -> Match:
+    """The pairing that `match` describes, from overlaps at hand."""
+    order = np.lexsort((found.truth, found.pred, -found.ious))
+    order = order[found.ious[order] >= max(iou, np.finfo(float).tiny)]
+    pairs = order[take_free(found.pred[order], found.truth[order])]
+    sizes = len(found.pred_area), len(found.truth_area)
+    return Match(found.pred[pairs], found.truth[pairs], found.ious[pairs], *sizes)
+
+
+def take_free(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Walk down a list of pairs and take each whose two members are both still free.
+
+    Args:
+        first: (m,) int, one member of each pair, in the order of preference.
+        second: (m,) int, the other member, numbered on its own.
+
+    Returns:
+        (m,) bool, the pairs taken.
+    """
+    if len(first) == 0:
+        return np.zeros(0, bool)
+    # A pair without rivals is taken whatever the order: mostly that is nearly all of them, and it needs no loop.
+    taken = (np.bincount(first)[first] == 1) & (np.bincount(second)[second] == 1)
+    free_first, free_second = np.ones(first.max() + 1, bool), np.ones(second.max() + 1, bool)
+    for pair in np.flatnonzero(~taken):
+        if free_first[first[pair]] and free_second[second[pair]]:
+            free_first[first[pair]] = free_second[second[pair]] = False
+            taken[pair] = True
+    return taken
 
 
 def area_iou(pred: Geometries, truth: Geometries) -> float:
@@ -86,14 +147,18 @@ def area_iou(pred: Geometries, truth: Geometries) -> float:
 
     The CRS is the same for both; units cancel, so in an equal-area one this is the share of the ground.
     """
-    pred_ground, truth_ground = shapely.union_all(_repaired(pred)), shapely.union_all(_repaired(truth))
+    pred_ground, truth_ground = shapely.union_all(repaired(pred)), shapely.union_all(repaired(truth))
     common = shapely.intersection(pred_ground, truth_ground).area
     return share(common, pred_ground.area + truth_ground.area - common, none_expected=True)
 
 
-def _repaired(geometries: Geometries) -> np.ndarray:
+def repaired(geometries: Geometries) -> np.ndarray:
     """As a fresh (n,) object array of valid geometries."""
     array = np.array(geometries, dtype=object)
     invalid = ~shapely.is_valid(array) & ~shapely.is_missing(array)
     array[invalid] = shapely.make_valid(array[invalid], method="structure", keep_collapsed=False)
     return array
+
+
+def _area(geometries: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(shapely.area(geometries))  # missing ones have none

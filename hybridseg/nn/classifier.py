@@ -38,9 +38,9 @@ class Classifier:
         return SNAP_PX
 
     @property
-    def bands(self) -> int:
-        """Bands of its heatmap: two a class."""
-        return 2 * len(self.card["classes"])
+    def classes(self) -> list[str]:
+        """What it tells apart; its heatmap has two bands for each."""
+        return list(self.card["classes"])
 
     @property
     def gsd_m(self) -> float:

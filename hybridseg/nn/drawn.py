@@ -11,9 +11,12 @@ INSIDE, OUTSIDE = 1.0, -6.0
 CLICK = 8.0
 CLICK_PX = 6.0
 """Logit and radius (image pixels) of the disc at a point: plus for a positive one, minus for a negative one."""
+NEAR, FAR = 4.0, -8.0
+FAR_PX = 96.0
+"""Where there are positive points only, the logits fall from NEAR at a point to FAR at this distance from it."""
 
 
-class DrawingPromptEncoder(PromptEncoder):
+class DrawingPromptEncoder(PromptEncoder):  # type: ignore[misc]
     """Points and boxes as tokens, as in SAM2, and besides as marks on the mask input.
 
     A decoder must learn to find a token's place by its position encoding, which took SAM a thousand times our training;
@@ -38,7 +41,7 @@ class DrawingPromptEncoder(PromptEncoder):
         return super().forward(points, boxes, canvas)
 
     def draw(self, points: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
-        """Marks on mask inputs (N, 1, M, M): boxes where the input says nothing, discs everywhere.
+        """Marks on mask inputs (N, 1, M, M): discs, on a box or a slope from the points where the input says nothing.
 
         points: (N, P, 2) pixels of the model's image; labels: (N, P) as SAM2's: 0, 1, 2 and 3 (a box), -1.
         """
@@ -50,8 +53,17 @@ class DrawingPromptEncoder(PromptEncoder):
         within = (x >= first[..., 0]) & (x <= last[..., 0]) & (y >= first[..., 1]) & (y <= last[..., 1])
         boxed = (labels == 2).any(1) & (labels == 3).any(1) & ~masks.flatten(1).any(1)
         canvas = torch.where(boxed[:, None, None], torch.where(within, INSIDE, OUTSIDE).to(masks), masks[:, 0])
+        silent = (labels == 1).any(1) & ~canvas.flatten(1).any(1)
+        away = torch.where((labels == 1)[..., None, None], self._distance(points, y, x), torch.inf).min(1).values
+        fall = NEAR + (FAR - NEAR) * (away / FAR_PX).clamp(max=1)
+        canvas = torch.where(silent[:, None, None], fall, canvas)
         for k in range(points.shape[1]):
-            at, kind = points[:, k, None, None], labels[:, k, None, None]
-            near = (x - at[..., 0]).square() + (y - at[..., 1]).square() <= CLICK_PX**2
+            kind = labels[:, k, None, None]
+            near = self._distance(points[:, k], y, x) <= CLICK_PX
             canvas = torch.where(near & (kind == 1), CLICK, torch.where(near & (kind == 0), -CLICK, canvas))
         return canvas[:, None]
+
+    @staticmethod
+    def _distance(points: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        """Distance (..., M, M) of each cell from each point (..., 2), in image pixels."""
+        return torch.hypot(x - points[..., 0, None, None], y - points[..., 1, None, None])

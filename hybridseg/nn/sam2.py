@@ -15,6 +15,9 @@ from torch import Tensor
 
 from hybridseg.nn.trunk import IMAGENET_MEAN, IMAGENET_STD
 
+ELSEWHERE = -20.0
+"""Logit of a mask beyond what its prompt was decoded on."""
+
 
 def normalise(pixels: Tensor) -> Tensor:
     """(B, 3, H, W) uint8 to floats with ImageNet mean and deviation."""
@@ -117,17 +120,55 @@ class Promptable:
         Returns: (N, S/4, S/4) float32 mask logits (inside > 0) and (N,) float32 predicted IoU.
         """
         device = embedding.coarse.device
-        asked = torch.from_numpy(labels).to(device)
+        at, asked = torch.from_numpy(points).to(device), torch.from_numpy(labels).to(device)
+        canvas = None if hints is None else torch.from_numpy(hints)[:, None].to(device)
+        side = self.model.sam_prompt_encoder.image_embedding_size[0]
+        corner = _corners(at, asked, canvas, side, embedding.coarse.shape[-1])
         masks, iou = decode_masks(
             self.model,
-            embedding.coarse,
-            list(embedding.fine),
-            torch.from_numpy(points).to(device),
+            _cut(embedding.coarse, corner, side),
+            [_cut(level, corner * k, side * k) for level, k in zip(embedding.fine, (4, 2), strict=True)],
+            torch.where(asked[..., None] >= 0, at - 16 * corner[:, None], at),
             asked,
-            None if hints is None else torch.from_numpy(hints)[:, None].to(device),
+            None if canvas is None else _cut(canvas, corner * 4, side * 4),
         )
         chosen, confidence = choose(masks, iou, asked, hints is not None)
-        return chosen.cpu().numpy(), confidence.cpu().numpy()
+        logits = torch.full((len(at), self.mask_px, self.mask_px), ELSEWHERE, device=device)
+        for whole, part, (x, y) in zip(logits, chosen, (corner * 4).tolist(), strict=True):
+            whole[y : y + part.shape[0], x : x + part.shape[1]] = part
+        return logits.cpu().numpy(), confidence.cpu().numpy()
+
+
+def _corners(points: Tensor, labels: Tensor, hints: Tensor | None, side: int, whole: int) -> Tensor:
+    """First cell (N, 2), column and row, of the part of the embedding that each prompt is decoded on.
+
+    side: of the part, whole: of the embedding, both in cells of 16 px. The part lies around the box, or else the hint,
+    or else the positive points.
+    """
+    if side == whole:
+        return torch.zeros((len(points), 2), dtype=torch.long, device=points.device)
+    boxed = (labels == 2) | (labels == 3)
+    chosen = torch.where(boxed.any(1, keepdim=True), boxed, labels == 1)
+    middle = (points * chosen[..., None]).sum(1) / chosen.sum(1, keepdim=True).clamp(min=1)
+    if hints is not None:
+        inside = hints[:, 0] > 0
+        cells = torch.arange(hints.shape[-1], device=points.device)
+        spans = [torch.where(inside.any(dim), cells, torch.nan) for dim in (1, 2)]
+        hinted = torch.stack([(_least(s) - _least(-s)) / 2 for s in spans], 1) * 4 + 2
+        middle = torch.where((inside.any((1, 2)) & ~boxed.any(1))[:, None], hinted, middle)
+    return ((middle / 16 - side / 2).round().long()).clamp(0, whole - side)
+
+
+def _least(values: Tensor) -> Tensor:
+    return values.nan_to_num(nan=torch.inf).min(1).values
+
+
+def _cut(maps: Tensor, corner: Tensor, side: int) -> Tensor:
+    """The part (side x side) of each map from `corner` (N, 2) on; one map for all prompts, or one for each."""
+    if side == maps.shape[-1]:
+        return maps
+    each = maps.expand(len(corner), -1, -1, -1)
+    return torch.stack([m[:, y : y + side, x : x + side] for m, (x, y) in zip(each, corner.tolist(), strict=True)])
 
 
 def _fast(device: torch.device) -> torch.autocast:

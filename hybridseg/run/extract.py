@@ -10,16 +10,18 @@ from math import isfinite, nan
 from pathlib import Path
 
 import geopandas as gpd
+import pandas as pd
 import rasterio
 
 from hybridseg.errors import HybridsegError, OutputError, ThemeError, TooCoarse
 from hybridseg.read.source import Source
 from hybridseg.run.engine import Progress, Quiet
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
+from hybridseg.run.policies import label_everything
 from hybridseg.run.summary import Summary
 from hybridseg.theme import Theme, load_theme
+from hybridseg.what.classify import Network
 from hybridseg.what.prompts import read_prompts, write_prompts
-from hybridseg.where.refine import Promptable
 from hybridseg.write.atomic import check_output
 from hybridseg.write.provenance import Provenance
 from hybridseg.write.raster import SUFFIXES as RASTERS
@@ -33,8 +35,8 @@ GDAL_CACHE_BYTES = 256 << 20
 def extract(
     scene: str | Path,
     out: str | Path | None,
-    theme: str | Path = "buildings",
-    refiner: str = "sam2-lite",
+    theme: str | Path | Sequence[str] = "buildings",
+    refiner: str | None = None,
     bands: str | Sequence[int] | None = None,
     extent: str | Extent | None = None,
     crs: str | None = None,
@@ -51,9 +53,10 @@ def extract(
     Args:
         scene: GeoTIFF, COG or any raster that GDAL opens; 1, 3 or more bands, any size.
         out: result: .gpkg, .parquet, .fgb or .geojson for polygons, .tif for a class raster; None (Python) for no file.
-        theme: what to look for: a name or the path of a theme's YAML.
+        theme: what to look for: buildings, fields, roads, solar, water, or the path of a theme's YAML; several with
+            commas between.
         refiner: sam2-lite (embedded), sam2.1-hiera-tiny and its seven sisters (from the hub), the path of a .pt file or
-            a model folder, or none for the classifier's coarse outlines.
+            a model folder, or none for the classifier's coarse outlines; default: what measured best for the theme.
         bands: numbers of the red, green and blue bands, or of one band, as in 4,3,2.
         extent: left,bottom,right,top in the scene's CRS; objects whose middle lies inside are given, whole.
         crs: CRS of the result, as in EPSG:4326; default: the scene's. GeoJSON is always WGS84.
@@ -61,7 +64,7 @@ def extract(
         prompts: what the refiner is told, of box,points,hint; default: what the theme says.
         from_prompts: skip the first sweep and refine these prompts: a file from --keep-work, edited or not, or any
             layer of polygons.
-        keep_work: folder to leave heatmap.tif and prompts.parquet in.
+        keep_work: folder to leave heatmap.tif and prompts.parquet in; several themes leave heatmap-<theme>.tif each.
         device: auto, cpu, cuda, cuda:1, mps.
         progress: told how far the work is (Python only).
 
@@ -77,7 +80,7 @@ def extract(
     """
     if out is not None:
         check_output(out, [*FORMATS, *RASTERS])
-    settings = _with_parts(load_theme(theme), prompts)
+    themes = [_with_parts(load_theme(name), prompts) for name in _names(theme)]
     area = None if extent is None else _extent(extent)
     source = Source.open(scene, None if bands is None else _bands(bands), source_crs)
     if crs is not None:
@@ -87,56 +90,97 @@ def extract(
     from hybridseg.nn.classifier import load_classifier
     from hybridseg.nn.refiners import load_refiner
 
-    promptable = None if refiner == "none" else load_refiner(refiner, device)
-    pipeline = Pipeline(settings, promptable, progress=progress or Quiet())
     counts = Counts()
-    models = {} if promptable is None else {promptable.name: promptable.sha256}
+    refiners = {n: load_refiner(n, device) for n in {refiner or t.refiner for t in themes} - {"none"}}
+    pipelines = [Pipeline(t, refiners.get(refiner or t.refiner), progress=progress or Quiet()) for t in themes]
+    models = {r.name: r.sha256 for r in refiners.values()}
     # GDAL would keep a twentieth of the memory for decoded blocks; windows pass once, so little is enough
     cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
     with _work_folder(keep_work) as work, rasterio.Env(**cache):
+        heatmaps: dict[str, Path] = {}
         if from_prompts is None:
-            classifier = load_classifier(settings.classifier, device)
-            models[classifier.folder.name] = classifier.sha256
-            _check_gsd(source, classifier.coarsest_gsd_m, settings)
-            pipeline.heatmap(source, classifier, classifier.gsd_m, area, work / "heatmap.tif", counts)
-            found = pipeline.prompts(source, work / "heatmap.tif", area, counts)
-            write_prompts(found, work / "prompts.parquet")
+            for name in {t.classifier: None for t in themes}:
+                classifier = load_classifier(name, device)
+                models[classifier.folder.name] = classifier.sha256
+                sharing = [p for p in pipelines if p.theme.classifier == name]
+                heatmaps |= _heatmaps(sharing, classifier, source, area, work, counts, len(themes) == 1)
+            found = [p.prompts(source, heatmaps[p.theme.name], area, counts) for p in pipelines]
+            write_prompts(pd.concat(found, ignore_index=True), work / "prompts.parquet")
         else:
-            found = read_prompts(Path(from_prompts), settings.label, source.crs)
-        features = pipeline.features(source, found, pipeline.refine(source, found, counts), counts, area)
+            every = read_prompts(Path(from_prompts), themes[0].label, source.crs)
+            found = [every[every["class"] == t.label].reset_index(drop=True) for t in themes]
+        layers = []
+        for pipeline, rows in zip(pipelines, found, strict=True):
+            outcome = pipeline.refine(source, rows, counts)
+            if pipeline.theme.name in heatmaps:
+                rows, outcome = label_everything(pipeline.theme, source, heatmaps[pipeline.theme.name], rows, outcome)
+            layers.append(pipeline.features(source, rows, outcome, counts, area))
+    features = gpd.GeoDataFrame(pd.concat(layers, ignore_index=True), crs=source.crs)
     provenance = Provenance.collect(
-        theme=settings.name,
-        theme_fingerprint=settings.fingerprint(),
-        theme_yaml=settings.to_yaml(),
+        theme=",".join(t.name for t in themes),
+        theme_fingerprint=",".join(t.fingerprint() for t in themes),
+        theme_yaml="---\n".join(t.to_yaml() for t in themes),
         models=models,
         source=str(scene),
         source_fingerprint=source.fingerprint,
     ).to_dict()
     if out is not None:
-        _write(features, Path(out), source, settings, provenance, crs)
+        _write(features, Path(out), source, [t.label for t in themes], provenance, crs)
     features = features if crs is None else features.to_crs(crs)
-    summary = _summary(str(scene), out, settings, promptable, counts, len(features))
+    summary = _summary(str(scene), out, themes, list(refiners), counts, len(features))
     features.attrs |= {"summary": summary, "provenance": provenance}
     return features
 
 
+def _names(theme: str | Path | Sequence[str]) -> list[str]:
+    names = [n.strip() for n in theme.split(",")] if isinstance(theme, str) else theme
+    names = [str(n) for n in ([names] if isinstance(names, Path) else names)]
+    if not all(names) or len(set(names)) < len(names):
+        raise ThemeError(f"theme is {','.join(names)!r}; give names with commas between, each once")
+    return names
+
+
+def _heatmaps(
+    pipelines: Sequence[Pipeline],
+    classifier: Network,
+    source: Source,
+    area: Extent | None,
+    work: Path,
+    counts: Counts,
+    alone: bool,
+) -> dict[str, Path]:
+    """Heatmap of each theme that looks with this classifier; themes that look at one GSD share one sweep."""
+    sweeps: dict[float, list[Pipeline]] = {}
+    for pipeline in pipelines:
+        theme = pipeline.theme
+        _check_gsd(source, theme.max_gsd_m or classifier.coarsest_gsd_m, theme)
+        sweeps.setdefault(theme.gsd_m(source.gsd_m, classifier.gsd_m), []).append(pipeline)
+    made: dict[str, Path] = {}
+    for gsd_m, sharing in sweeps.items():
+        path = work / ("heatmap.tif" if alone else f"heatmap-{'-'.join(p.theme.name for p in sharing)}.tif")
+        reach_m = max(p.theme.objects.reach_m for p in sharing)
+        sharing[0].heatmap(source, classifier, gsd_m, area, path, counts, reach_m)
+        made |= {p.theme.name: path for p in sharing}
+    return made
+
+
 def _write(
-    features: gpd.GeoDataFrame, out: Path, source: Source, theme: Theme, provenance: dict, crs: str | None
+    features: gpd.GeoDataFrame, out: Path, source: Source, labels: list[str], provenance: dict, crs: str | None
 ) -> None:
     if out.suffix.lower() in RASTERS:
-        write_classes(features, out, source.geobox, [theme.label], provenance)
+        write_classes(features, out, source.geobox, list(dict.fromkeys(labels)), provenance)
     else:
         write_features(features, out, provenance, crs)
 
 
 def _summary(
-    scene: str, out: object, theme: Theme, refiner: Promptable | None, counts: Counts, features: int
+    scene: str, out: object, themes: list[Theme], refiners: list[str], counts: Counts, features: int
 ) -> Summary:
     return Summary(
         scene=scene,
         out=None if out is None else str(out),
-        theme=theme.name,
-        refiner="none" if refiner is None else refiner.name,
+        theme=",".join(t.name for t in themes),
+        refiner=",".join(refiners) or "none",
         windows_classified=counts.windows_classified,
         windows_in_raster=counts.windows_in_raster,
         windows_encoded=counts.windows_encoded,

@@ -2,7 +2,7 @@
 
 what:   source -> classify -> heatmap (on disk) -> prompts (on disk)
 where:  prompts -> windows -> refine (encode once, decode many) -> gate -> outlines
-then:   outlines -> resolve overlaps -> shape -> features
+then:   outlines -> join -> shape by theme -> features
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from hybridseg.read.grid import pixel_anchor, work_grid
 from hybridseg.read.source import Source
 from hybridseg.read.windows import tile
 from hybridseg.run.engine import Progress, Quiet, serial
+from hybridseg.run.policies import finder, lattice_of, shaped
 from hybridseg.run.summary import Failure
-from hybridseg.shape.buildings import RegulariseBuildings
-from hybridseg.shape.join import resolve_overlaps
+from hybridseg.shape.join import resolve_overlaps, union_pieces
 from hybridseg.shape.measure import area_m2
-from hybridseg.theme import Theme
+from hybridseg.theme import RegionPolicy, Theme
 from hybridseg.types import FEATURE_COLUMNS, Window
 from hybridseg.what.classify import Classify, Network
-from hybridseg.what.prompts import FindPrompts, Lattice, join_prompts, within
+from hybridseg.what.prompts import within
 from hybridseg.where.refine import Prompt, Promptable, Refine, Refined
 from hybridseg.where.windows import ObjectWindows
 from hybridseg.write.raster import heatmap_sink, open_heatmap
@@ -54,6 +54,10 @@ class Counts:
     seconds: dict[str, float] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
+    def took(self, sweep: str, begun: float) -> None:
+        """Add the time since `begun` (monotonic) to a sweep's."""
+        self.seconds[sweep] = self.seconds.get(sweep, 0.0) + time.monotonic() - begun
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -66,56 +70,66 @@ class Pipeline:
     progress: Progress = field(default_factory=Quiet)
 
     def heatmap(
-        self, source: Source, network: Network, gsd_m: float, extent: Extent | None, path: Path, counts: Counts
+        self,
+        source: Source,
+        network: Network,
+        gsd_m: float,
+        extent: Extent | None,
+        path: Path,
+        counts: Counts,
+        reach_m: float | None = None,
     ) -> None:
-        """First sweep: the heatmap of the source, or of an extent and what surrounds it, as a COG."""
+        """First sweep: the heatmap of the source, or of an extent and what surrounds it, as a COG.
+
+        reach_m: how far around the extent; more than this theme needs where others share the heatmap.
+        """
         begun = time.monotonic()
         work_grid(source, gsd_m, network.snap_px, extent)  # refuses an extent beside the raster, before it is grown
         whole = work_grid(source, gsd_m, network.snap_px)
-        reach_m = CONTEXT_M + self.theme.instances.max_object_m
-        around = None if extent is None else _grow(extent, reach_m, source)
+        reach_m = self.theme.objects.reach_m if reach_m is None else reach_m
+        around = None if extent is None else _grow(extent, CONTEXT_M + reach_m, source)
         grid = work_grid(source, gsd_m, network.snap_px, around)
         raster = _place_on(grid, whole)
         classify = Classify(network)
         cores = tile((grid.height, grid.width), self.core_px, self.offset_px)
         self.progress.start("classify", len(cores))
-        with heatmap_sink(path, grid.zoom_out(network.stride), self._bands) as sink:
+        names = [f"{name}:{part}" for name in network.classes for part in ("extent", "interior")]
+        with heatmap_sink(path, grid.zoom_out(network.stride), names) as sink:
             results = serial(lambda core: classify(source, grid, core, raster), cores, _place, counts.failures)
             for core, result in results:
                 if result is not None:
                     sink.write(*result, _divide(core, network.stride))
                 counts.windows_classified += 1
                 self.progress.step()
-        counts.seconds["classify"] = time.monotonic() - begun
+        counts.took("classify", begun)
 
     def prompts(self, source: Source, heatmap_path: Path, extent: Extent | None, counts: Counts) -> gpd.GeoDataFrame:
-        """The heatmap's objects whose peaks lie inside the extent or just around it, each once."""
+        """The heatmap's objects inside the extent or just around it, each once; regions in pieces."""
         begun = time.monotonic()
-        around = None if extent is None else _grow(extent, CONTEXT_M, source)
+        around = None if extent is None or self._regions else _grow(extent, CONTEXT_M, source)
         heatmap = open_heatmap(heatmap_path)
-        grid, crs = heatmap.geobox, str(source.crs)
-        mx, my = source.metres_per_unit
-        pixel_m = float(np.sqrt(grid.affine.a * mx * -grid.affine.e * my))
-        find = FindPrompts(self.theme, Lattice(grid.affine, crs, pixel_anchor(grid), pixel_m))
+        grid = heatmap.geobox
+        find = finder(self.theme, lattice_of(grid, source))
         cores = tile((grid.height, grid.width), BLOCK_PX)
         self.progress.start("find objects", len(cores))
         parts = []
 
         def work(core: Window) -> gpd.GeoDataFrame:
             block = core.pad(find.halo_px).clip(Window(0, 0, grid.width, grid.height))
-            values, _ = heatmap.read(block, self._bands)
+            values, _ = heatmap.read(block, (f"{self.theme.label}:extent", f"{self.theme.label}:interior"))
             return find(values[0], values[1], block, core)
 
         for _, found in serial(work, cores, _place, counts.failures):
             if found is not None:
                 parts.append(found if around is None else found[within(found, around)])
             self.progress.step(0 if found is None else len(found))
-        counts.seconds["find objects"] = time.monotonic() - begun
-        return join_prompts(parts, crs)
+        prompts = find.join(parts)
+        counts.took("find objects", begun)
+        return prompts
 
     def refine(self, source: Source, prompts: gpd.GeoDataFrame, counts: Counts) -> list[Refined | None]:
         """Second sweep: what became of each prompt, in order; None where the refiner was not asked."""
-        counts.prompts = len(prompts)
+        counts.prompts += len(prompts)
         outcome: list[Refined | None] = [None] * len(prompts)
         if self.refiner is None or prompts.empty:
             return outcome
@@ -124,8 +138,8 @@ class Pipeline:
         objects = _to_pixels(prompts, source.geobox)
         boxes = np.array([p.support.bounds for p in objects])
         lattice = ObjectWindows(self.refiner.size_px, policy.span, policy.max_zoom, pixel_anchor(source.geobox))
-        windows, _ = lattice.assign(boxes)
-        counts.windows_in_raster = lattice.count(source.window, {w.width for w in windows})
+        windows, _ = lattice.assign(boxes, _bounded(objects) if self._regions else None)
+        counts.windows_in_raster += lattice.count(source.window, {w.width for w in windows})
         stage = Refine(self.refiner, policy, self.theme.gate)
         self.progress.start("refine", len(windows))
 
@@ -137,7 +151,7 @@ class Pipeline:
                 outcome[row] = result
             counts.windows_encoded += 1
             self.progress.step(len(results or []))
-        counts.seconds["refine"] = time.monotonic() - begun
+        counts.took("refine", begun)
         return outcome
 
     def features(
@@ -172,20 +186,24 @@ class Pipeline:
             ],
             crs=prompts.crs,
         )
-        joined = resolve_overlaps(frame).reset_index(drop=True)
-        if self.theme.regularise == "buildings":
-            joined = RegulariseBuildings()(joined, source.gsd_m)
-        counts.overlapping = len(frame) - len(joined)
-        if extent is not None:
+        if self._regions:
+            joined = union_pieces(frame)
+            if extent is not None:
+                joined = joined.clip(shapely.box(*extent), keep_geom_type=True)
+        else:
+            joined = resolve_overlaps(frame)
+            counts.overlapping += len(frame) - len(joined)
+        joined = shaped(joined.reset_index(drop=True), self.theme.shape, source.gsd_m)
+        if extent is not None and not self._regions:
             joined = joined[joined["id"].isin(prompts["id"][within(prompts, extent)])].reset_index(drop=True)
         joined["area_m2"] = area_m2(joined.geometry)
-        counts.refined = int(sum(kept))
-        counts.seconds["shape"] = time.monotonic() - begun
+        counts.refined += int(sum(kept))
+        counts.took("shape", begun)
         return joined[list(FEATURE_COLUMNS)]
 
     @property
-    def _bands(self) -> tuple[str, str]:
-        return f"{self.theme.label}:extent", f"{self.theme.label}:interior"
+    def _regions(self) -> bool:
+        return isinstance(self.theme.objects, RegionPolicy)
 
 
 def _grow(extent: Extent, by_m: float, source: Source) -> Extent:
@@ -194,6 +212,12 @@ def _grow(extent: Extent, by_m: float, source: Source) -> Extent:
     left, bottom, right, top = source.geobox.boundingbox.bbox
     grown = (extent[0] - dx, extent[1] - dy, extent[2] + dx, extent[3] + dy)
     return max(grown[0], left), max(grown[1], bottom), min(grown[2], right), min(grown[3], top)
+
+
+def _bounded(objects: list[Prompt]) -> np.ndarray:
+    """Which prompts have a border to refine: a piece of a region that fills its square has none."""
+    supports = np.array([p.support for p in objects])
+    return np.asarray(shapely.area(supports) < (1 - 1e-6) * shapely.area(shapely.envelope(supports)))
 
 
 def _place_on(grid: GeoBox, other: GeoBox) -> Window:

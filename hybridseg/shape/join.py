@@ -53,6 +53,27 @@ def resolve_overlaps(
     return ranked[kept].sort_values("id", ignore_index=True)
 
 
+def union_pieces(features: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Regions from their pieces: rows of one `id` become one, its outline their union.
+
+    `origin` is that of the greater part of the ground, `score` and the verdicts are means weighted by area. Rows in
+    order of `id`; a region whose pieces fell apart is a MultiPolygon.
+    """
+    weighted = ("score", "iou_pred", "stability", "agreement")
+    rows = []
+    for identity, pieces in features.groupby("id", sort=True):
+        areas = pieces.geometry.area.to_numpy()
+        row = {"id": identity, "class": pieces["class"].iloc[0]}
+        row["origin"] = "refined" if areas[pieces["origin"] == "refined"].sum() >= areas.sum() / 2 else "coarse"
+        for name in weighted:
+            known = pieces[name].notna().to_numpy()
+            row[name] = np.average(pieces[name][known], weights=areas[known]) if known.any() else np.nan
+        rows.append(row | {"geometry": shapely.make_valid(shapely.union_all(pieces.geometry.to_numpy()))})
+    columns = [name for name in features.columns if name != features.geometry.name]
+    frame = gpd.GeoDataFrame(rows, columns=[*columns, "geometry"], geometry="geometry", crs=features.crs)
+    return frame.astype({name: features[name].dtype for name in columns})
+
+
 def _overlaps(polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of rows that share ground: (better, worse, common area), better < worse, ordered by worse, then better."""
     first, second = shapely.STRtree(polygons).query(polygons, predicate="intersects")

@@ -153,8 +153,7 @@ class RefinerSamples:
         while True:
             drawn = [self.draw(rng) for _ in range(size)]
             batch = {
-                key: np.concatenate([d[key] for d in drawn])
-                for key in ("masks", "points", "labels", "hints", "lone")
+                key: np.concatenate([d[key] for d in drawn]) for key in ("masks", "points", "labels", "hints", "lone")
             }
             batch["hints"] = batch["hints"][:, None]
             batch["images"] = np.stack([d["image"] for d in drawn])

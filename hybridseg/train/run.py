@@ -54,7 +54,7 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
     if plan.kind == "classifier":
         learner: Learner = ClassifierLearner(Segmenter(len(plan.classes)), plan.steps, plan.rate)
     else:
-        learner = RefinerLearner(build_sam2_lite(plan.size_px), plan.steps, plan.rate)
+        learner = RefinerLearner(build_sam2_lite(plan.size_px, plan.size_px), plan.steps, plan.rate)
     if plan.start:
         load_weights(learner.net, model_folder(plan.start), plan.classes if plan.kind == "classifier" else None)
     else:

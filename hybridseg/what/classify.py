@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,11 +29,19 @@ class Network(Protocol):
         """Windows start and end on multiples of this."""
 
     @property
-    def bands(self) -> int:
-        """Bands of its heatmap, two a class."""
+    def gsd_m(self) -> float:
+        """Ground sampling distance that it was made for."""
+
+    @property
+    def coarsest_gsd_m(self) -> float:
+        """Sources coarser than this are beyond it."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """What it tells apart, in the order of its heatmap's bands: extent and interior of each."""
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """(3, H, W) uint8 to (B, H/stride, W/stride) float32 in [0, 1]."""
+        """(3, H, W) uint8 to (2 x classes, H/stride, W/stride) float32 in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ class Classify:
         h, w = chip.valid.shape
         valid = np.any(chip.valid.reshape(h // stride, stride, w // stride, stride), axis=(1, 3))[inner]
         if not valid.any():
-            return np.zeros((self.network.bands, *valid.shape), np.float32), valid
+            return np.zeros((2 * len(self.network.classes), *valid.shape), np.float32), valid
         return self.network.predict(chip.pixels)[:, *inner], valid
 
 

@@ -17,7 +17,7 @@ from affine import Affine
 from rasterio.features import shapes
 
 from hybridseg.errors import PromptsError
-from hybridseg.theme import Theme
+from hybridseg.theme import InstancePolicy
 from hybridseg.types import PROMPT_COLUMNS, Window
 from hybridseg.what.instances import Objects, find_objects, touching
 
@@ -33,26 +33,27 @@ class Lattice:
 
 
 @dataclass(frozen=True)
-class FindPrompts:
+class FindInstances:
     """Turns one padded block of heatmap into the prompts whose peaks lie in the block's core."""
 
-    theme: Theme
+    label: str
+    policy: InstancePolicy
     lattice: Lattice
+    negatives: int = 3
 
     @property
     def halo_px(self) -> int:
         """Heatmap pixels to read around a core so that every object with its peak inside is whole."""
-        return int(np.ceil(self.theme.instances.max_object_m / self.lattice.pixel_m))
+        return int(np.ceil(self.policy.max_object_m / self.lattice.pixel_m))
 
     def __call__(self, extent: np.ndarray, interior: np.ndarray, block: Window, core: Window) -> gpd.GeoDataFrame:
         """Prompts of a core. extent, interior: (h, w) of `block`, which surrounds `core` (both in heatmap px)."""
-        policy = self.theme.instances
-        objects = find_objects(extent, interior, policy, self.lattice.pixel_m)
+        objects = find_objects(extent, interior, self.policy, self.lattice.pixel_m)
         rows, cols = core.slices(block)
         y, x = objects.peaks.T
         mine = (y >= rows.start) & (y < rows.stop) & (x >= cols.start) & (x < cols.stop)
-        mine &= objects.area_px * self.lattice.pixel_m**2 >= policy.min_area_m2
-        mine &= objects.score >= policy.min_score
+        mine &= objects.area_px * self.lattice.pixel_m**2 >= self.policy.min_area_m2
+        mine &= objects.score >= self.policy.min_score
         affine = self.lattice.affine * Affine.translation(block.col, block.row)
         supports = _trace(objects.labels, np.flatnonzero(mine) + 1, affine)
         neighbours = self._negatives(objects, set(supports))
@@ -64,14 +65,18 @@ class FindPrompts:
             identity = self._identity(block.col + col, block.row + row)
             score = float(objects.score[label - 1])
             positive = shapely.MultiPoint([(x0, y0)])
-            records.append((identity, self.theme.label, score, x0, y0, positive, shapely.MultiPoint(away), support))
+            records.append((identity, self.label, score, x0, y0, positive, shapely.MultiPoint(away), support))
         return as_prompts(records, self.lattice.crs)
+
+    def join(self, parts: Sequence[gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
+        """All blocks' prompts."""
+        return join_prompts(parts, self.lattice.crs)
 
     def _identity(self, col: int, row: int) -> str:
         """From class and place of the peak on the CRS-anchored lattice: the same in every run over the same ground."""
-        place = f"{self.theme.label}:{self.lattice.crs}:{self.lattice.pixel_m:.4f}"
+        place = f"{self.label}:{self.lattice.crs}:{self.lattice.pixel_m:.4f}"
         place += f":{self.lattice.anchor[0] + col}:{self.lattice.anchor[1] + row}"
-        return f"{self.theme.label}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
+        return f"{self.label}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
 
     def _negatives(self, objects: Objects, wanted: set[int]) -> dict[int, list[tuple[int, int]]]:
         """Peaks of the nearest touching neighbours of each object."""
@@ -83,7 +88,7 @@ class FindPrompts:
         for label, others in near.items():
             peaks = objects.peaks[np.array(sorted(others), int) - 1]
             order = np.argsort(np.square(peaks - objects.peaks[label - 1]).sum(1), kind="stable")
-            chosen[label] = [(int(r), int(c)) for r, c in peaks[order[: self.theme.prompts.negatives]]]
+            chosen[label] = [(int(r), int(c)) for r, c in peaks[order[: self.negatives]]]
         return chosen
 
 

@@ -51,17 +51,20 @@ class ObjectWindows:
         """Distance between windows of one size: what is left of the side after box and margins."""
         return int(size_px * (1 - self.span - 2 * MARGIN))
 
-    def assign(self, boxes: np.ndarray) -> tuple[dict[Window, np.ndarray], np.ndarray]:
+    def assign(
+        self, boxes: np.ndarray, wanted: np.ndarray | None = None
+    ) -> tuple[dict[Window, np.ndarray], np.ndarray]:
         """Windows with the rows of the boxes they serve, and the rows that are too large for any.
 
-        boxes: (N, 4) float, x0, y0, x1, y1 in source pixels.
+        boxes: (N, 4) float, x0, y0, x1, y1 in source pixels; wanted: (N,) bool, rows to serve, all by default.
         """
         side = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
         sizes = np.array(self.sizes_px)
         level = np.searchsorted(sizes * self.span, side)
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2 + self.anchor
         served: dict[Window, list[int]] = defaultdict(list)
-        for row in np.flatnonzero(level < len(sizes)):
+        wanted = np.ones(len(boxes), bool) if wanted is None else wanted
+        for row in np.flatnonzero((level < len(sizes)) & wanted):
             size = int(sizes[level[row]])
             step = self.step_px(size)
             cell = np.floor(centre[row] / step).astype(int)

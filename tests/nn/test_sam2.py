@@ -5,7 +5,7 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 
 from hybridseg.nn.lite import build_sam2_lite
-from hybridseg.nn.sam2 import normalise, prompt_embeddings, split_features
+from hybridseg.nn.sam2 import choose, decode_masks, normalise, split_features
 
 SIDE = 512
 
@@ -13,39 +13,32 @@ SIDE = 512
 @pytest.fixture(scope="module")
 def model() -> SAM2Base:
     torch.manual_seed(0)
-    return build_sam2_lite().eval()
+    return build_sam2_lite(SIDE, SIDE).eval()
 
 
-def prompts() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Points (4, 3, 2), labels (4, 3) of all kinds, hints (4, 1, 128, 128)."""
+@torch.inference_mode()
+def test_many_prompts_at_once_give_what_each_gives_alone(model: SAM2Base):
     torch.manual_seed(1)
-    labels = torch.tensor([[2, 3, 1], [1, 0, -1], [1, -1, -1], [2, 3, -1]], dtype=torch.int32)
-    return torch.rand(4, 3, 2) * SIDE, labels, torch.randn(4, 1, SIDE // 4, SIDE // 4) * 4
+    labels = torch.tensor([[2, 3, 1], [1, 0, -1], [1, -1, -1]], dtype=torch.int32)
+    points, hints = torch.rand(3, 3, 2) * SIDE, torch.randn(3, 1, SIDE // 4, SIDE // 4) * 4
+    pixels = torch.randint(0, 255, (1, 3, SIDE, SIDE), dtype=torch.uint8)
+    embedding, fine = split_features(model, normalise(pixels))
+    masks, iou = decode_masks(model, embedding, fine, points, labels, hints)
+    assert masks.shape == (3, 4, SIDE // 4, SIDE // 4)
+    assert iou.shape == (3, 4)
+    for k in range(3):
+        one, _ = decode_masks(model, embedding, fine, points[k, None], labels[k, None], hints[k, None])
+        torch.testing.assert_close(one[0], masks[k], atol=1e-3, rtol=1e-3)
 
 
-@torch.inference_mode()
-def test_hinted_and_bare_prompts_go_together_as_sam2_encodes_each(model: SAM2Base):
-    points, labels, hints = prompts()
-    encoder = model.sam_prompt_encoder
-    hinted_sparse, hinted = encoder(points=(points, labels), boxes=None, masks=hints)
-    bare_sparse, bare = encoder(points=(points, labels), boxes=None, masks=None)
-    assert not torch.allclose(hinted, bare)
-
-    for has in ([True] * 4, [False] * 4, [True, False, False, True]):
-        sparse, dense = prompt_embeddings(model, points, labels, hints, torch.tensor(has))
-        assert torch.equal(sparse, hinted_sparse)
-        assert torch.equal(sparse, bare_sparse)
-        for i, own in enumerate(has):
-            assert torch.equal(dense[i], hinted[i] if own else bare[i])
-
-
-@torch.inference_mode()
-def test_a_bare_prompts_hint_is_not_looked_at(model: SAM2Base):
-    points, labels, hints = prompts()
-    none = torch.zeros(4, dtype=torch.bool)
-    _, dense = prompt_embeddings(model, points, labels, hints, none)
-    _, other = prompt_embeddings(model, points, labels, hints + 5, none)
-    assert torch.equal(dense, other)
+def test_a_lone_click_gets_its_likeliest_reading_and_all_else_the_first_mask():
+    masks = torch.arange(4.0).view(1, 4, 1, 1).expand(3, 4, 2, 2)
+    iou = torch.tensor([[0.9, 0.1, 0.8, 0.2]] * 3)
+    labels = torch.tensor([[1, -1, -1], [1, 0, -1], [2, 3, -1]])
+    chosen, confidence = choose(masks, iou, labels, hinted=False)
+    assert chosen[:, 0, 0].tolist() == [2, 0, 0]
+    torch.testing.assert_close(confidence, torch.tensor([0.8, 0.9, 0.9]))
+    assert choose(masks, iou, labels, hinted=True)[0][:, 0, 0].tolist() == [0, 0, 0]
 
 
 @torch.inference_mode()

@@ -98,7 +98,7 @@ def test_weights_of_another_architecture_give_one_line(tmp_path: Path):
 def test_a_classifier_reads_its_card(tmp_path: Path):
     save_weights(Segmenter(classes=1), tmp_path / "small", CARD)
     classifier = load_classifier(tmp_path / "small", "cpu")
-    assert (classifier.bands, classifier.gsd_m, classifier.coarsest_gsd_m) == (2, 0.25, 0.6)
+    assert (classifier.classes, classifier.gsd_m, classifier.coarsest_gsd_m) == (["building"], 0.25, 0.6)
     assert classifier.sha256 == sha256(tmp_path / "small" / "weights.safetensors")
 
 

@@ -25,7 +25,7 @@ from tests.conftest import BLOCKS, blocks_image
 from tests.doubles import Bright, Threshold
 from tests.rasters import BAD, HOLE, HOLED, KINDS, make
 
-THEME = load_theme("buildings").model_copy(update={"regularise": "none"})
+THEME = load_theme("buildings").model_copy(update={"shape": "none"})
 SHOWN = [kind for kind in KINDS if kind != "paletted"]
 """The palette of `paletted` turns bright into red and dark into green: both are grey 128 to the doubles."""
 

@@ -14,7 +14,7 @@ from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.theme import Theme, load_theme
 from tests.doubles import Bright, Threshold
 
-THEME = load_theme("buildings").model_copy(update={"regularise": "none"})
+THEME = load_theme("buildings").model_copy(update={"shape": "none"})
 
 
 def run(

@@ -5,7 +5,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridseg.shape.join import resolve_overlaps
+from hybridseg.shape.join import resolve_overlaps, union_pieces
 
 
 def layer(*rows: tuple[str, float, shapely.Geometry]) -> gpd.GeoDataFrame:
@@ -143,3 +143,27 @@ def test_any_order_gives_the_same_layer_without_overlaps(
 def test_a_missing_score_is_the_lowest(scores: list[float]) -> None:
     features = layer(("a", scores[0], shapely.box(0, 0, 10, 10)), ("b", scores[1], shapely.box(1, 0, 11, 10)))
     assert resolve_overlaps(features)["score"].tolist() == [0.1]
+
+
+def test_pieces_of_a_region_become_one_row() -> None:
+    frame = gpd.GeoDataFrame(
+        {
+            "id": ["a", "b", "a"],
+            "class": "water",
+            "score": [0.9, 0.5, 0.6],
+            "origin": ["refined", "coarse", "coarse"],
+            "iou_pred": [0.8, np.nan, np.nan],
+            "stability": [0.7, np.nan, 0.4],
+            "agreement": np.nan,
+        },
+        geometry=[shapely.box(0, 0, 20, 10), shapely.box(50, 0, 60, 10), shapely.box(20, 0, 30, 10)],
+        crs=32636,
+    )
+    joined = union_pieces(frame)
+    assert joined["id"].tolist() == ["a", "b"]
+    whole = [shapely.box(0, 0, 30, 10), shapely.box(50, 0, 60, 10)]
+    assert shapely.equals(joined.geometry.to_numpy(), np.array(whole)).all()
+    assert joined["origin"].tolist() == ["refined", "coarse"]
+    assert joined.loc[0, ["score", "iou_pred", "stability"]].tolist() == pytest.approx([0.8, 0.8, 0.6])
+    assert joined["agreement"].isna().all()
+    assert union_pieces(frame.iloc[:0]).empty

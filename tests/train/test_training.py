@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+import torch
 import yaml
 from PIL import Image
 
 from hybridseg.demo import render_town
 from hybridseg.errors import ThemeError
+from hybridseg.nn.learn import ClassifierLearner
+from hybridseg.nn.segmenter import Segmenter
 from hybridseg.resources import configs_folder
-from hybridseg.train.classifier import ClassifierSamples, targets
-from hybridseg.train.recipe import Recipe, load_recipe
+from hybridseg.train.classifier import ClassifierSamples, pool
+from hybridseg.train.recipe import DataSet, Recipe, load_recipe
 from hybridseg.train.refiner import RefinerSamples, ground
 from hybridseg.train.run import train
 from hybridseg.train.scenes import Scene, depth, load_scenes
@@ -22,7 +27,7 @@ from hybridseg.where.hints import POINTS
 def scene() -> Scene:
     town = render_town(256, 0.3, seed=1, density=0.8)
     image = np.ascontiguousarray(town.image.transpose(1, 2, 0))
-    return Scene(image, town.instances(), np.ones(image.shape[:2], bool), 0.3, "town", "town-1")
+    return Scene(image, {"building": town.instances()}, np.ones(image.shape[:2], bool), 0.3, "town", "town-1")
 
 
 @pytest.mark.parametrize("path", sorted((configs_folder() / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
@@ -60,41 +65,100 @@ def test_tiles_of_a_web_map_grid_are_joined_and_objects_across_edges_made_one(tm
         Image.new("RGB", (64, 64), (x, 0, 0)).save(tmp_path / f"i-{x}-7-19.png")
         rows.append(f"d,i-{x}-7-19.png,l-{x}-7-19.png,train,p,0.2")
     (tmp_path / "tiles.csv").write_text("\n".join(rows))
-    (scene,) = load_scenes(tmp_path / "tiles.csv", "d", "train")
+    (scene,) = load_scenes(tmp_path / "tiles.csv", "d", DataSet(share=1))
     assert scene.image.shape == (64, 128, 3)
     assert len(np.unique(scene.instances)) == 3
     assert len(np.unique(scene.instances[10:30, 50:80])) == 1
     with pytest.raises(ThemeError, match="split=val"):
-        load_scenes(tmp_path / "tiles.csv", "d", "val")
+        load_scenes(tmp_path / "tiles.csv", "d", DataSet(share=1, split="val"))
 
 
-def test_classifier_samples(scene: Scene):
-    samples = ClassifierSamples({"town": targets([scene], 0.3)}, {"town": 1.0}, size_px=64)
+def test_class_codes_speak_of_their_classes_only_and_0_of_none(tmp_path: Path):
+    codes = np.zeros((64, 64), np.uint8)
+    codes[:, 20:], codes[10:20, 30:40], codes[40:50, 30:40] = 5, 3, 3
+    Image.fromarray(codes).save(tmp_path / "l.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "i.png")
+    (tmp_path / "tiles.csv").write_text("dataset,image,label,split,place,gsd_m\nd,i.png,l.png,train,p,\n")
+    with pytest.raises(ThemeError, match="gsd_m"):
+        load_scenes(tmp_path / "tiles.csv", "d", DataSet(share=1, codes={"water": 3}))
+    entry = DataSet(share=1, codes={"water": 3, "road": 2}, without=["solar"], gsd_m=1.5)
+    (scene,) = load_scenes(tmp_path / "tiles.csv", "d", entry)
+    assert scene.gsd_m == 1.5
+    assert {name: int(layer.max()) for name, layer in scene.objects.items()} == {"water": 2, "road": 0, "solar": 0}
+    assert not scene.valid[:, :20].any()
+    assert scene.valid[:, 20:].all()
+
+
+def test_water_from_the_near_infrared(tmp_path: Path):
+    bands = np.full((4, 40, 60), 100, np.uint8)
+    bands[3, :, :20] = 20  # water takes the infrared in
+    bands[3, :, 20:40] = 95  # not sure
+    bands[3, :, 40:] = 200
+    profile = {"driver": "GTiff", "count": 4, "height": 40, "width": 60, "dtype": "uint8"}
+    with rasterio.open(
+        tmp_path / "a.tif", "w", **profile, crs="EPSG:26914", transform=rasterio.Affine(5, 0, 0, 0, -5, 0)
+    ) as file:
+        file.write(bands)
+    (tmp_path / "tiles.csv").write_text("")
+    entry = DataSet(share=1, label="water", ndwi="*.tif")
+    (scene,) = load_scenes(tmp_path / "tiles.csv", "p", entry)
+    assert scene.gsd_m == 5
+    assert (scene.objects["water"] > 0)[1:-1, :20].all()  # opening takes the corners
+    assert not scene.valid[:, 21:40].any()
+    assert not scene.objects["water"][:, 40:].any()
+    with pytest.raises(ThemeError, match="no files"):
+        load_scenes(tmp_path / "tiles.csv", "p", DataSet(share=1, ndwi="*.jp2"))
+
+
+def test_classifier_samples_know_only_what_the_labels_say(scene: Scene):
+    ready = pool([replace(scene, objects={**scene.objects, "solar": np.zeros_like(scene.instances)})], 0.3)
+    samples = ClassifierSamples([ready], ["building", "road", "solar"], size_px=64)
     images, wanted = next(samples.batches(3, seed=0))
     assert images.shape == (3, 3, 64, 64)
     assert images.dtype == np.uint8
-    assert wanted.shape == (3, 3, 64, 64)
+    assert wanted.shape == (3, 3, 3, 64, 64)
     assert 0 <= wanted.min() <= wanted.max() <= 1
+    assert wanted[:, 0].any((0, 2, 3)).all()
+    assert not wanted[:, 1].any()  # nothing is known of roads
+    assert wanted[:, 2, 2].any()  # but it is of solar: there is none
+    assert not wanted[:, 2, :2].any()
     again = next(samples.batches(3, seed=0))
     assert np.array_equal(images, again[0])
 
 
-def test_refiner_samples_point_at_their_masks(scene: Scene):
-    samples = RefinerSamples({"town": [ground(scene, scene.instances)]}, {"town": 1.0}, size_px=128, bare=0.3)
-    batch = next(samples.batches(6, seed=0))
+def test_a_class_that_a_batch_says_nothing_of_learns_nothing():
+    learner = ClassifierLearner(Segmenter(2), steps=1)
+    images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    targets = torch.zeros(2, 2, 3, 64, 64)
+    targets[:, 0, 2] = 1
+    learner.log = lambda *_, **__: None
+    learner.training_step((images, targets), 0).backward()
+    rows = learner.net.head[1].weight.grad.flatten(1).abs().sum(1)
+    assert (rows[:2] > 0).all()
+    assert not rows[2:].any()
+
+
+def test_refiner_samples_are_of_every_kind_and_point_at_their_masks(scene: Scene):
+    samples = RefinerSamples({"town": [ground(scene, scene.instances)]}, {"town": 1.0}, size_px=128)
+    batch = next(samples.batches(30, seed=0))
     count = len(batch["masks"])
     assert batch["points"].shape == (count, POINTS, 2)
     assert batch["hints"].shape == (count, 1, 32, 32)
-    assert batch["image_of"].max() == 5
-    assert 0 < batch["has_hint"].mean() < 1
-    assert not batch["hints"][~batch["has_hint"]].any()
-    for mask, points, labels in zip(batch["masks"], batch["points"], batch["labels"], strict=True):
+    assert batch["image_of"].max() == 29
+    hinted, boxed = batch["hints"].any((1, 2, 3)), (batch["labels"] == 2).any(1)
+    clicked = (batch["labels"] == 1).any(1)
+    for kind in (hinted & boxed, hinted & ~boxed, boxed & ~hinted, ~hinted & ~boxed & clicked, batch["lone"]):
+        assert 0.02 < kind.mean() < 0.7
+    assert ((batch["labels"][batch["lone"]] >= 0).sum(1) == 1).all()
+    for mask, points, labels, hint in zip(
+        batch["masks"], batch["points"], batch["labels"], batch["hints"], strict=True
+    ):
         for (x, y), kind in zip(points, labels, strict=True):
             if kind == 1:
                 assert mask[int(y), int(x)]
             if kind == 0 and (x, y) != (0.5, 0.5):
                 assert not mask[int(y), int(x)]
-        assert (labels >= 0).any()
+        assert (labels >= 0).any() or hint.any()
 
 
 @pytest.mark.parametrize("kind", ["classifier", "refiner"])

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from hybridseg.errors import PromptsError
 from hybridseg.read.windows import tile
-from hybridseg.theme import InstancePolicy, Theme
+from hybridseg.theme import InstancePolicy
 from hybridseg.types import PROMPT_COLUMNS, Window
-from hybridseg.what.prompts import FindPrompts, Lattice, as_prompts, join_prompts, read_prompts, write_prompts
+from hybridseg.what.prompts import FindInstances, Lattice, as_prompts, join_prompts, read_prompts, write_prompts
 from tests.what.test_instances import depth_of, two_touching
 
-THEME = Theme(name="t", label="building", classifier="x", instances=InstancePolicy(max_object_m=15))
+POLICY = InstancePolicy(max_object_m=15)
 CRS = "EPSG:32645"
-FIND = FindPrompts(THEME, Lattice(Affine(0.5, 0, 500_000, 0, -0.5, 3_000_000), CRS, (1_000_000, -6_000_000), 0.5))
+FIND = FindInstances(
+    "building", POLICY, Lattice(Affine(0.5, 0, 500_000, 0, -0.5, 3_000_000), CRS, (1_000_000, -6_000_000), 0.5)
+)
 
 
 def scattered(side: int = 160, seed: int = 0) -> np.ndarray:

@@ -1,0 +1,100 @@
+"""The places that nothing was trained on, as scenes with references: what `make scores` measures on.
+
+Tiles without georeference are laid out on one raster, apart from each other, so that a data set is one scene.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import rasterio
+import shapely
+from affine import Affine
+from PIL import Image
+from rasterio.features import shapes
+
+CRS = "EPSG:32631"
+GAP_PX = 64
+Extent = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A scene with its reference polygons; `area`, in the scene's CRS, is where the reference speaks."""
+
+    name: str
+    theme: str
+    scene: Path
+    truth: gpd.GeoDataFrame
+    area: shapely.Geometry
+    extent: Extent | None = None
+
+
+def places(data: Path, work: Path) -> list[Place]:
+    """All of them. data: the folder of labelled imagery; work: gets the rasters that are laid out."""
+    # web map tile column x = 386695 at zoom 19
+    column = (9520308.309970, 3202329.3, 9520384.746976, 3202940.8)
+    tiles = _Tiles(data, work)
+    return [
+        _scene(data, "Banepa, val column", "buildings", "banepa_z19.tif", "banepa_buildings.geojson", column),
+        _scene(data, "Kampala west", "buildings", "kampala_west_z20.tif", "kampala_west_buildings.geojson"),
+        tiles("California, 10sfg", "solar", lambda r: r["dataset"] == "california_pv", 0.3),
+        tiles("NAIP Midwest, 1 m", "fields", lambda r: r["dataset"] == "naip_fields" and r["gsd_m"] == "1.0", 1.0),
+        _scene(data, "Denmark, Sentinel-2", "fields", "denmark_s2_fields.tif", "denmark_s2_fields.gpkg"),
+        tiles("Dubai scene 2", "water", lambda r: r["dataset"] == "dubai", 1.0, code=3),
+        tiles("Massachusetts", "roads", lambda r: r["dataset"] == "massachusetts_roads", 1.0, code=1),
+    ]
+
+
+def _scene(data: Path, name: str, theme: str, scene: str, reference: str, extent: Extent | None = None) -> Place:
+    path = data / "scenes" / scene
+    with rasterio.open(path) as file:
+        crs, bounds = file.crs, file.bounds
+    truth = gpd.read_file(data / "scenes" / reference).to_crs(crs)
+    return Place(name, theme, path, truth[["geometry"]], shapely.box(*(extent or bounds)), extent)
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    data: Path
+    work: Path
+
+    def __call__(
+        self, name: str, theme: str, mine: Callable[[dict[str, str]], bool], gsd_m: float, code: int | None = None
+    ) -> Place:
+        """The val tiles of a data set side by side. code: the class's code where labels are codes, not instances."""
+        with (self.data / "tiles.csv").open() as file:
+            rows = [r for r in csv.DictReader(file) if r["split"] == "val" and mine(r)]
+        images = [np.asarray(Image.open(self.data / r["image"]).convert("RGB")) for r in rows]
+        labels = [np.asarray(Image.open(self.data / r["label"])).astype(np.int32) for r in rows]
+        step = max(max(i.shape[:2]) for i in images) + GAP_PX
+        across = int(np.ceil(np.sqrt(len(rows))))
+        size = (step * int(np.ceil(len(rows) / across)), step * across)
+        affine = Affine(gsd_m, 0, 500_000, 0, -gsd_m, 4_000_000)
+        canvas, valid = np.zeros((3, *size), np.uint8), np.zeros(size, np.uint8)
+        truth, areas = [], []
+        for k, (image, label) in enumerate(zip(images, labels, strict=True)):
+            top, left = step * (k // across), step * (k % across)
+            height, width = label.shape
+            canvas[:, top : top + height, left : left + width] = image.transpose(2, 0, 1)
+            valid[top : top + height, left : left + width] = 255
+            own = affine @ Affine.translation(left, top)
+            wanted = label > 0 if code is None else label == code
+            found = shapes(label if code is None else wanted.astype(np.int32), mask=wanted, transform=own)
+            truth += [shapely.geometry.shape(geometry) for geometry, _ in found]
+            known = np.ones(label.shape, bool) if code in (None, 1) else label > 0
+            areas += [shapely.geometry.shape(g) for g, _ in shapes(known.astype(np.uint8), mask=known, transform=own)]
+        path = self.work / f"{name.replace(' ', '-').replace(',', '').lower()}.tif"
+        profile = {"driver": "GTiff", "height": size[0], "width": size[1], "count": 3, "dtype": "uint8"}
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            rasterio.open(path, "w", **profile, crs=CRS, transform=affine, photometric="rgb", tiled=True) as file,
+        ):
+            file.write(canvas)
+            file.write_mask(valid)
+        return Place(name, theme, path, gpd.GeoDataFrame(geometry=truth, crs=CRS), shapely.union_all(areas))

@@ -1,0 +1,147 @@
+"""How well the refiner does what it is told: IoU from boxes, from one point, from coarse supports; calibration.
+
+python -m benchmarks.refiner [DATA [MODEL]]      writes benchmarks/results/refiner.md and .json
+
+On objects of places that nothing was trained on, each in a window of the refiner's size that it spans to 30 % at most,
+with the objects around it, as in extraction. "coarse support" is the outline blurred, shifted, grown or shrunken;
+"filled box" is what a refiner must beat.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.accuracy import RESULTS
+from hybridseg.nn.refiners import load_refiner
+from hybridseg.nn.sam2 import Promptable
+from hybridseg.train.recipe import DataSet
+from hybridseg.train.refiner import POINTS, _box, _cover, _inside, _roughen
+from hybridseg.train.scenes import Scene, load_scenes, resize_labels
+from hybridseg.where.hints import hint_logits
+
+SETS = {
+    "Banepa, val column": ("banepa", DataSet(share=1, split="val")),
+    "Kampala": ("kampala", DataSet(share=1, split="val")),
+    "California solar": ("california_pv", DataSet(share=1, split="val", label="solar")),
+    "NAIP fields": ("naip_fields", DataSet(share=1, split="val", label="field")),
+    "Dubai scene 2 water": ("dubai", DataSet(share=1, split="val", codes={"water": 3}, gsd_m=1.0)),
+}
+KINDS = ("box", "one point", "coarse support", "support and box")
+PER_SET = 250
+SPAN = 0.3
+LEAST_PX = 12
+
+
+@dataclass(frozen=True)
+class Case:
+    """An object in its window: pixels (3, S, S) uint8 and mask (S, S) bool."""
+
+    pixels: np.ndarray
+    mask: np.ndarray
+
+
+def cases(scenes: list[Scene], size_px: int, rng: np.random.Generator) -> Iterator[Case]:
+    """Up to PER_SET objects that lie whole in their scene, at random."""
+    found = []
+    for scene in scenes:
+        labels = scene.instances
+        for identity in np.unique(labels)[1:].tolist():
+            rows, cols = np.nonzero(labels == identity)
+            side = max(np.ptp(rows), np.ptp(cols)) + 1
+            if side >= LEAST_PX and side / SPAN <= 2 * min(labels.shape):
+                found.append(
+                    (scene, identity, (rows.min() + rows.max() + 1) / 2, (cols.min() + cols.max() + 1) / 2, side)
+                )
+    for k in rng.permutation(len(found))[:PER_SET].tolist():
+        scene, identity, y, x, side = found[k]
+        width = int(min(max(side / SPAN, size_px / 8), *scene.valid.shape))
+        top = int(np.clip(y - width / 2, 0, scene.valid.shape[0] - width))
+        left = int(np.clip(x - width / 2, 0, scene.valid.shape[1] - width))
+        box = (left, top, left + width, top + width)
+        image = Image.fromarray(scene.image).resize((size_px, size_px), Image.Resampling.BILINEAR, box=box)
+        mask = resize_labels(scene.instances, (size_px, size_px), box) == identity
+        if mask.sum() >= 64:
+            yield Case(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)), mask)
+
+
+def ask(model: Promptable, case: Case, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
+    """IoU reached and predicted, for each kind of prompt."""
+    embedding = model.encode(case.pixels)
+    x0, y0, x1, y1 = _box(case.mask, rng, 0)
+    rough = _roughen(_cover(case.mask), rng)
+    corners = ([(x0, y0), (x1, y1)], [2, 3])
+    told = {
+        "box": (*corners, False),
+        "one point": ([_inside(case.mask, rng)], [1], False),
+        "coarse support": ([], [], True),
+        "support and box": (*corners, True),
+    }
+    answers = {}
+    for kind, (points, labels, hinted) in told.items():
+        at, kinds = np.zeros((1, POINTS, 2), np.float32), np.full((1, POINTS), -1, np.int32)
+        if points:
+            at[0, : len(points)], kinds[0, : len(labels)] = points, labels
+        logits, iou = model.decode(embedding, at, kinds, hint_logits(rough)[None] if hinted else None)
+        fine = np.asarray(Image.fromarray(logits[0]).resize(case.mask.shape, Image.Resampling.BILINEAR)) > 0
+        answers[kind] = (_iou(fine, case.mask), float(iou[0]))
+    filled = np.zeros_like(case.mask)
+    filled[int(y0) : int(y1), int(x0) : int(x1)] = True
+    answers["filled box"] = (_iou(filled, case.mask), 0.0)
+    coarse = np.asarray(Image.fromarray(rough.astype(np.uint8)).resize(case.mask.shape, Image.Resampling.NEAREST)) > 0
+    answers["the coarse support itself"] = (_iou(coarse, case.mask), 0.0)
+    return answers
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+def calibration(real: np.ndarray, predicted: np.ndarray, bins: int = 10) -> dict[str, float]:
+    """Correlation of predicted with real IoU, and expected calibration error over bins of predicted IoU."""
+    which = np.minimum((predicted * bins).astype(int), bins - 1)
+    gaps = [abs(real[which == b].mean() - predicted[which == b].mean()) * (which == b).mean() for b in np.unique(which)]
+    return {"correlation": float(np.corrcoef(real, predicted)[0, 1]), "ece": float(sum(gaps))}
+
+
+def main(data: Path, name: str) -> None:
+    """Measure and write the table."""
+    model = load_refiner(name)
+    rows, real, predicted = [], [], []
+    for place, (dataset, entry) in SETS.items():
+        rng = np.random.default_rng(0)
+        scenes = load_scenes(data / "tiles.csv", dataset, entry)
+        answers = [ask(model, case, rng) for case in cases(scenes, model.size_px, rng)]
+        rows.append({"place": place, "objects": len(answers)})
+        rows[-1] |= {kind: float(np.mean([a[kind][0] for a in answers])) for kind in answers[0]}
+        real += [a[kind][0] for a in answers for kind in KINDS]
+        predicted += [a[kind][1] for a in answers for kind in KINDS]
+        print(rows[-1], flush=True)
+    weights = [row["objects"] for row in rows]
+    mean = {
+        k: float(np.average([r[k] for r in rows], weights=weights)) for k in rows[0] if k not in ("place", "objects")
+    }
+    rows.append({"place": "all objects", "objects": sum(weights), **mean})
+    found = calibration(np.array(real), np.array(predicted))
+    print(rows[-1], found)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "refiner.json").write_text(json.dumps({"model": name, "rows": rows, **found}, indent=1) + "\n")
+    head = list(rows[0])
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    lines += [f"| {' | '.join(f'{v:.3f}' if isinstance(v, float) else str(v) for v in row.values())} |" for row in rows]
+    (RESULTS / "refiner.md").write_text(
+        f"Made by `make scores`. Mean IoU of {name} with the reference outline, by what it is told.\n\n"
+        + "\n".join(lines)
+        + f"\n\nPredicted against real IoU: correlation {found['correlation']:.2f}, ECE {found['ece']:.3f}.\n"
+    )
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:] or ["../shared/data"]
+    main(Path(arguments[0]), arguments[1] if len(arguments) > 1 else "sam2-lite")

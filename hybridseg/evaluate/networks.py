@@ -1,0 +1,103 @@
+"""All figures of a comparison of lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+
+from hybridseg.evaluate.bootstrap import Bootstrap, Lattice
+from hybridseg.evaluate.compare import Comparison
+from hybridseg.evaluate.near import near_lengths
+from hybridseg.evaluate.polygons import Values, harmonic, share_of
+from hybridseg.evaluate.roads import Paths, compare_paths, noded, segments
+from hybridseg.evaluate.verdicts import FALSE, HIT, MISSED
+
+_PIECES_A_BLOCK = 8
+_BUFFERS: dict[str, Values] = {
+    "buffer_precision": partial(share_of, part=0, whole=1),
+    "buffer_recall": partial(share_of, part=2, whole=3),
+    "buffer_f1": harmonic,
+}
+_PATHS: dict[str, Values] = {
+    "apls": harmonic,
+    "apls_reference": partial(share_of, part=0, whole=1),
+    "apls_prediction": partial(share_of, part=2, whole=3),
+}
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A network in short straight pieces: (k,) lines, metres of each within the tolerance of the other, and in all."""
+
+    lines: np.ndarray
+    near: np.ndarray
+    length: np.ndarray
+
+    def sums(self, lattice: Lattice) -> np.ndarray:
+        """(blocks, 2): metres near, metres."""
+        middles = shapely.get_coordinates(shapely.line_interpolate_point(self.lines, 0.5, normalized=True))
+        return lattice.sums(lattice.of(middles), np.stack([self.near, self.length], axis=-1))
+
+
+def measure(c: Comparison, lattice: Lattice, seed: int) -> dict[str, Any]:
+    """Everything there is to say of two layers of lines: the fields of `report.Report` that depend on the kind.
+
+    Classes are not told apart: a way that the map gives another class still leads there.
+    """
+    pred, ref = buffered(c, lattice)
+    lengths = np.concatenate([pred.sums(lattice), ref.sums(lattice)], axis=-1)
+    networks = noded(c.ref.seen), noded(c.pred.seen)
+    ways = [compare_paths(*pair, snap_m=c.tolerance_m, seed=seed) for pair in (networks, networks[::-1])]
+    paths = np.concatenate([_path_sums(way, lattice) for way in ways], axis=-1)
+    bootstrap = Bootstrap.of(np.any(lengths > 0, axis=1) | np.any(paths > 0, axis=1), seed=seed)
+    groups = [(paths, _PATHS), (lengths, _BUFFERS)]
+    return {
+        "figures": {name: bootstrap(held, of) for held, group in groups for name, of in group.items()},
+        "per_class": {},
+        "per_size": (),
+        "confusion": None,
+        "curves": {},
+        "verdicts": _table(c, pred, ref),
+        "counts": {
+            "predicted": len(c.pred), "reference": len(c.ref), "predicted_m": round(pred.length.sum()),
+            "reference_m": round(ref.length.sum()), "paths": int(paths[:, [1, 3]].sum()), "blocks": bootstrap.blocks,
+        },
+    }  # fmt: skip
+
+
+def buffered(c: Comparison, lattice: Lattice) -> tuple[Pieces, Pieces]:
+    """Both networks, and how much of each lies within the tolerance of the other.
+
+    Wiedemann et al. 1998 (Empirical evaluation of automatically extracted road axes): the share of the prediction is
+    their correctness, that of the reference their completeness. Doubles count once.
+    """
+    longest, inside = lattice.side_m / _PIECES_A_BLOCK, c.ground.shrunk(c.tolerance_m)
+    pred, ref = (segments(noded(side.whole), longest) for side in (c.pred, c.ref))
+    return (
+        Pieces(pred, *near_lengths(pred, ref, c.tolerance_m, inside)),
+        Pieces(ref, *near_lengths(ref, pred, c.tolerance_m, inside)),
+    )
+
+
+def _path_sums(paths: Paths, lattice: Lattice) -> np.ndarray:
+    """(blocks, 2): sum of scores and number of paths, by the block they start in."""
+    return lattice.sums(lattice.of(paths.start), np.stack([paths.kept, paths.number], axis=-1))
+
+
+def _table(c: Comparison, pred: Pieces, ref: Pieces) -> gpd.GeoDataFrame:
+    """Stretches of both networks that are there in the other, and that are not."""
+    rows = []
+    for side, pieces, otherwise in (("pred", pred, FALSE), ("ref", ref, MISSED)):
+        measured = pieces.length > 0
+        there = pieces.near >= pieces.length / 2
+        for verdict, chosen in ((HIT, there & measured), (otherwise, ~there & measured)):
+            merged = shapely.get_parts(shapely.line_merge(shapely.multilinestrings(pieces.lines[chosen])))
+            columns = {"side": side, "verdict": verdict, "length_m": shapely.length(merged)}
+            rows.append(gpd.GeoDataFrame(columns, geometry=merged, crs=c.ground.crs))
+    return gpd.GeoDataFrame(pd.concat([r for r in rows if len(r)], ignore_index=True), crs=c.ground.crs)

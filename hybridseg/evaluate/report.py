@@ -1,0 +1,106 @@
+"""What an evaluation found: a value to look at, to draw from and to write as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+
+from hybridseg.evaluate.bootstrap import Figure
+
+
+@dataclass(frozen=True)
+class Report:
+    """Result of `evaluate`.
+
+    figures: headline figures by name, with 95 % intervals; `UNITS` says what they mean.
+    per_class: by class: counts and figures.
+    per_size: one entry a bin of ground area (m2), smallest first; a pair belongs to its reference object's bin.
+    confusion: pixels by class, {"classes": names, first for none; "pixels": rows reference, columns prediction};
+        None for lines.
+    curves: "precision_recall" by class (101 recalls, IoU 0.5), "reliability", "by_iou" (F1 and AP at 0.5 to 0.95);
+        those that need scores are left out without.
+    verdicts: each object of both sides on the ground that counts: `side` (pred or ref), `row` in its file, `class`,
+        `score`, `verdict` (hit, false, missed, split, merged, ignored), `best_iou` with any of its class, `match` (row
+        of its partner in the other file, or -1), `area_m2`, geometry in `crs`. Of lines it holds the stretches that
+        are there in the other layer (hit) or not: `side`, `verdict`, `length_m`.
+    counts: numbers of objects, of blocks, and of objects that count for nothing.
+    crs: the CRS that all was measured in, as text for pyproj.
+    notes: how it was measured: CRS, tolerance, pixels.
+    warnings: what was repaired, left out, or should be known of the input.
+    settings: what was asked for, and the tolerance in use.
+    """
+
+    figures: Mapping[str, Figure]
+    per_class: Mapping[str, Mapping[str, float | None]]
+    per_size: tuple[Mapping[str, float | None], ...]
+    confusion: Mapping[str, Any] | None
+    curves: Mapping[str, Any]
+    verdicts: gpd.GeoDataFrame
+    counts: Mapping[str, int]
+    crs: str
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> float:
+        """The value of a headline figure, nan where it is not defined."""
+        value = self.figures[name].value
+        return math.nan if value is None else value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the verdicts (a layer of their own); None where a figure is not defined."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "verdicts"}
+        fields["figures"] = {name: asdict(figure) | {"unit": UNITS[name]} for name, figure in self.figures.items()}
+        plain: dict[str, Any] = _plain(fields)
+        return plain
+
+
+UNITS = {
+    "pixel_iou": "0 to 1, mean of classes",
+    "pixel_f1": "0 to 1, mean of classes",
+    "precision": "0 to 1, objects at IoU 0.5",
+    "recall": "0 to 1, objects at IoU 0.5",
+    "f1": "0 to 1, objects at IoU 0.5",
+    "ap50": "0 to 1, mean of classes, IoU 0.5",
+    "ap50_95": "0 to 1, mean of classes, mean of IoU 0.5 to 0.95",
+    "pq": "0 to 1, mean of classes",
+    "sq": "0 to 1, mean of classes",
+    "rq": "0 to 1, mean of classes",
+    "over_segmentation": "0 to 1, 0 is best",
+    "under_segmentation": "0 to 1, 0 is best",
+    "boundary_precision": "0 to 1, share of length within the tolerance",
+    "boundary_recall": "0 to 1, share of length within the tolerance",
+    "boundary_f1": "0 to 1",
+    "boundary_iou": "0 to 1, mean of hits, band as wide as the tolerance",
+    "polis_m": "metres, mean of hits",
+    "hausdorff_m": "metres, mean of hits",
+    "vertex_ratio": "corners of predicted hits over corners of their references, 1 is best",
+    "ece": "0 to 1, 0 is best",
+    "apls": "0 to 1",
+    "apls_reference": "0 to 1, paths of the reference found in the prediction",
+    "apls_prediction": "0 to 1, paths of the prediction found in the reference",
+    "buffer_precision": "0 to 1, share of length within the tolerance (correctness)",
+    "buffer_recall": "0 to 1, share of length within the tolerance (completeness)",
+    "buffer_f1": "0 to 1",
+}
+"""What each headline figure is; where nothing else is said, 1 is best."""
+
+
+def _plain(value: Any) -> Any:
+    """Mappings, sequences and numbers as JSON has them."""
+    if isinstance(value, Figure):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,123 @@
+"""From polygons to the lines along their middle, by thinning a raster of them tile by tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from affine import Affine
+from rasterio.features import rasterize
+from scipy import ndimage
+from skimage.morphology import skeletonize
+
+from hybridseg.errors import ThemeError
+from hybridseg.types import Window
+
+_HALO_PX = 128
+"""Least margin of a tile; it grows where the surface is wider than this can hold."""
+
+_WINDOW_PX = 64_000_000
+"""Largest raster worked on at once; the distance transform takes 16 bytes a pixel."""
+
+_EDGE_PX = 1.0
+"""Deviation of the Gaussian that takes bumps and notches of a pixel off the edge, each a spur otherwise."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Lines along the middle of a surface, a pixel wide, with the distance to its edge.
+
+    The raster lies at multiples of `cell_m`, and tiles have margins so wide that they change nothing: in thinning, a
+    pixel's fate hangs on its neighbours alone, over as many rounds as half the width (Zhang and Suen, Communications of
+    the ACM 27, 1984, p. 236). So memory grows with the length of the lines, not with the extent.
+
+    cell_m: pixel of the raster; what is narrower than two pixels may be lost.
+    min_hole_m2: smaller holes are filled.
+    tile_px: side of a tile.
+    """
+
+    cell_m: float
+    min_hole_m2: float
+    tile_px: int
+
+    def __call__(self, surface: np.ndarray) -> np.ndarray:
+        """Lines (n,) LineString Z from junction to junction, but cut at tiles, along polygons (k,) in metres.
+
+        Vertices are centres of neighbouring pixels; Z is the distance (m) to the nearest pixel outside.
+
+        Raises:
+            ThemeError: the surface is too wide for this `cell_m`.
+        """
+        tree = shapely.STRtree(surface)
+        left, bottom, right, top = shapely.total_bounds(surface) / (self.cell_m * self.tile_px)
+        chains = [np.empty(0, dtype=object)]
+        for row in range(int(np.floor(-top)), int(np.ceil(-bottom))):
+            for col in range(int(np.floor(left)), int(np.ceil(right))):
+                core = Window(col * self.tile_px, row * self.tile_px, self.tile_px, self.tile_px)
+                chains.append(self._chains(tree, core))
+        return np.concatenate(chains)
+
+    def _chains(self, tree: shapely.STRtree, core: Window) -> np.ndarray:
+        """The lines in one tile."""
+        halo, needed = 0, _HALO_PX
+        while halo < needed:
+            halo = needed
+            window, mask = self._mask(tree, core.pad(halo))
+            distance = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1] * self.cell_m
+            needed = int(3 * distance.max(initial=0) / self.cell_m) + 8
+        row, col = _steps(np.pad(skeletonize(mask), (0, 1)), *core.clip(window).slices(window))
+        x, y = (window.col + col + 0.5) * self.cell_m, -(window.row + row + 0.5) * self.cell_m
+        return merged(shapely.linestrings(np.stack([x, y, distance[row, col]], axis=-1)))
+
+    def _mask(self, tree: shapely.STRtree, window: Window) -> tuple[Window, np.ndarray]:
+        """The part of the window that holds surface, and the surface there (h, w) bool, smooth and without holes."""
+        bounds = np.array([window.col, -window.stop[1], window.stop[0], -window.row]) * self.cell_m
+        parts = shapely.clip_by_rect(tree.geometries[np.sort(tree.query(shapely.box(*bounds)))], *bounds)
+        parts = parts[shapely.area(parts) > 0]
+        if len(parts) == 0:
+            return Window(window.col, window.row, 0, 0), np.zeros((0, 0), dtype=bool)
+        left, bottom, right, top = shapely.total_bounds(parts) / self.cell_m
+        col, row = int(np.floor(left)), int(np.floor(-top))
+        window = Window(col, row, int(np.ceil(right)) - col, int(np.ceil(-bottom)) - row).clip(window)
+        if window.width * window.height > _WINDOW_PX:
+            raise ThemeError(
+                f"centrelines: a surface of up to {window.width * self.cell_m:.0f} x {window.height * self.cell_m:.0f} "
+                f"m is too wide to be thinned with cell_m {self.cell_m}: raise cell_m, or leave the feature out"
+            )
+        grid = Affine(self.cell_m, 0, window.col * self.cell_m, 0, -self.cell_m, -window.row * self.cell_m)
+        mask = rasterize(parts, (window.height, window.width), transform=grid, dtype="uint8") > 0
+        return window, _smooth(_without_holes(mask, self.min_hole_m2 / self.cell_m**2))
+
+
+def merged(lines: np.ndarray) -> np.ndarray:
+    """Lines (m,) in one piece wherever exactly two of the lines (n,) meet."""
+    return np.asarray(shapely.get_parts(shapely.line_merge(shapely.multilinestrings(lines))))
+
+
+def _without_holes(mask: np.ndarray, min_px: float) -> np.ndarray:
+    """The mask (h, w) bool with holes of less than `min_px` filled, those cut by its border left."""
+    holes, _ = ndimage.label(~np.pad(mask, 1))
+    filled = np.bincount(holes.ravel()) < min_px
+    filled[[0, holes[0, 0]]] = False
+    return np.asarray(mask | filled[holes][1:-1, 1:-1])
+
+
+def _smooth(mask: np.ndarray) -> np.ndarray:
+    return np.asarray(ndimage.gaussian_filter(mask.astype(np.float32), _EDGE_PX, mode="constant") > 0.5)
+
+
+def _steps(skeleton: np.ndarray, rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (m, 2) and columns (m, 2) of neighbouring pixels, each pair once, by the corner of its 2x2 block.
+
+    No diagonal where the way around the corner is there, and a full block is left open at its first row.
+    """
+    a, b, c, d = (skeleton[rows.start + i : rows.stop + i, cols.start + j : cols.stop + j] for i, j in np.ndindex(2, 2))
+    pairs = {
+        ((0, 0), (0, 1)): a & b & ~(c & d),
+        ((0, 0), (1, 0)): a & c,
+        ((0, 0), (1, 1)): a & d & ~(b | c),
+        ((0, 1), (1, 0)): b & c & ~(a | d),
+    }
+    found = np.concatenate([np.argwhere(where)[:, None] + pair for pair, where in pairs.items()])
+    return found[..., 0] + rows.start, found[..., 1] + cols.start

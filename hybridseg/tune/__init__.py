@@ -1,0 +1,1 @@
+"""The verb `tune`: a theme's thresholds and gate by search on labelled scenes."""

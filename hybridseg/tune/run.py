@@ -1,0 +1,205 @@
+"""The verb `tune`: from a theme and labelled scenes to the theme with the settings that score best there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+import yaml
+
+from hybridseg.errors import OutputError, ThemeError
+from hybridseg.evaluate.boundary import boundary_f1
+from hybridseg.evaluate.objects import area_iou, match
+from hybridseg.read.source import Source
+from hybridseg.run.pipeline import Counts, Extent, Pipeline
+from hybridseg.theme import Gate, GridPolicy, Theme, load_theme
+from hybridseg.tune.search import GATES, Settings, ascend, choices_for, objective, settings_of
+from hybridseg.where.refine import Promptable, Refined
+
+TOLERANCE_PX = 2
+OPEN = Gate(iou_pred=0, stability=0, agreement=0)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A scene with all its objects drawn within `area` (the scene's CRS); extent: the part of the scene to look at."""
+
+    scene: Path
+    truth: gpd.GeoDataFrame
+    area: shapely.Geometry
+    extent: Extent | None = None
+
+
+def tune(
+    theme: str,
+    scenes: Sequence[str],
+    labels: Sequence[str],
+    out: Path,
+    within: Sequence[str] | None = None,
+    refiner: str = "sam2-lite",
+    device: str = "auto",
+) -> Path:
+    """Find a theme's thresholds, prompts and gate on labelled scenes, and write them as a theme's YAML.
+
+    Args:
+        theme: what to start from: a name or the path of a theme's YAML.
+        scenes: rasters, not those that the classifier was trained on.
+        labels: a polygon layer for each scene, with every object of the theme.
+        out: the YAML to write; then `hybridseg extract SCENE OUT --theme FILE`.
+        within: a polygon layer for each scene: only inside is every object drawn.
+        refiner: as for extract; the theme gets `none` where the coarse outlines score better.
+        device: auto, cpu, cuda, mps.
+    """
+    start = load_theme(theme)
+    if len(labels) != len(scenes) or (within is not None and len(within) != len(scenes)):
+        raise ThemeError(
+            f"{len(scenes)} scenes came with {len(labels)} labels; give one layer for each scene, in order"
+        )
+    places = [_labelled(Path(s), labels[i], within[i] if within else None) for i, s in enumerate(scenes)]
+    best, report = search(start, places, refiner, device)
+    text = f"# {start.name}, tuned on {', '.join(Path(s).name for s in scenes)}: {report}\n"
+    settings = best.model_dump(mode="json", exclude_defaults=True) | {"name": out.stem}
+    try:
+        out.write_text(text + yaml.safe_dump(settings, sort_keys=False))
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror}") from error
+    return out
+
+
+def search(start: Theme, places: Sequence[Labelled], refiner: str, device: str = "auto") -> tuple[Theme, str]:
+    """The theme with the best settings found, and a line that says what they score."""
+    if isinstance(start.objects, GridPolicy):
+        raise ThemeError(f"theme {start.name} is everything mode, which has nothing to tune; give another theme")
+    from hybridseg.nn.classifier import load_classifier
+    from hybridseg.nn.refiners import load_refiner
+
+    classifier = load_classifier(start.classifier, device)
+    with tempfile.TemporaryDirectory(prefix="hybridseg-") as folder:
+        trials = []
+        for number, place in enumerate(places):
+            source = Source.open(place.scene)
+            path, gsd_m = Path(folder) / f"{number}.tif", start.gsd_m(source.gsd_m, classifier.gsd_m)
+            Pipeline(start, None).heatmap(source, classifier, gsd_m, place.extent, path, Counts())
+            trials.append(_Trial(place, source, path))
+        # shaping takes long and moves outlines little: the search goes without it
+        coarse, coarse_score = _tune_objects(start.model_copy(update={"shape": "none"}), trials)
+        refined, score = _tune_refining(coarse, trials, load_refiner(refiner, device))
+    name = refiner if score > coarse_score else "none"
+    best = refined if score > coarse_score else coarse
+    report = f"coarse {coarse_score:.3f}, refined {score:.3f} (object F1 or area IoU, plus half of boundary F1)"
+    return best.model_copy(update={"refiner": name, "shape": start.shape}), report
+
+
+def _tune_objects(theme: Theme, trials: Sequence[_Trial]) -> tuple[Theme, float]:
+    choices = choices_for(theme.objects)
+
+    def with_objects(settings: Settings) -> Theme:
+        return theme.model_copy(update={"objects": theme.objects.model_copy(update=settings)})
+
+    def score(settings: Settings) -> float:
+        return float(np.mean([trial.coarse(with_objects(settings)) for trial in trials]))
+
+    best, reached = ascend(settings_of(theme.objects, choices), choices, score)
+    return with_objects(best), reached
+
+
+def _tune_refining(theme: Theme, trials: Sequence[_Trial], refiner: Promptable) -> tuple[Theme, float]:
+    """Prompts first, each with its best gate: a gate is searched without refining again."""
+    parts = [("hint",), ("box", "hint"), ("points", "hint"), ("box", "points", "hint")]
+    best, reached = theme, -1.0
+    for chosen in parts:
+        candidate = theme.with_prompts(parts=frozenset(chosen))
+        refined = [trial.refine(candidate, refiner) for trial in trials]
+
+        def score(settings: Settings, theme: Theme = candidate, refined: list[Any] = refined) -> float:
+            gated = theme.model_copy(update={"gate": Gate(**settings)})
+            return float(np.mean([t.gated(gated, outcome) for t, outcome in zip(trials, refined, strict=True)]))
+
+        gate, value = ascend(settings_of(theme.gate, GATES), GATES, score)
+        if value > reached:
+            best, reached = candidate.model_copy(update={"gate": Gate(**gate)}), value
+    return best, reached
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A labelled scene with its heatmap, on which settings are tried."""
+
+    place: Labelled
+    source: Source
+    heatmap: Path
+
+    def coarse(self, theme: Theme) -> float:
+        """Objective without a refiner."""
+        pipeline, counts = Pipeline(theme, None), Counts()
+        prompts = pipeline.prompts(self.source, self.heatmap, self.place.extent, counts)
+        return self._score(
+            pipeline.features(self.source, prompts, [None] * len(prompts), counts, self.place.extent), theme
+        )
+
+    def refine(self, theme: Theme, refiner: Promptable) -> tuple[gpd.GeoDataFrame, list[Refined | None]]:
+        """Prompts and what becomes of them behind an open gate."""
+        pipeline, counts = Pipeline(theme.model_copy(update={"gate": OPEN}), refiner), Counts()
+        prompts = pipeline.prompts(self.source, self.heatmap, self.place.extent, counts)
+        return prompts, pipeline.refine(self.source, prompts, counts)
+
+    def gated(self, theme: Theme, refined: tuple[gpd.GeoDataFrame, list[Refined | None]]) -> float:
+        """Objective of refined prompts with the theme's gate closed on them."""
+        prompts, outcome = refined
+        passed = [_through(result, theme.gate) for result in outcome]
+        features = Pipeline(theme, None).features(self.source, prompts, passed, Counts(), self.place.extent)
+        return self._score(features, theme)
+
+    def _score(self, features: gpd.GeoDataFrame, theme: Theme) -> float:
+        return objective(score_features(features, self.place, self.source.gsd_m), theme.objects)
+
+
+def _through(result: Refined | None, gate: Gate) -> Refined | None:
+    if result is None:
+        return None
+    v = result.verdict
+    passes = v.iou_pred >= gate.iou_pred and v.stability >= gate.stability and v.agreement >= gate.agreement
+    return result if passes else replace(result, outline=None)
+
+
+def score_features(features: gpd.GeoDataFrame, place: Labelled, pixel_m: float) -> Mapping[str, float]:
+    """Object F1 at IoU 0.5, area IoU, and boundary F1 at two source pixels, within the place's area."""
+    metric = gpd.GeoSeries([place.area], crs=place.truth.crs).estimate_utm_crs()
+    found, real = (_clip(layer, place.area).to_crs(metric).geometry for layer in (features, place.truth))
+    area = gpd.GeoSeries([place.area], crs=place.truth.crs).to_crs(metric).iloc[0]
+    return {
+        "f1": match(found, real).f1,
+        "area_iou": area_iou(found, real),
+        "boundary_f1": boundary_f1(found, real, TOLERANCE_PX * pixel_m, area).f1,
+    }
+
+
+def _clip(layer: gpd.GeoDataFrame, area: shapely.Geometry) -> gpd.GeoDataFrame:
+    layer = layer.set_geometry(layer.geometry.make_valid())
+    return layer.clip(area).explode().query("geometry.geom_type == 'Polygon'").reset_index(drop=True)
+
+
+def _labelled(scene: Path, labels: str, within: str | None) -> Labelled:
+    source = Source.open(scene)
+    truth = _layer(labels, source)
+    bounds = shapely.box(*source.geobox.boundingbox.bbox)
+    area = bounds if within is None else shapely.intersection(bounds, _layer(within, source).union_all())
+    if area.is_empty:
+        raise ThemeError(f"{within} lies beside {scene}; give the ground within which every object is drawn")
+    return Labelled(scene, truth, area)
+
+
+def _layer(path: str, source: Source) -> gpd.GeoDataFrame:
+    try:
+        layer = gpd.read_parquet(path) if path.endswith(".parquet") else gpd.read_file(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ThemeError(f"cannot read labels from {path}: {str(error).splitlines()[0]}") from error
+    if layer.crs is None or layer.empty or not layer.geom_type.isin(["Polygon", "MultiPolygon"]).all():
+        raise ThemeError(f"{path} must hold polygons with a CRS; give a layer of every object in the scene")
+    return layer[["geometry"]].to_crs(source.crs)
