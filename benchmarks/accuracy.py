@@ -19,9 +19,8 @@ import yaml
 
 from benchmarks.places import Place, places
 from hybridseg import extract
-from hybridseg.evaluate.boundary import boundary_f1
-from hybridseg.evaluate.objects import area_iou, match
 from hybridseg.evaluate.picture import against_truth, draw_features
+from hybridseg.evaluate.quick import quick_scores, within
 from hybridseg.read.source import Source
 from hybridseg.theme import Gate, GridPolicy, load_theme
 
@@ -43,22 +42,14 @@ def measure(place: Place, run: str, work: Path, picture: Path | None = None) -> 
     settings = dict(RUNS[run])
     theme = everything(place.theme, work) if settings.pop("everything", False) else place.theme
     features = extract(place.scene, None, theme=theme, extent=place.extent, **settings)
-    pred, truth = _clip(features, place.area), _clip(place.truth, place.area)
+    pixel_m = Source.open(place.scene).gsd_m
+    scores = quick_scores(features, place.truth, place.area, TOLERANCE_PX * pixel_m)
+    pred, truth = within(features, place.area), within(place.truth, place.area)
+    scores["refined"] = float((pred["origin"] == "refined").mean()) if len(pred) else 0.0
     if picture is not None:
         draw_features(place.scene, against_truth(pred, truth), picture)
-    metric = truth.estimate_utm_crs()
-    found, real = pred.to_crs(metric).geometry, truth.to_crs(metric).geometry
-    area = gpd.GeoSeries([place.area], crs=place.truth.crs).to_crs(metric).iloc[0]
-    pixel_m = Source.open(place.scene).gsd_m
-    paired = match(found, real)
-    scores = {
-        "objects": len(real), "found": len(found), "f1": paired.f1, "precision": paired.precision,
-        "recall": paired.recall, "mean_iou": paired.mean_iou, "area_iou": area_iou(found, real),
-        "boundary_f1": boundary_f1(found, real, TOLERANCE_PX * pixel_m, area).f1,
-        "refined": float((pred["origin"] == "refined").mean()) if len(pred) else 0.0,
-    }  # fmt: skip
     if place.theme == "roads":
-        scores["relaxed_f1"] = relaxed_f1(found, real, ROAD_TOLERANCE_PX * pixel_m)
+        scores["relaxed_f1"] = relaxed_f1(pred.geometry, truth.geometry, ROAD_TOLERANCE_PX * pixel_m)
     return scores
 
 
@@ -81,11 +72,6 @@ def everything(name: str, work: Path) -> str:
     path = work / f"{name}-everything.yaml"
     path.write_text(yaml.safe_dump(variant.model_dump(mode="json")))
     return str(path)
-
-
-def _clip(features: gpd.GeoDataFrame, area: shapely.Geometry) -> gpd.GeoDataFrame:
-    features = features.set_geometry(features.geometry.make_valid())
-    return features.clip(area).explode().query("geometry.geom_type == 'Polygon'").reset_index(drop=True)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -18,21 +18,19 @@ from affine import Affine
 from PIL import Image
 from rasterio.features import shapes
 
+from hybridseg.run.pipeline import Extent
+from hybridseg.tune.run import Labelled
+
 CRS = "EPSG:32631"
 GAP_PX = 64
-Extent = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Place:
-    """A scene with its reference polygons; `area`, in the scene's CRS, is where the reference speaks."""
+class Place(Labelled):
+    """A labelled scene of a theme."""
 
-    name: str
-    theme: str
-    scene: Path
-    truth: gpd.GeoDataFrame
-    area: shapely.Geometry
-    extent: Extent | None = None
+    name: str = ""
+    theme: str = ""
 
 
 def places(data: Path, work: Path) -> list[Place]:
@@ -56,7 +54,7 @@ def _scene(data: Path, name: str, theme: str, scene: str, reference: str, extent
     with rasterio.open(path) as file:
         crs, bounds = file.crs, file.bounds
     truth = gpd.read_file(data / "scenes" / reference).to_crs(crs)
-    return Place(name, theme, path, truth[["geometry"]], shapely.box(*(extent or bounds)), extent)
+    return Place(path, truth[["geometry"]], shapely.box(*(extent or bounds)), extent, name, theme)
 
 
 @dataclass(frozen=True)
@@ -97,4 +95,4 @@ class _Tiles:
         ):
             file.write(canvas)
             file.write_mask(valid)
-        return Place(name, theme, path, gpd.GeoDataFrame(geometry=truth, crs=CRS), shapely.union_all(areas))
+        return Place(path, gpd.GeoDataFrame(geometry=truth, crs=CRS), shapely.union_all(areas), None, name, theme)

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.table import Column, Table
 
 from hybridseg.demo.run import demo
 from hybridseg.errors import HybridsegError
+from hybridseg.run.cards import models, one_line
 from hybridseg.run.extract import extract
 from hybridseg.run.progress import Bars
 from hybridseg.run.summary import Summary
 from hybridseg.train.run import train
+from hybridseg.tune.run import tune
 
 OK, INCOMPLETE, BAD_INPUT = 0, 1, 2
 """Exit statuses: all done; done but for the windows listed; nothing done."""
@@ -29,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = chosen[chosen.subcommand]
     as_json = settings.pop("json", False)
     try:
-        return {"extract": _extract, "demo": _demo, "train": _train}[chosen.subcommand](settings, as_json)
+        return VERBS[chosen.subcommand][1](settings, as_json)
     except HybridsegError as error:
         sys.stderr.write(f"hybridseg: {error}\n")
         return BAD_INPUT
@@ -38,10 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="hybridseg", description="Overhead imagery to labelled maps.", version=_version())
     verbs = parser.add_subcommands(dest="subcommand", metavar="VERB")
-    for function in (extract, demo, train):
+    for function, _ in VERBS.values():
         verb = ArgumentParser(description=(function.__doc__ or "").splitlines()[0])
-        verb.add_function_arguments(function, skip={"progress"}, as_positional=True)
-        if function is not train:
+        verb.add_function_arguments(function, skip={"progress", "name"}, as_positional=True)
+        if function is models:  # signatures give no optional positional
+            verb.add_argument("name", nargs="?", help="one model, or the path of a model folder: its whole card")
+        if function not in (train, tune):
             verb.add_argument("--json", action="store_true", help="print the summary as one JSON object")
         _dash(verb)
         verbs.add_subcommand(function.__name__, verb, help=(function.__doc__ or "").splitlines()[0])
@@ -51,7 +58,8 @@ def _parser() -> ArgumentParser:
 def _dash(verb: ArgumentParser) -> None:
     """Show and take `--keep-work` where the signature says keep_work; the underscored form is taken too."""
     for action in verb._actions:
-        action.option_strings = [option.replace("_", "-") for option in action.option_strings]
+        # a parameter named as a word of Python's ends in an underscore: as_
+        action.option_strings = [option.rstrip("_").replace("_", "-") for option in action.option_strings]
         verb._option_string_actions.update(dict.fromkeys(action.option_strings, action))
     # argparse takes -71.2,42.1,... for an option; western longitudes are not
     verb._negative_number_matcher = re.compile(r"^-\.?\d")
@@ -87,6 +95,22 @@ def _train(settings: Namespace, _: bool) -> int:
     return OK
 
 
+def _tune(settings: Namespace, _: bool) -> int:
+    sys.stdout.write(f"{tune(**settings.as_dict())}\n")
+    return OK
+
+
+def _models(settings: Namespace, as_json: bool) -> int:
+    cards = models(**settings.as_dict())
+    if as_json:
+        sys.stdout.write(json.dumps(cards, default=str) + "\n")
+    elif settings.name is not None:
+        sys.stdout.write(yaml.safe_dump(cards[0], sort_keys=False, allow_unicode=True, width=100))
+    else:
+        _table([(card["name"], one_line(card)) for card in cards])
+    return OK
+
+
 def _show(summary: Summary, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(summary.to_dict()) + "\n")
@@ -99,3 +123,13 @@ def _table(rows: list[tuple[str, str]]) -> None:
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+VERBS: dict[str, tuple[Callable[..., Any], Callable[[Namespace, bool], int]]] = {
+    "extract": (extract, _extract),
+    "demo": (demo, _demo),
+    "train": (train, _train),
+    "tune": (tune, _tune),
+    "models": (models, _models),
+}
+"""Each verb's function, whose signature gives the flags, and what the command line does with its result."""

@@ -15,15 +15,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from hybridseg.cli import VERBS as ALL_VERBS
 from hybridseg.cli import main
-from hybridseg.demo.run import demo
 from hybridseg.nn.segmenter import Segmenter
 from hybridseg.nn.weights import save_weights
-from hybridseg.run.extract import extract
-from hybridseg.train.run import train
 from hybridseg.write.vector import read_features
 
-VERBS = {"extract": extract, "demo": demo, "train": train}
+VERBS = {name: function for name, (function, _) in ALL_VERBS.items()}
 HIDDEN = {"progress"}
 
 
@@ -48,7 +46,7 @@ def test_help_does_not_wait_for_torch():
     program = """
 import sys
 from hybridseg.cli import main
-for arguments in ([], ["extract"], ["demo"], ["train"]):
+for arguments in ([], ["extract"], ["demo"], ["train"], ["tune"], ["models"]):
     try:
         main([*arguments, "--help"])
     except SystemExit as done:
@@ -75,7 +73,8 @@ def test_help_names_and_explains_every_parameter(verb: str, capsys: pytest.Captu
         if name in HIDDEN:
             assert name not in said
             continue
-        flag = name if parameter.default is inspect.Parameter.empty else f"--{name}".replace("_", "[_-]")
+        positional = parameter.kind is not parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        flag = name if positional or name == "name" else f"--{name.rstrip('_')}".replace("_", "[_-]")
         explained = re.search(rf"^  {flag}\b.*?\n?\s+\w[^\n]*(\n {{8,}}[^\n]*)*", said, re.MULTILINE)
         assert explained, f"{flag} is not in the help of {verb}"
         assert len(explained.group().split("(type")[0].split()) > 3, f"{flag} is not explained"
@@ -97,6 +96,22 @@ def accepted(flag: str, capsys: pytest.CaptureFixture[str]) -> bool:
     with suppress(SystemExit):
         main(["extract", "none.tif", "out.gpkg", flag, "EPSG:4326"])
     return "unrecognized" not in capsys.readouterr().err
+
+
+def test_models_lists_the_embedded_ones_and_shows_a_card(capsys: pytest.CaptureFixture[str]):
+    assert main(["models"]) == 0
+    assert re.search(r"buildings-lite0 +classifier|buildings-lite0 +model: building", capsys.readouterr().out)
+    assert main(["models", "buildings-lite0"]) == 0
+    assert "gsd_range_m" in capsys.readouterr().out
+    assert main(["models", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["classes"] == ["building"]
+    assert main(["models", "gone"]) == 2
+    assert capsys.readouterr().err.startswith("hybridseg: no model 'gone'")
+
+
+def test_several_themes_at_once_need_different_names(blocks: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    assert main(["extract", str(blocks), str(tmp_path / "o.gpkg"), "--theme", "buildings,buildings"]) == 2
+    assert "each once" in capfd.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +23,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterWindow
 from shapely.geometry.base import BaseGeometry
 
+from hybridseg.atomic import replacing
 from hybridseg.errors import EmptySource, NoGeoreference, OutputError, SourceError
 from hybridseg.types import Window
 
@@ -112,9 +110,8 @@ def draw_features(
             handles=key, loc="lower left", fontsize=min(18, max(11, width // 90)), handlelength=2.4, borderaxespad=0.8,
             facecolor="black", edgecolor="none", framealpha=0.6, labelcolor="white", fancybox=False,
         )  # fmt: skip
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    _write(path, png.getvalue())
+    with replacing(path) as beside:
+        figure.savefig(beside, format="png")
 
 
 def _style(layer: Layer) -> dict[str, Any]:
@@ -163,13 +160,3 @@ def _stretched(pixels: np.ma.MaskedArray) -> np.ma.MaskedArray:
     low, high = np.percentile(pixels.compressed(), _PERCENTILES) if pixels.count() else (0.0, 1.0)
     shade = np.clip((pixels.filled(low) - low) / max(high - low, 1e-9), 0, 1) * 255
     return np.ma.MaskedArray(shade.astype(np.uint8), np.ma.getmaskarray(pixels))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The file appears whole or not at all."""
-    beside = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.png")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)

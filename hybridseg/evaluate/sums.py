@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -91,8 +92,8 @@ def pixel_sums(paired: Paired) -> np.ndarray:
     grid = crop(c.grid, np.concatenate([pred[0], ref[0]]) if area is None else np.array([area]))
     core = int(np.clip(lattice.side_m / c.pixel_m / 2, *_CORE_PX))
     sums = np.zeros((lattice.size, len(c.classes) + 1, len(c.classes) + 1))
-    for window, table in pixels.confusion(pred, ref, len(c.classes), grid, area, ignore, core):
-        sums[lattice.of(_centre(window, paired))[0]] += table
+    windows, tables = zip(*pixels.confusion(pred, ref, len(c.classes), grid, area, ignore, core), strict=True)
+    np.add.at(sums, lattice.of(_centres(windows, paired)), np.array(tables))
     return sums
 
 
@@ -151,7 +152,7 @@ def rankings(paired: Paired) -> list[Ranking] | None:
     return rank(paired.found, pred.scores, *both, *sizes)
 
 
-def _centre(window: GeoBox, paired: Paired) -> np.ndarray:
-    """Centre of a window in the metric CRS, (1, 2)."""
-    centre = np.array([shapely.Point(window.affine @ (window.width / 2, window.height / 2))], dtype=object)
-    return np.asarray(shapely.get_coordinates(to_crs(centre, crs_of(window), paired.comparison.ground.crs)))
+def _centres(windows: Sequence[GeoBox], paired: Paired) -> np.ndarray:
+    """Centres of windows in the metric CRS, (n, 2)."""
+    centres = shapely.points([window.affine @ (window.width / 2, window.height / 2) for window in windows])
+    return np.asarray(shapely.get_coordinates(to_crs(centres, crs_of(windows[0]), paired.comparison.ground.crs)))

@@ -30,10 +30,13 @@ def model_folder(name: str | Path) -> Path:
     for folder in candidates:
         if (folder / "weights.safetensors").is_file():
             return folder
-    known = sorted({p.parent.name for f in models_folders() for p in f.glob("*/weights.safetensors")})
-    raise WeightsError(
-        f"no model {str(name)!r}; there are {', '.join(known) or 'none'}; or give the path of a model folder"
-    )
+    known = ", ".join(embedded()) or "none"
+    raise WeightsError(f"no model {str(name)!r}; there are {known}; or give the path of a model folder")
+
+
+def embedded() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted({path.parent.name for f in models_folders() for path in f.glob("*/weights.safetensors")})
 
 
 def read_card(folder: Path, needs: Collection[str] = ()) -> dict[str, Any]:

@@ -8,21 +8,24 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite, nan
 from pathlib import Path
+from typing import Literal
 
 import geopandas as gpd
 import pandas as pd
 import rasterio
 
+from hybridseg.atomic import check_output
 from hybridseg.errors import HybridsegError, OutputError, ThemeError, TooCoarse
 from hybridseg.read.source import Source
 from hybridseg.run.engine import Progress, Quiet
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.run.policies import label_everything
 from hybridseg.run.summary import Summary
+from hybridseg.shape.centreline import Centrelines
 from hybridseg.theme import Theme, load_theme
 from hybridseg.what.classify import Network
 from hybridseg.what.prompts import read_prompts, write_prompts
-from hybridseg.write.atomic import check_output
+from hybridseg.write.network import write_network
 from hybridseg.write.provenance import Provenance
 from hybridseg.write.raster import SUFFIXES as RASTERS
 from hybridseg.write.raster import write_classes
@@ -45,6 +48,7 @@ def extract(
     from_prompts: str | Path | None = None,
     keep_work: str | Path | None = None,
     device: str = "auto",
+    as_: Literal["polygons", "lines"] = "polygons",
     *,
     progress: Progress | None = None,
 ) -> gpd.GeoDataFrame:
@@ -66,11 +70,14 @@ def extract(
             layer of polygons.
         keep_work: folder to leave heatmap.tif and prompts.parquet in; several themes leave heatmap-<theme>.tif each.
         device: auto, cpu, cuda, cuda:1, mps.
+        as_: polygons, or lines: centrelines with width, joined into a network (roads, rivers). A GeoPackage gets the
+            layers `lines` and `nodes`, other formats the lines.
         progress: told how far the work is (Python only).
 
     Returns:
         The features, in the scene's CRS (or `crs`): id, class, score, origin (refined or coarse), iou_pred, stability,
-        agreement, area_m2, geometry. `.attrs["summary"]` holds the counts, `.attrs["provenance"]` what made them.
+        agreement, area_m2, geometry; as lines: id, class, score, width_m, length_m, from_node, to_node, geometry, with
+        the nodes in `.attrs["nodes"]`. `.attrs["summary"]` holds the counts, `.attrs["provenance"]` what made them.
 
     Raises:
         HybridsegError: bad input; one line that says what came, what is allowed and what to do. Nothing is written.
@@ -79,7 +86,7 @@ def extract(
         >>> features = extract("town.tif", "town.gpkg", theme="buildings")  # doctest: +SKIP
     """
     if out is not None:
-        check_output(out, [*FORMATS, *RASTERS])
+        check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
     themes = [_with_parts(load_theme(name), prompts) for name in _names(theme)]
     area = None if extent is None else _extent(extent)
     source = Source.open(scene, None if bands is None else _bands(bands), source_crs)
@@ -124,12 +131,26 @@ def extract(
         source=str(scene),
         source_fingerprint=source.fingerprint,
     ).to_dict()
-    if out is not None:
-        _write(features, Path(out), source, [t.label for t in themes], provenance, crs)
-    features = features if crs is None else features.to_crs(crs)
+    if as_ == "lines":
+        features = _as_lines(features, out, provenance, crs)
+    else:
+        if out is not None:
+            _write(features, Path(out), source, [t.label for t in themes], provenance, crs)
+        features = features if crs is None else features.to_crs(crs)
     summary = _summary(str(scene), out, themes, list(refiners), counts, len(features))
     features.attrs |= {"summary": summary, "provenance": provenance}
     return features
+
+
+def _as_lines(
+    features: gpd.GeoDataFrame, out: str | Path | None, provenance: dict, crs: str | None
+) -> gpd.GeoDataFrame:
+    network = Centrelines()(features)
+    lines, nodes = (layer if crs is None else layer.to_crs(crs) for layer in (network.lines, network.nodes))
+    if out is not None:
+        write_network(lines, nodes, out, provenance)
+    lines.attrs["nodes"] = nodes
+    return lines
 
 
 def _names(theme: str | Path | Sequence[str]) -> list[str]:

@@ -14,8 +14,7 @@ from hybridseg.read.grid import pixel_anchor
 from hybridseg.read.source import Source
 from hybridseg.shape.buildings import RegulariseBuildings
 from hybridseg.shape.coverage import CleanCoverage
-
-# from hybridseg.shape.rows import AlignRows
+from hybridseg.shape.rows import AlignRows
 from hybridseg.theme import GridPolicy, RegionPolicy, Theme
 from hybridseg.types import Window
 from hybridseg.what.grid import FindGrid, mean_inside
@@ -28,6 +27,7 @@ Finder = FindInstances | FindRegions | FindGrid
 
 SHAPES: dict[str, Callable[[gpd.GeoDataFrame, float], gpd.GeoDataFrame]] = {
     "buildings": RegulariseBuildings(),
+    "rows": AlignRows(),
     "coverage": CleanCoverage(),
 }
 """Theme's `shape` to the stage that does it; others stay as they were traced."""

@@ -46,8 +46,8 @@ class Network:
 class Centrelines:
     """Centrelines of polygons, class by class; polygons that touch or overlap are one surface.
 
-    The surface is thinned to a skeleton (see `skeleton`), and what thinning leaves is mended (see `graph`). The width is
-    measured across the line, edge to edge.
+    The surface is thinned to a skeleton (see `skeleton`), and what thinning leaves is mended (see `graph`). The width
+    is measured across the line, edge to edge.
 
     cell_m: pixel of the raster that is thinned, a third of the narrowest road or less.
     min_hole_m2: smaller holes are filled; lines go around larger ones (blocks, roundabouts).

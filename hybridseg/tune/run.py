@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ import shapely
 import yaml
 
 from hybridseg.errors import OutputError, ThemeError
-from hybridseg.evaluate.boundary import boundary_f1
-from hybridseg.evaluate.objects import area_iou, match
+from hybridseg.evaluate.quick import quick_scores
 from hybridseg.read.source import Source
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.theme import Gate, GridPolicy, Theme, load_theme
@@ -38,10 +37,11 @@ class Labelled:
 
 def tune(
     theme: str,
-    scenes: Sequence[str],
-    labels: Sequence[str],
     out: Path,
-    within: Sequence[str] | None = None,
+    *,
+    scene: str,
+    labels: str,
+    within: str | None = None,
     refiner: str = "sam2-lite",
     device: str = "auto",
 ) -> Path:
@@ -49,24 +49,30 @@ def tune(
 
     Args:
         theme: what to start from: a name or the path of a theme's YAML.
-        scenes: rasters, not those that the classifier was trained on.
-        labels: a polygon layer for each scene, with every object of the theme.
         out: the YAML to write; then `hybridseg extract SCENE OUT --theme FILE`.
-        within: a polygon layer for each scene: only inside is every object drawn.
+        scene: raster, or several with commas between; not those that the classifier was trained on.
+        labels: polygon layer with every object of the theme, one for each scene.
+        within: polygon layer inside which every object is drawn, one for each scene; default: the whole scene.
         refiner: as for extract; the theme gets `none` where the coarse outlines score better.
         device: auto, cpu, cuda, mps.
     """
     start = load_theme(theme)
-    if len(labels) != len(scenes) or (within is not None and len(within) != len(scenes)):
-        raise ThemeError(
-            f"{len(scenes)} scenes came with {len(labels)} labels; give one layer for each scene, in order"
-        )
-    places = [_labelled(Path(s), labels[i], within[i] if within else None) for i, s in enumerate(scenes)]
+    scenes, layers = scene.split(","), labels.split(",")
+    areas = within.split(",") if within else [None] * len(scenes)
+    if not len(scenes) == len(layers) == len(areas):
+        raise ThemeError(f"{len(scenes)} scenes came with {len(layers)} labels; give a layer for each scene, in order")
+    places = [_labelled(Path(s), layer, area) for s, layer, area in zip(scenes, layers, areas, strict=True)]
     best, report = search(start, places, refiner, device)
-    text = f"# {start.name}, tuned on {', '.join(Path(s).name for s in scenes)}: {report}\n"
-    settings = best.model_dump(mode="json", exclude_defaults=True) | {"name": out.stem}
+    return write_theme(best.model_copy(update={"name": out.stem}), out, f"{start.name} tuned on {scene}: {report}")
+
+
+def write_theme(theme: Theme, out: Path, comment: str) -> Path:
+    """Write a theme with what differs from the defaults, under a line of comment."""
+    settings = theme.model_dump(mode="json", exclude_defaults=True)
+    if "objects" in settings:
+        settings["objects"] = {"kind": theme.objects.kind, **settings["objects"]}
     try:
-        out.write_text(text + yaml.safe_dump(settings, sort_keys=False))
+        out.write_text(f"# {comment}\n" + yaml.safe_dump(settings, sort_keys=False))
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror}") from error
     return out
@@ -157,7 +163,8 @@ class _Trial:
         return self._score(features, theme)
 
     def _score(self, features: gpd.GeoDataFrame, theme: Theme) -> float:
-        return objective(score_features(features, self.place, self.source.gsd_m), theme.objects)
+        place, tolerance_m = self.place, TOLERANCE_PX * self.source.gsd_m
+        return objective(quick_scores(features, place.truth, place.area, tolerance_m), theme.objects)
 
 
 def _through(result: Refined | None, gate: Gate) -> Refined | None:
@@ -166,23 +173,6 @@ def _through(result: Refined | None, gate: Gate) -> Refined | None:
     v = result.verdict
     passes = v.iou_pred >= gate.iou_pred and v.stability >= gate.stability and v.agreement >= gate.agreement
     return result if passes else replace(result, outline=None)
-
-
-def score_features(features: gpd.GeoDataFrame, place: Labelled, pixel_m: float) -> Mapping[str, float]:
-    """Object F1 at IoU 0.5, area IoU, and boundary F1 at two source pixels, within the place's area."""
-    metric = gpd.GeoSeries([place.area], crs=place.truth.crs).estimate_utm_crs()
-    found, real = (_clip(layer, place.area).to_crs(metric).geometry for layer in (features, place.truth))
-    area = gpd.GeoSeries([place.area], crs=place.truth.crs).to_crs(metric).iloc[0]
-    return {
-        "f1": match(found, real).f1,
-        "area_iou": area_iou(found, real),
-        "boundary_f1": boundary_f1(found, real, TOLERANCE_PX * pixel_m, area).f1,
-    }
-
-
-def _clip(layer: gpd.GeoDataFrame, area: shapely.Geometry) -> gpd.GeoDataFrame:
-    layer = layer.set_geometry(layer.geometry.make_valid())
-    return layer.clip(area).explode().query("geometry.geom_type == 'Polygon'").reset_index(drop=True)
 
 
 def _labelled(scene: Path, labels: str, within: str | None) -> Labelled:

@@ -24,9 +24,9 @@ from rasterio.features import rasterize
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window as RasterioWindow
 
+from hybridseg.atomic import check_output, replacing, scratch
 from hybridseg.errors import OutputError, SourceError
 from hybridseg.types import Window
-from hybridseg.write.atomic import check_output, replacing, scratch
 from hybridseg.write.provenance import KEY
 from hybridseg.write.style import color_table
 

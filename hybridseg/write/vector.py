@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 import pyogrio
 from pyproj import CRS
 
+from hybridseg.atomic import check_output, replacing
 from hybridseg.errors import OutputError
 from hybridseg.types import FEATURE_COLUMNS
-from hybridseg.write.atomic import check_output, replacing
 from hybridseg.write.provenance import KEY
 from hybridseg.write.style import qml
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from hybridseg.atomic import SIDECARS, check_output, replacing
 from hybridseg.errors import OutputError
-from hybridseg.write.atomic import SIDECARS, check_output, replacing
 
 
 def names(folder: Path) -> set[str]:

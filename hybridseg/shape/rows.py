@@ -1,0 +1,183 @@
+"""Rectangles for solar arrays: those that stand near each other share one direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import geopandas as gpd
+import numpy as np
+import shapely
+
+from hybridseg.shape.buildings import _complex, _settle, _where_true
+from hybridseg.shape.coverage import smooth_steps
+from hybridseg.shape.measure import by_metric_crs
+
+_STEP_PX = 1.0
+"""Simplification of what is no rectangle, see `smooth_steps`."""
+
+_STEP_IOU = 0.8
+"""Specks of a few pixels, of which smoothing leaves less than this, keep their steps."""
+
+_NOISE = np.radians(3.0)
+"""Spread of the directions of arrays on one roof, as traced: votes much further off the rest hardly count."""
+
+
+@dataclass(frozen=True)
+class AlignRows:
+    """Rectangles in place of traced outlines that nearly are some, in rows where they stand in rows.
+
+    Four versions of each outline compete, and the first that may be kept is:
+
+    1. the rectangle in the direction that it shares with its neighbours;
+    2. the rectangle in its own direction;
+    3. the traced outline without its pixel steps;
+    4. the traced outline.
+
+    A rectangle has the area, the centroid and the ratio of second moments of the traced outline, and is kept when its
+    IoU with the outline is at least `min_iou`. None of 1 to 3 may newly overlap a neighbour.
+
+    The direction is that of the largest rectangle near, as voted on by those near that one, by area. So all arrays on
+    a roof agree to the last digit, and what lies further than twice `near_m` changes nothing. Arrays on the two sides
+    of the border between two frames (`measure.by_metric_crs`) do not see each other.
+
+    min_iou: least agreement of a rectangle with the traced outline.
+    near_m: arrays whose rectangles come closer than this share a direction.
+    max_turn_deg: unless theirs differ by more, modulo 90 degrees.
+    max_overlap: new overlap allowed with a neighbour, as a share of the smaller of the two.
+    """
+
+    min_iou: float = 0.85
+    near_m: float = 15.0
+    max_turn_deg: float = 15.0
+    max_overlap: float = 0.01
+
+    def __call__(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0) -> gpd.GeoDataFrame:
+        """The same rows, order, index and columns, with new geometries (`area_m2` is not computed anew).
+
+        Args:
+            features: arrays in any CRS.
+            gsd_m: size of a source pixel on the ground (m), what the traced outlines are exact to.
+
+        Raises:
+            NoGeoreference: the features have no CRS.
+        """
+        versions = np.stack([features.geometry.to_numpy().copy()] * 4)
+        for crs, rows in by_metric_crs(features.geometry):
+            ground = features.geometry.iloc[rows].to_crs(crs).to_numpy()
+            repaired = shapely.make_valid(ground, method="structure", keep_collapsed=False)
+            traced = np.where(shapely.is_valid(ground), ground, repaired)
+            smooth = smooth_steps(traced, gsd_m, _STEP_PX * gsd_m)
+            light = _where_true(smooth, traced, _STEP_IOU, otherwise=traced)
+            alone, aligned = self._rectangles(traced)
+            alone = _where_true(alone, traced, self.min_iou, otherwise=light)
+            aligned = _where_true(aligned, traced, self.min_iou, otherwise=alone)
+            for version, shaped in zip(versions, (aligned, alone, light, traced), strict=True):
+                back = gpd.GeoSeries(shaped, crs=crs).to_crs(features.crs).to_numpy()
+                # What was not changed keeps its coordinates to the last digit.
+                version[rows] = np.where(shapely.equals_exact(shaped, ground), version[rows], back)
+        return features.set_geometry(gpd.GeoSeries(_settle(versions, self.max_overlap), features.index, features.crs))
+
+    def _rectangles(self, traced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rectangles (n,) in their own and in shared directions for outlines in metres; empty where none fits."""
+        alone, aligned = np.full((2, len(traced)), shapely.Polygon(), dtype=object)
+        body = _Body.of(traced)
+        proper = np.flatnonzero(body.area > 0)
+        outlines, body = traced[proper], body[proper]
+        choices = np.stack([_envelope_angle(outlines), np.angle(body.moment) / 2])
+        fits = _iou(np.stack([body.rectangle(angle) for angle in choices]), outlines)
+        best = np.argmax(fits, axis=0)[None]
+        angle, fit = (np.take_along_axis(values, best, axis=0)[0] for values in (choices, fits))
+        alone[proper] = body.rectangle(angle)
+
+        fitting = np.flatnonzero(fit >= self.min_iou)
+        rows, body = proper[fitting], body[fitting]
+        aligned[rows] = body.rectangle(self._shared_angle(alone[rows], body, angle[fitting]))
+        return alone, aligned
+
+    def _shared_angle(self, rectangles: np.ndarray, body: _Body, angle: np.ndarray) -> np.ndarray:
+        """Direction (n,) in radians of each rectangle's row; `angle` is its own."""
+        one, two = shapely.STRtree(rectangles).query(rectangles, predicate="dwithin", distance=self.near_m)
+        turn = _right_angle(angle[two] - angle[one])
+        alike = np.abs(turn) <= np.radians(self.max_turn_deg)
+        one, two, turn = one[alike], two[alike], turn[alike]
+        by_size = np.lexsort((body.centre.imag, body.centre.real, body.area))
+        size = np.argsort(by_size)
+        largest = np.zeros(len(angle), dtype=int)
+        np.maximum.at(largest, one, size[two])
+        return np.asarray((angle + _consensus(one, turn, body.area[two], len(angle)))[by_size[largest]])
+
+
+@dataclass(frozen=True)
+class _Body:
+    """Outlines as their rectangles need them, (n,) each.
+
+    area (m2); centre: centroid; moment, spread: integrals over the outline of z**2 and |z|**2, where z = x + iy from
+    the centroid (m4).
+    """
+
+    area: np.ndarray
+    centre: np.ndarray
+    moment: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def of(cls, outlines: np.ndarray) -> _Body:
+        """Exact, by Green's theorem over the edges."""
+        n, centre = len(outlines), _complex(shapely.centroid(outlines))
+        rings, row = shapely.get_rings(shapely.orient_polygons(outlines), return_index=True)
+        ring = np.repeat(np.arange(len(rings)), shapely.get_num_coordinates(rings))
+        edge = np.flatnonzero(ring[1:] == ring[:-1])
+        of = row[ring[edge]]
+        z = _complex(rings)
+        a, b = z[edge] - centre[of], z[edge + 1] - centre[of]
+        cross = (a.conj() * b).imag / 12
+        square = cross * (a * a + a * b + b * b)
+        spread = np.bincount(of, cross * (np.abs(a) ** 2 + (a.conj() * b).real + np.abs(b) ** 2), n)
+        return cls(
+            shapely.area(outlines),
+            centre,
+            np.bincount(of, square.real, n) + 1j * np.bincount(of, square.imag, n),
+            spread,
+        )
+
+    def __getitem__(self, rows: np.ndarray) -> _Body:
+        return _Body(self.area[rows], self.centre[rows], self.moment[rows], self.spread[rows])
+
+    def rectangle(self, angle: np.ndarray) -> np.ndarray:
+        """Rectangles (n,) in a direction (n,), of the same area, centroid and ratio of second moments."""
+        turn = np.exp(1j * angle)
+        along = (self.moment / turn**2).real
+        ratio = np.sqrt((self.spread + along) / (self.spread - along))
+        long, wide = np.sqrt(self.area * ratio) / 2, np.sqrt(self.area / ratio) / 2
+        corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        z = (corners[:, :1] * long + 1j * corners[:, 1:] * wide) * turn + self.centre
+        return np.asarray(shapely.polygons(np.stack([z.real, z.imag], axis=-1).swapaxes(0, 1)))
+
+
+def _consensus(one: np.ndarray, turn: np.ndarray, weight: np.ndarray, n: int) -> np.ndarray:
+    """Turn (n,) from each one's own direction to that on which its neighbours agree, in radians.
+
+    The circular mean modulo 90 degrees, weighted by area, and by Cauchy's weight for the distance from the mean before.
+    """
+    mean = np.zeros(n)
+    for _ in range(5):
+        off = turn - mean[one]
+        vote = weight / (1 + (_right_angle(off) / _NOISE) ** 2) * np.exp(4j * off)
+        mean += np.angle(np.bincount(one, vote.real, n) + 1j * np.bincount(one, vote.imag, n)) / 4
+    return mean
+
+
+def _right_angle(angle: np.ndarray) -> np.ndarray:
+    """Angles in radians modulo 90 degrees, from -45 to 45."""
+    return np.asarray((angle + np.pi / 4) % (np.pi / 2) - np.pi / 4)
+
+
+def _envelope_angle(outlines: np.ndarray) -> np.ndarray:
+    """Direction (n,) in radians of the smallest rectangle around each outline."""
+    corners = _complex(shapely.oriented_envelope(outlines)).reshape(-1, 5)
+    return np.asarray(np.angle(corners[:, 1] - corners[:, 0]))
+
+
+def _iou(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    common = shapely.area(shapely.intersection(one, two))
+    return np.asarray(common / (shapely.area(one) + shapely.area(two) - common))
