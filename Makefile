@@ -28,9 +28,11 @@ check: setup
 	$(RUN) mypy
 	$(RUN) lint-imports
 
-# accuracy of the embedded models on the places kept from training: benchmarks/results/accuracy.md
+# accuracy of the embedded models on the places kept from training: benchmarks/results, and the tables of this README
 scores: setup
+	$(RUN) python -m benchmarks.refiner $(DATA)
 	$(RUN) python -m benchmarks.accuracy $(DATA)
+	$(RUN) python -m benchmarks.readme
 
 # speed as ratios, and memory on 20,000 x 20,000 px (half an hour on 2 cores)
 bench: setup

@@ -10,20 +10,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from hybridseg.nn.backbones import snap_px
 from hybridseg.nn.device import pick_device
+from hybridseg.nn.heads import LinearSegmenter, network_for
 from hybridseg.nn.sam2 import normalise
 from hybridseg.nn.segmenter import STRIDE, Segmenter
 from hybridseg.nn.weights import load_weights, model_folder, read_card, sha256
-
-SNAP_PX = 32
-"""Windows start and end on multiples of this (the trunk's deepest stride), or its grid would shift with the tiling."""
 
 
 @dataclass(frozen=True)
 class Classifier:
     """Heatmap of one theme. Made by `load_classifier`."""
 
-    net: Segmenter
+    net: Segmenter | LinearSegmenter
     card: dict[str, Any]
     folder: Path
 
@@ -35,7 +34,7 @@ class Classifier:
     @property
     def snap_px(self) -> int:
         """Windows start and end on multiples of this."""
-        return SNAP_PX
+        return snap_px(self.net.trunk)
 
     @property
     def classes(self) -> list[str]:
@@ -74,7 +73,7 @@ def load_classifier(name: str | Path, device: str = "auto") -> Classifier:
     """
     folder = model_folder(name)
     card = read_card(folder, needs=("classes", "gsd_m", "gsd_range_m"))
-    net = Segmenter(classes=len(card["classes"]))
+    net = network_for(card)
     load_weights(net, folder)
     net = net.eval().to(pick_device(device)).to(memory_format=torch.channels_last)
     return Classifier(net, card, folder)

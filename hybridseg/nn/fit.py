@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -43,30 +43,56 @@ def fit(
     stop: int | None = None,
     every: int = 100,
     quiet: bool = False,
+    watch: Sequence[Any] | None = None,
+    patience: int = 5,
+    accelerator: str = "auto",
 ) -> int:
     """Optimise until `stop`, or else `learner.steps`; returns the step reached.
 
     Goes on from `folder/last.ckpt` where there is one, and writes it every `every` steps; the curves are
     `folder/curves/version_<k>/metrics.csv`, one for each time that it was started.
+
+    With `watch`, validation batches for a learner that logs `val_loss`, it looks at them every `every` steps, stops
+    when they have not gained `patience` times in a row, keeps `folder/best.ckpt` and leaves its weights in the learner.
     """
     checkpoint = ModelCheckpoint(dirpath=folder, save_last=True, save_top_k=0, every_n_train_steps=every)
     last = folder / "last.ckpt"
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = lightning.Trainer(
         max_steps=stop or learner.steps,
-        accelerator="auto",
+        accelerator=accelerator,
         devices=1,
         logger=CSVLogger(folder, name="curves"),
-        callbacks=[checkpoint] if quiet else [checkpoint, TQDMProgressBar(refresh_rate=10)],
+        callbacks=[
+            checkpoint,
+            *([] if quiet else [TQDMProgressBar(refresh_rate=10)]),
+            *([] if watch is None else _watchers(folder, patience)),
+        ],
         enable_progress_bar=not quiet,
         enable_model_summary=False,
         gradient_clip_val=1.0,
-        log_every_n_steps=20,
+        log_every_n_steps=20 if watch is None else min(20, every),
+        **({} if watch is None else {"val_check_interval": every, "num_sanity_val_steps": 0}),
     )
     learner.net.to(memory_format=torch.channels_last)
     with warnings.catch_warnings():
         # batches come ready from one stream: neither workers nor a length would help
         warnings.filterwarnings("ignore", message=".*(num_workers|__len__).*")
-        trainer.fit(learner, DataLoader(_Stream(batches), batch_size=None), ckpt_path=last if last.exists() else None)
+        trainer.fit(
+            learner,
+            DataLoader(_Stream(batches), batch_size=None),
+            None if watch is None else DataLoader([_tensors(batch) for batch in watch], batch_size=None),
+            ckpt_path=last if last.exists() else None,
+        )
     trainer.save_checkpoint(last)
+    best = folder / "best.ckpt"
+    if watch is not None and best.exists():
+        learner.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
     return int(trainer.global_step)
+
+
+def _watchers(folder: Path, patience: int) -> list[Callback]:
+    best = ModelCheckpoint(
+        dirpath=folder, filename="best", monitor="val_loss", save_top_k=1, enable_version_counter=False
+    )
+    return [EarlyStopping("val_loss", patience=patience), best]

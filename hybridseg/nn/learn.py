@@ -63,6 +63,12 @@ class ClassifierLearner(Learner):
         The mean over the classes that the batch knows anything of; ground that a class's labels do not speak of
         counts for nothing.
         """
+        loss = self.loss(batch)
+        self.log("loss", loss, prog_bar=True)
+        return loss
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """As `training_step`, without a note of it."""
         images, targets = batch
         logits = self.net(normalise(images)).float().unflatten(1, (-1, 2))
         parts = []
@@ -70,9 +76,15 @@ class ClassifierLearner(Learner):
             extent, interior, known = F.avg_pool2d(targets[:, k], STRIDE).unbind(1)
             if known.any():
                 parts.append(_classifier_loss(logits[:, k], extent, interior, known) * known.mean().sqrt())
-        loss = torch.stack(parts).sum()
-        self.log("loss", loss, prog_bar=True)
-        return loss
+        return torch.stack(parts).sum()
+
+
+class WatchedLearner(ClassifierLearner):
+    """The same with a loss on validation batches, for early stopping and the best checkpoint."""
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        """Note the loss."""
+        self.log("val_loss", self.loss(batch), prog_bar=True, batch_size=len(batch[0]))
 
 
 def _classifier_loss(logits: Tensor, extent: Tensor, interior: Tensor, known: Tensor) -> Tensor:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from math import prod
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,17 +19,27 @@ STRIDE = 2
 
 
 class Segmenter(nn.Module):
-    """Feature-pyramid head on Lite0; (B, 3, H, W) normalised image to (B, 2 x classes, H/2, W/2) logits.
+    """Feature-pyramid head on a backbone; (B, 3, H, W) normalised image to (B, 2 x classes, H/2, W/2) logits.
 
     Bands come in pairs, class by class: extent (is it the class) and interior (how deep inside its object, 0 at the
-    border, 1 at the middle). H and W must be multiples of 32. The head normalises with batch statistics frozen after
-    training, never with statistics of the window (as group norm would): a pixel's value must not depend on the tile.
+    border, 1 at the middle). H and W must be multiples of 32, or of the backbone's own cells. The head normalises with
+    batch statistics frozen after training, never with statistics of the window (as group norm would): a pixel's value
+    must not depend on the tile.
+
+    A backbone without a level at stride 2 gets a small stem beside it for the detail that its patches have lost.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, trunk: nn.Module | None = None) -> None:
         super().__init__()
-        self.trunk = Lite0()
-        fine, *coarse = self.trunk.channels
+        self.trunk: Any = Lite0() if trunk is None else trunk
+        channels, strides = list(self.trunk.channels), list(self.trunk.strides)
+        if strides[0] == STRIDE:
+            self.stem = None
+        else:
+            self.stem = nn.Sequential(nn.Conv2d(3, FINE_WIDTH, 3, 2, 1, bias=False), nn.BatchNorm2d(FINE_WIDTH))
+            channels, strides = [FINE_WIDTH, *channels], [STRIDE, *strides]
+        fine, *coarse = channels
+        self._steps = [b / a for a, b in pairwise(strides)]
         self.lateral = nn.ModuleList(nn.Conv2d(c, WIDTH, 1) for c in coarse)
         self.smooth = nn.ModuleList(_separable(WIDTH, WIDTH) for _ in coarse)
         self.fine = nn.Sequential(nn.Conv2d(fine, FINE_WIDTH, 1, bias=False), nn.BatchNorm2d(FINE_WIDTH), nn.ReLU())
@@ -34,14 +48,20 @@ class Segmenter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits at stride 2."""
-        fine, *levels = self.trunk(x)
-        maps = [lateral(level) for lateral, level in zip(self.lateral, levels, strict=True)]
+        levels = self.trunk(x)
+        return self.decode(levels if self.stem is None else [self.stem(x), *levels])
+
+    def decode(self, levels: list[Tensor]) -> Tensor:
+        """Logits from feature maps, fine to coarse, the first at stride 2."""
+        fine, *rest = levels
+        first, *steps = self._steps
+        maps = [lateral(level) for lateral, level in zip(self.lateral, rest, strict=True)]
         for i in range(len(maps) - 2, -1, -1):
-            maps[i] = maps[i] + F.interpolate(maps[i + 1], scale_factor=2.0, mode="nearest")
+            maps[i] = maps[i] + F.interpolate(maps[i + 1], scale_factor=steps[i], mode="nearest")
         merged = self.smooth[0](maps[0])
         for i in range(1, len(maps)):
-            merged = merged + F.interpolate(self.smooth[i](maps[i]), scale_factor=float(2**i), mode="bilinear")
-        up = F.interpolate(self.reduce(merged), scale_factor=2.0, mode="bilinear")
+            merged = merged + F.interpolate(self.smooth[i](maps[i]), scale_factor=prod(steps[:i]), mode="bilinear")
+        up = F.interpolate(self.reduce(merged), scale_factor=first, mode="bilinear")
         return self.head(torch.cat([self.fine(fine), up], dim=1))
 
 

@@ -37,6 +37,7 @@ class Lite0(nn.Module):
         )
         self.body = body
         self.channels: list[int] = body.feature_info.channels()
+        self.strides = [2, 4, 8, 16, 32][first:]
         # `channel_list`, coarse to fine: the name and order that sam2's FpnNeck expects
         self.channel_list = self.channels[::-1]
         mean, std = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)

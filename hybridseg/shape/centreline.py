@@ -116,7 +116,7 @@ class Centrelines:
         columns["length_m"] = shapely.length(lines)
         alone = (graph.degree[graph.node] == 1).all(axis=1)
         kept = ~alone | (columns["length_m"] >= columns["width_m"].clip(lower=self.min_alone_m))
-        return gpd.GeoDataFrame(columns, geometry=_oriented(shapely.force_2d(lines)))[kept]
+        return gpd.GeoDataFrame(columns, geometry=shapely.force_2d(lines))[kept]
 
 
 def buffered(network: Network) -> gpd.GeoDataFrame:
@@ -129,7 +129,7 @@ def buffered(network: Network) -> gpd.GeoDataFrame:
     """
     lines, degree = network.lines, network.nodes.set_index("id")["degree"]
     polygons = np.full(len(lines), shapely.Polygon(), dtype=object)
-    for crs, rows in by_metric_crs(lines.geometry):
+    for crs, rows in by_metric_crs(lines.geometry) if len(lines) else ():
         ground, half = lines.geometry.iloc[rows].to_crs(crs).to_numpy(), lines["width_m"].to_numpy()[rows] / 2
         parts = [shapely.buffer(ground, half, cap_style="flat")]
         for end, column in ((0, "from_node"), (-1, "to_node")):
@@ -187,12 +187,6 @@ def _measured(graph: Graph, surface: np.ndarray, score: np.ndarray) -> pd.DataFr
             "width_m": found["width_m"].median().fillna(pd.Series(2 * half)),
         }
     )
-
-
-def _oriented(lines: np.ndarray) -> np.ndarray:
-    """Lines (n,) that run from left to right, closed ones counter-clockwise, however they were merged."""
-    start, end = xy(shapely.get_point(lines, 0)), xy(shapely.get_point(lines, -1))
-    return np.where(np.where(start == end, ~shapely.is_ccw(lines), start > end), shapely.reverse(lines), lines)
 
 
 def _network(found: list[gpd.GeoDataFrame], crs: CRS | None) -> Network:

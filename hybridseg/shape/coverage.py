@@ -17,7 +17,7 @@ from hybridseg.shape.measure import area_m2, by_metric_crs
 _GAP_PX = 2.5
 """Tracing leaves gaps of one and two pixels between neighbours; what is wider was seen."""
 
-_STEP_PX = 1.5
+_STEP_PX = 2.0
 """Square root of the area that a vertex must stand for, in pixels, when steps are taken out."""
 
 _CORNER_PX = 1.5
@@ -47,7 +47,7 @@ class CleanCoverage:
     for outlines that touch depends neither on their order nor on what lies elsewhere in the layer.
 
     gap_m: neighbours closer than this share a border (never less than 2.5 source pixels).
-    simplify_m: square root of the area that a vertex must stand for (never less than 1.5 source pixels).
+    simplify_m: square root of the area that a vertex must stand for (never less than 2 source pixels).
     min_area_m2: least area of a row (never less than 4 source pixels).
     min_part: a loose part stays when it has this share of the area of the row's largest.
     """
@@ -81,7 +81,8 @@ class CleanCoverage:
         """One coverage of polygons in metres, (n,); empty where nothing worth keeping is left."""
         gap_m, snap_m = max(self.gap_m, _GAP_PX * gsd_m), max(1e-3, _SNAP_PX * gsd_m)
         simplify_m, least_m2 = max(self.simplify_m, _STEP_PX * gsd_m), max(self.min_area_m2, _SLIVER_PX * gsd_m**2)
-        repaired = np.where(shapely.is_valid(traced), traced, shapely.make_valid(traced, method="structure"))
+        repaired = shapely.make_valid(traced, method="structure", keep_collapsed=False)
+        repaired = np.where(shapely.is_valid(traced), traced, repaired)
         order = np.lexsort((*shapely.bounds(repaired).T, shapely.area(repaired)))  # small ones first: they win
         disjoint = shapely.coverage_clean(repaired[order], snapping_distance=snap_m, merge_strategy="min_index")
         worthy = _without_bits(disjoint, self.min_part, least_m2)
@@ -102,14 +103,16 @@ def smooth_steps(coverage: np.ndarray, pixel_m: float, simplify_m: float) -> np.
     simplified away. Corners between long edges and those where neighbours meet stay.
 
     Args:
-        coverage: (n,) polygons in metres, none empty.
+        coverage: (n,) polygons in metres.
         pixel_m: size of the pixels (m); 0 when the outlines have no steps.
         simplify_m: square root of the area that a vertex must stand for (m).
     """
-    if len(coverage) == 0:
+    full = np.flatnonzero(~shapely.is_empty(coverage))
+    if len(full) == 0:
         return coverage
-    cut = _cut_corners(coverage, pixel_m) if pixel_m > 0 else coverage
-    return _collect(*shapely.get_parts(shapely.coverage_simplify(cut, simplify_m), return_index=True), len(coverage))
+    cut = _cut_corners(coverage[full], pixel_m) if pixel_m > 0 else coverage[full]
+    parts, row = shapely.get_parts(shapely.coverage_simplify(cut, simplify_m), return_index=True)
+    return _collect(parts, full[row], len(coverage))
 
 
 def _cut_corners(coverage: np.ndarray, pixel_m: float) -> np.ndarray:

@@ -47,7 +47,7 @@ class Graph:
     @classmethod
     def of(cls, *lines: np.ndarray) -> Graph:
         """Of lines that may still meet two by two: those become one."""
-        whole = merged(np.concatenate(lines))
+        whole = _oriented(merged(np.concatenate(lines)))
         ends = np.stack([shapely.get_point(whole, 0), shapely.get_point(whole, -1)], axis=-1)
         place, node = np.unique(xy(ends), return_inverse=True)
         half = np.full(len(place), np.nan)
@@ -143,6 +143,12 @@ def value_at(places: np.ndarray, surface: np.ndarray, value: np.ndarray) -> np.n
     greatest = np.full(len(places), np.nan)
     np.fmax.at(greatest, place, value[polygon])
     return greatest
+
+
+def _oriented(lines: np.ndarray) -> np.ndarray:
+    """Lines (n,) that run from left to right, closed ones counter-clockwise, however they were merged."""
+    start, end = xy(shapely.get_point(lines, 0)), xy(shapely.get_point(lines, -1))
+    return np.where(np.where(start == end, ~shapely.is_ccw(lines), start > end), shapely.reverse(lines), lines)
 
 
 def _clusters(graph: Graph, widths: float) -> tuple[np.ndarray, np.ndarray]:

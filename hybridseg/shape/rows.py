@@ -46,7 +46,7 @@ class AlignRows:
     max_overlap: new overlap allowed with a neighbour, as a share of the smaller of the two.
     """
 
-    min_iou: float = 0.85
+    min_iou: float = 0.87
     near_m: float = 15.0
     max_turn_deg: float = 15.0
     max_overlap: float = 0.01

@@ -56,10 +56,9 @@ class ClassifierSamples:
     ) -> tuple[np.ndarray, np.ndarray]:
         """A crop at a random place, angle and zoom, in one resampling."""
         side = self.size_px
-        height, width = scene.valid.shape
         angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else 0.0
         step = np.exp(rng.uniform(*np.log(zoom)))
-        cx, cy = rng.uniform(0, width), rng.uniform(0, height)
+        cx, cy = self.middle(scene, rng)
         a, b = step * np.cos(angle), step * np.sin(angle)
         half = side / 2
         affine = (a, -b, cx - a * half + b * half, b, a, cy - b * half - a * half)
@@ -80,6 +79,11 @@ class ClassifierSamples:
                 layers[2] = known
         image = recolour(warp(scene.image, smooth=True), rng) * inside[..., None].astype(np.uint8)
         return image.transpose(2, 0, 1), target
+
+    def middle(self, scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
+        """Column and row of a crop's middle."""
+        height, width = scene.valid.shape
+        return rng.uniform(0, width), rng.uniform(0, height)
 
     def batches(self, size: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Batches without end: images (B, 3, S, S) uint8 and targets (B, C, 3, S, S) float32."""

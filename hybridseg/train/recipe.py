@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hybridseg.errors import ThemeError
 
@@ -34,7 +34,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["classifier", "refiner"]
+    kind: Literal["classifier", "refiner", "memory"]
     model: str = Field(description="name of the folder under models/ that the weights go to")
     classes: list[str] = Field(default_factory=lambda: ["building"], description="classifier only: what it tells apart")
     start: str | None = Field(None, description="model to start from; none: ImageNet trunk")
@@ -49,6 +49,12 @@ class Recipe(BaseModel):
     card: dict[str, object] = Field(
         default_factory=dict, description="copied into the card: classes, GSD range, licence"
     )
+
+    @model_validator(mode="after")
+    def _a_memory_needs_a_refiner(self) -> Self:
+        if self.kind == "memory" and not self.start:
+            raise ValueError("kind memory trains the memory of a refiner: give the refiner's folder as `start`")
+        return self
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hybridseg.train.classifier import ClassifierSamples, pool
 from hybridseg.train.recipe import DataSet, Recipe, load_recipe
 from hybridseg.train.refiner import RefinerSamples, ground
 from hybridseg.train.scenes import Scene, load_scenes, rescale
+from hybridseg.train.sequences import SequenceSamples
 from hybridseg.what.classify import Network
 from hybridseg.what.instances import find_objects
 
@@ -38,13 +39,14 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
     try:
         from hybridseg.nn.fit import fit
         from hybridseg.nn.learn import ClassifierLearner, Learner, RefinerLearner
+        from hybridseg.nn.memory import MemoryLearner, start_memory
     except ImportError as error:
         raise MissingExtra("training needs Lightning: uv sync --extra train") from error
     import torch
 
     from hybridseg.nn.lite import build_sam2_lite
     from hybridseg.nn.segmenter import Segmenter
-    from hybridseg.nn.weights import load_weights, model_folder, save_weights
+    from hybridseg.nn.weights import load_weights, model_folder, read_card, save_weights
 
     folder = runs / recipe.stem
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,11 +56,17 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
     if plan.kind == "classifier":
         learner: Learner = ClassifierLearner(Segmenter(len(plan.classes)), plan.steps, plan.rate)
     else:
-        learner = RefinerLearner(build_sam2_lite(plan.size_px, plan.size_px), plan.steps, plan.rate)
+        kind = MemoryLearner if plan.kind == "memory" else RefinerLearner
+        learner = kind(build_sam2_lite(plan.size_px, plan.size_px), plan.steps, plan.rate)
+    started = {}
     if plan.start:
         load_weights(learner.net, model_folder(plan.start), plan.classes if plan.kind == "classifier" else None)
     else:
         learner.trunk.load_imagenet()
+    if plan.kind == "memory" and plan.start:
+        started = read_card(model_folder(plan.start))
+        if "memory" not in started:
+            start_memory(learner.net, torch.from_numpy(next(batches)["images"]).flatten(0, 1))
     steps = fit(learner, batches, folder, plan.stop, quiet=quiet)
     card = {
         "name": plan.model,
@@ -69,6 +77,8 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
         **({"classes": plan.classes, "gsd_m": plan.gsd_m} if plan.kind == "classifier" else {}),
         **plan.card,
     }
+    if plan.kind == "memory":
+        card = _memory_card(started, recipe, plan, steps)
     save_weights(learner.net.eval(), folder / "model", card)
     return folder / "model"
 
@@ -87,7 +97,15 @@ def _batches(plan: Recipe, data: Path | None, runs: Path, seed: int) -> Iterator
     }
     shares = {name: chosen.share for name, chosen in plan.sets.items()}
     usable = {name: [g for g in found if len(g.boxes)] for name, found in grounds.items()}
-    return RefinerSamples(usable, shares, plan.size_px).batches(plan.batch, seed)
+    samples = SequenceSamples if plan.kind == "memory" else RefinerSamples
+    return samples(usable, shares, plan.size_px).batches(plan.batch, seed)
+
+
+def _memory_card(started: Mapping[str, Any], recipe: Path, plan: Recipe, steps: int) -> dict[str, Any]:
+    """The refiner's card, as its masks of single images have not changed, with what is now known of its memory."""
+    recipes = [name for name in started.get("recipes", [started.get("recipe")]) if name not in (None, recipe.name)]
+    memory = {"recipe": recipe.name, "steps": steps, "trained": time.strftime("%Y-%m-%d")}
+    return {**started, "name": plan.model, "recipes": [*recipes, recipe.name], "memory": memory, **plan.card}
 
 
 def _scenes(name: str, chosen: DataSet, data: Path | None, runs: Path) -> list[Scene]:

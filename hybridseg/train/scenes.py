@@ -201,6 +201,8 @@ def resize_labels(
 
 def depth(instances: np.ndarray) -> np.ndarray:
     """How deep each pixel lies inside its object: 0 at the border, 1 at the deepest pixel; (H, W) float32."""
+    if not instances.any():  # many sets say of a class that there is none of it
+        return np.zeros(instances.shape, np.float32)
     edge = np.zeros(instances.shape, bool)
     for axis in (0, 1):
         step = np.diff(instances, axis=axis) != 0

@@ -30,9 +30,9 @@ def test_by_hand() -> None:
 
 def test_what_is_near_two_counts_once_and_bends_are_followed() -> None:
     bent = line((0, 0), (50, 0), (50, 50))
-    assert near([bent], [line((0, 1), (50, 1)), line((0, -1), (50, -1)), line((20, 2), (30, 2))], 2) == pytest.approx(
-        [50 + 2 + 1], abs=1
-    )
+    # All of the first side, by all three; of the second what is within 2 m of (50, 1).
+    three = [line((0, 1), (50, 1)), line((0, -1), (50, -1)), line((20, 2), (30, 2))]
+    assert near([bent], three, 2) == pytest.approx([50 + 3])
     assert near([bent], [bent], 0.1) == pytest.approx([100])
 
 

@@ -1,0 +1,1 @@
+"""A user's own classifier from a user's own labels."""

@@ -1,0 +1,189 @@
+"""Backbones of torchgeo and terratorch, with the bands and scaling that their weights were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hybridseg.errors import MissingExtra, WeightsError
+
+RGB_NAMES = ({"r", "g", "b"}, {"b4", "b3", "b2"}, {"b04", "b03", "b02"})
+NAIP_MEAN, NAIP_STD, NAIP_UM = (110.16, 115.41, 98.15), (47.23, 39.82, 35.43), (0.65, 0.56, 0.48)
+"""Red, green and blue of NAIP in 8 bits: mean, deviation and wavelength, from Clay's configs/metadata.yaml."""
+PRITHVI_BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
+PRITHVI_MEAN = (1087.0, 1342.0, 1433.0, 2734.0, 1958.0, 1363.0)
+PRITHVI_STD = (2248.0, 2179.0, 2178.0, 1850.0, 1242.0, 1049.0)
+"""Of HLS reflectance x 10000, from the config.json beside Prithvi-EO-2.0's weights on the hub."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A body that gives a list of maps, and what it wants; side_px: of the cells it is run on, None for any size."""
+
+    body: nn.Module
+    channels: list[int]
+    strides: list[int]
+    bands: tuple[str, ...]
+    scaling: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    side_px: int | None
+
+
+def torchgeo_body(name: str, pretrained: bool) -> Made:
+    """A model of torchgeo by its weights' name, e.g. ResNet50_Weights.SENTINEL2_ALL_MOCO.
+
+    Raises:
+        WeightsError: no such weights, or of an architecture that gives no feature maps here.
+    """
+    from torchgeo.models import get_weight, list_models
+    from torchgeo.models.api import get_model, get_model_weights
+
+    try:
+        weights: Any = get_weight(name)
+    except (ValueError, KeyError) as error:
+        raise WeightsError(
+            f"torchgeo has no weights {name!r}; give a name as Swin_V2_B_Weights.NAIP_RGB_SI_SATLAS"
+        ) from error
+    # the weights' own `meta["model"]` is wrong for some (0.8)
+    models = [m for m in list_models() if m in _KNOWN and weights in list(get_model_weights(m))]
+    if not models:
+        raise WeightsError(f"{name} is not a backbone; there are resnet, vit, swin_v2 and dofa_base, dofa_large")
+    model, given = models[0], weights if pretrained else None
+    if model.startswith("dofa"):
+        dofa: Any = get_model(model, given)
+        return Made(
+            _Dofa(dofa), [dofa.embed_dim], [16], ("red", "green", "blue"), "8-bit, 0 to 255", NAIP_MEAN, NAIP_STD, 224
+        )
+    bands, scaling, mean, std = _seen_by(weights)
+    if model.startswith("swin"):
+        swin: Any = get_model(model, given)
+        stem = swin.features[0][0]
+        if not pretrained and len(bands) != stem.in_channels:
+            swin.features[0][0] = nn.Conv2d(len(bands), stem.out_channels, kernel_size=4, stride=4)
+        return Made(_Swin(swin), _swin_channels(swin), [4, 8, 16, 32], bands, scaling, mean, std, 256)
+    options = {} if pretrained else {"in_chans": len(bands)}
+    net: Any = get_model(model, given, features_only=True, **options)
+    channels, strides = list(net.feature_info.channels()), list(net.feature_info.reduction())
+    if model.startswith("vit"):
+        return Made(_LastOf(net), channels[-1:], strides[-1:], bands, scaling, mean, std, 224)
+    return Made(net, channels, strides, bands, scaling, mean, std, None)
+
+
+_KNOWN = (
+    "resnet18", "resnet50", "resnet152", "swin_v2_t", "swin_v2_b", "vit_small_patch16_224", "vit_base_patch16_224",
+    "vit_large_patch16_224", "dofa_base_patch16_224", "dofa_large_patch16_224",
+)  # fmt: skip
+
+
+def _seen_by(weights: Any) -> tuple[tuple[str, ...], str, tuple[float, ...], tuple[float, ...]]:
+    """Bands, scaling in words, mean and deviation of a torchgeo weight's own transforms, several in a row made one."""
+    count = int(weights.meta["in_chans"])
+    bands = tuple(weights.meta.get("bands") or (("r", "g", "b") if count == 3 else ()))
+    mean, std, first = torch.zeros(count), torch.ones(count), 1.0
+    for step in weights.transforms.modules():
+        if hasattr(step, "mean") and hasattr(step, "std"):
+            own_mean, own_std = (torch.tensor(v, dtype=torch.float32) for v in (step.mean, step.std))
+            first = float(own_std.max()) if first == 1.0 else first
+            mean, std = mean + own_mean * std, std * own_std
+    if {b.lower() for b in bands} in RGB_NAMES and first == 255:
+        return ("red", "green", "blue"), "8-bit, 0 to 255", tuple(mean.tolist()), tuple(std.tolist())
+    scaling = "reflectance x 10000" if first == 10000 else f"values that it divides by {first:g}"
+    return bands, scaling, tuple(mean.tolist()), tuple(std.tolist())
+
+
+def terratorch_body(name: str, pretrained: bool) -> Made:
+    """A model of terratorch's registry: Clay v1.5 on red, green and blue, Prithvi-EO-2 on its six bands.
+
+    Raises:
+        MissingExtra: terratorch is not installed.
+        WeightsError: terratorch has no such model.
+    """
+    try:
+        from terratorch.registry import BACKBONE_REGISTRY
+    except ImportError as error:
+        raise MissingExtra(f"backbone terratorch:{name} needs: uv sync --extra geofm") from error
+    clay = name.startswith("clay")
+    options: dict[str, Any] = {"bands": ["RED", "GREEN", "BLUE"]} if clay else {"bands": list(PRITHVI_BANDS)}
+    try:
+        net = BACKBONE_REGISTRY.build(name, pretrained=pretrained, **options)
+    except (KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"terratorch has no backbone {name!r}; e.g. clay_v15, prithvi_eo_v2_300") from error
+    channels = int(net.out_channels[-1])
+    if clay:
+        wants = (("red", "green", "blue"), "8-bit, 0 to 255", NAIP_MEAN, NAIP_STD)
+        return Made(_Tokens(net), [channels], [8], *wants, 256)
+    patch = 14 if "600" in name else 16
+    return Made(_Tokens(net), [channels], [patch], PRITHVI_BANDS, "reflectance x 10000", PRITHVI_MEAN, PRITHVI_STD, 224)
+
+
+class _LastOf(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.net(x)[-1]]
+
+
+class _Tokens(nn.Module):
+    """The last tokens of a ViT of terratorch as a map; it may put a class token before them."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        out = self.net(x)
+        last = out[-1] if isinstance(out, list | tuple) else out
+        return [last if last.ndim == 4 else as_map(last)]
+
+
+class _Swin(nn.Module):
+    """The four stages of torchvision's Swin; maps come channels last."""
+
+    def __init__(self, swin: nn.Module) -> None:
+        super().__init__()
+        self.features: Any = swin.get_submodule("features")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for number, layer in enumerate(self.features):
+            x = layer(x)
+            if number % 2:
+                maps.append(x.permute(0, 3, 1, 2))
+        return maps
+
+
+def _swin_channels(swin: Any) -> list[int]:
+    first = int(swin.features[0][0].out_channels)
+    return [first * k for k in (1, 2, 4, 8)]
+
+
+class _Dofa(nn.Module):
+    """DOFA's tokens as a map, before its pooling."""
+
+    def __init__(self, dofa: Any, wavelengths_um: Sequence[float] = NAIP_UM) -> None:
+        super().__init__()
+        dofa.head, dofa.fc_norm = nn.Identity(), nn.Identity()  # unused here
+        self.dofa, self.wavelengths_um = dofa, tuple(wavelengths_um)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        dofa = self.dofa
+        tokens, _ = dofa.patch_embed(x, torch.tensor(self.wavelengths_um, device=x.device))
+        tokens = tokens + dofa.pos_embed[:, 1:]
+        first = (dofa.cls_token + dofa.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        tokens = torch.cat([first, tokens], dim=1)
+        for block in dofa.blocks:
+            tokens = block(tokens)
+        return [as_map(tokens)]
+
+
+def as_map(tokens: Tensor) -> Tensor:
+    """(B, N, C) tokens of a square, with or without a class token before them, to (B, C, h, h)."""
+    side = int((tokens.shape[1]) ** 0.5)
+    return tokens[:, tokens.shape[1] - side * side :].transpose(1, 2).unflatten(2, (side, side))

@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+import torch
+from affine import Affine
+from rasterio.features import rasterize
+from torchmetrics.functional.detection import panoptic_quality
+
+from hybridseg.errors import NoGeoreference
+from hybridseg.evaluate.layers import EvaluateError
+from hybridseg.evaluate.report import UNITS, Report
+from hybridseg.evaluate.run import evaluate
+from tests.evaluate.test_rasters import save
+
+UTM = "EPSG:32633"
+X, Y = 500_000, 5_000_000
+LOWER_IS_BETTER = ("over_segmentation", "under_segmentation", "polis_m", "hausdorff_m", "ece")
+
+
+def box(left: float, bottom: float, width: float = 10, height: float = 10) -> shapely.Polygon:
+    return shapely.box(X + left, Y + bottom, X + left + width, Y + bottom + height)
+
+
+def layer(*geometries: shapely.Geometry, crs: str | None = UTM, **columns: list) -> gpd.GeoDataFrame:
+    columns = {name.rstrip("_"): values for name, values in columns.items()}
+    return gpd.GeoDataFrame(columns, geometry=list(geometries), crs=crs)
+
+
+def town(seed: int = 0, n: int = 60) -> gpd.GeoDataFrame:
+    """Houses on a lattice of 25 m, of two classes, with scores."""
+    rng = np.random.default_rng(seed)
+    place = np.stack(np.divmod(np.arange(n), 10), axis=-1) * 25.0
+    size = rng.uniform(6, 15, (n, 2))
+    houses = [
+        shapely.affinity.rotate(box(*p, *s), t) for p, s, t in zip(place, size, rng.uniform(0, 90, n), strict=True)
+    ]
+    return layer(*houses, class_=rng.choice(["house", "shed"], n).tolist(), score=np.ones(n))
+
+
+def moved(table: gpd.GeoDataFrame, seed: int = 1) -> gpd.GeoDataFrame:
+    """Drawn again, a little off; some are gone, some are new."""
+    rng = np.random.default_rng(seed)
+    shift = [shapely.affinity.translate(p, *rng.normal(0, 0.8, 2)) for p in table.geometry]
+    kept = table.set_geometry(gpd.GeoSeries(shift, crs=table.crs)).assign(score=rng.uniform(0, 1, len(table)))
+    new = layer(box(-40, 0), box(-40, 40), class_=["shed", "house"], score=[0.3, 0.4])
+    return pd.concat([kept.iloc[5:], new], ignore_index=True)
+
+
+def test_objects_by_hand() -> None:
+    # Shifted by 1 (IoU 9/11), by 5 (5/15), missed, invented.
+    truth = layer(box(0, 0), box(50, 0), box(100, 0))
+    pred = layer(box(1, 0), box(55, 0), box(200, 0), score=[0.9, 0.8, 0.7])
+    found = evaluate(pred, truth, tolerance_m=0.5)
+    assert (found["precision"], found["recall"], found["f1"]) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    assert (found["pq"], found["sq"], found["rq"]) == pytest.approx((9 / 11 / 3, 9 / 11, 1 / 3))
+    assert found["ap50"] == pytest.approx(34 / 101)
+    assert found["polis_m"] == pytest.approx(0.5)
+    assert found["hausdorff_m"] == pytest.approx(1)
+    assert found["vertex_ratio"] == 1
+    assert found["ece"] == pytest.approx((0.1 + 0.8 + 0.7) / 3)
+    # The first: half of its segment's 10 % outside, and the second half: Clinton's mean over both.
+    assert found["over_segmentation"] == pytest.approx((0.1 + 0.5) / 2)
+    assert found["pixel_iou"] == pytest.approx((90 + 50) / (600 - 140))
+    assert found.counts == {
+        "predicted": 3, "reference": 3, "hits": 1, "ignored_predicted": 0, "ignored_reference": 0, "split": 0,
+        "merged": 0, "blocks": found.counts["blocks"],
+    }  # fmt: skip
+    table = found.verdicts
+    assert table["verdict"].tolist() == ["hit", "false", "false", "hit", "missed", "missed"]
+    assert table["match"].tolist() == [0, -1, -1, 0, -1, -1]
+    assert table["best_iou"].tolist() == pytest.approx([9 / 11, 1 / 3, 0, 9 / 11, 1 / 3, 0])
+    assert found.per_size[0]["reference"] == 3
+
+
+def test_classes_by_hand() -> None:
+    truth = layer(box(0, 0), box(50, 0), box(100, 0), class_=["a", "a", "b"])
+    pred = layer(box(0, 0), box(50, 0), box(100, 0), class_=["a", "b", "b"], score=[0.9, 0.8, 0.7])
+    found = evaluate(pred, truth)
+    assert found["f1"] == pytest.approx(2 / 3)
+    a, b = found.per_class["a"], found.per_class["b"]
+    assert (a["precision"], a["recall"], b["precision"], b["recall"]) == (1, 0.5, 0.5, 1)
+    assert (a["pq"], b["pq"], found["pq"]) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
+    assert (a["ap50"], b["ap50"]) == pytest.approx((51 / 101, 0.5))
+    assert found["ap50"] == pytest.approx((51 / 101 + 0.5) / 2)
+    pixels = found.confusion["pixels"]
+    assert found.confusion["classes"] == ("none", "a", "b")
+    assert pixels[1, 1] == pixels[1, 2] == pixels[2, 2] > 0
+    assert found["pixel_iou"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_a_map_against_itself_is_perfect(scored: bool) -> None:
+    table = town() if scored else town().drop(columns="score")
+    found = evaluate(table, table)
+    expected = {name: 0.0 if name in LOWER_IS_BETTER else 1.0 for name in found.figures}
+    assert {name: figure.value for name, figure in found.figures.items()} == pytest.approx(expected, abs=1e-9)
+    assert ("ap50" in expected) == ("ece" in expected) == scored
+    assert set(found.verdicts["verdict"]) == {"hit"}
+    lines = layer(*shapely.boundary(town().geometry.to_numpy()))
+    assert [f.value for f in evaluate(lines, lines).figures.values()] == pytest.approx([1] * 6)
+
+
+def test_panoptic_quality_agrees_with_torchmetrics(tmp_path: Path) -> None:
+    affine = Affine(0.5, 0, X - 50, 0, -0.5, Y + 300)
+    truth, pred = town(), moved(town())
+    masks = [painted(table, affine) for table in (pred, truth)]
+    names = {"house": 1, "shed": 2}
+    stacked = [
+        torch.from_numpy(np.stack([np.r_[0, table["class"].map(names)][mask], mask], axis=-1))[None]
+        for table, mask in zip((pred, truth), masks, strict=True)
+    ]
+    theirs = panoptic_quality(*stacked, things={1, 2}, stuffs={0}, return_per_class=True, return_sq_and_rq=True)
+    layers = [polygons(save(tmp_path / "mask.tif", mask.astype(np.uint16), transform=affine), table)
+              for table, mask in zip((pred, truth), masks, strict=True)]  # fmt: skip
+    ours = evaluate(*layers).per_class
+    for name, number in names.items():
+        row = theirs[0][number]
+        assert [ours[name][key] for key in ("pq", "sq", "rq")] == pytest.approx(row.tolist(), abs=1e-6)
+
+
+def painted(table: gpd.GeoDataFrame, affine: Affine) -> np.ndarray:
+    shapes = zip(table.geometry, range(1, len(table) + 1), strict=True)
+    return rasterize(shapes, (600, 700), transform=affine, dtype="int32").astype(int)
+
+
+def polygons(path: Path, table: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The pixels' outlines, so that both libraries see the same objects."""
+    from hybridseg.evaluate.rasters import read_reference
+
+    return read_reference(path, "instances").table.assign(**{"class": table["class"].to_numpy(), "score": 1.0})
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:3035"])
+def test_the_crs_of_the_files_does_not_matter(crs: str) -> None:
+    pred, truth = moved(town()), town()
+    plain = evaluate(pred, truth, tolerance_m=1)
+    found = evaluate(pred.to_crs(crs), truth, tolerance_m=1)
+    assert found.crs == plain.crs == UTM
+    same_figures(found, plain, 1e-6)
+    other = evaluate(pred, truth.to_crs(crs), tolerance_m=1)
+    same_figures(other, plain, 3e-3)  # metres of another CRS: UTM's are 0.04 % off, and other pixels are counted
+    assert other.notes[0].startswith("measured in ")
+
+
+def same_figures(one: Report, other: Report, tolerance: float) -> None:
+    a, b = ({name: figure.value for name, figure in r.figures.items()} for r in (one, other))
+    assert a == pytest.approx(b, abs=tolerance)
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    pred, truth = moved(town()), town()
+    found = evaluate(pred.sample(frac=1, random_state=0), truth.sample(frac=1, random_state=1))
+    same_figures(found, evaluate(pred, truth), 1e-9)
+
+
+def test_intervals_hold_the_value_and_the_seed_decides() -> None:
+    pred, truth = moved(town(n=100)), town(n=100)
+    found = evaluate(pred, truth)
+    for name, figure in found.figures.items():
+        assert figure.low <= figure.value <= figure.high, name
+    assert found.figures["f1"].low < found.figures["f1"].high
+    assert evaluate(pred, truth).figures == found.figures
+    assert evaluate(pred, truth, seed=5).figures["f1"] != found.figures["f1"]
+
+
+def test_only_the_aoi_counts() -> None:
+    truth = layer(box(0, 0), box(50, 0), box(100, 0))
+    pred = layer(box(0, 0), box(200, 0))
+    aoi = layer(box(-5, -5, 65, 20)).to_crs("EPSG:4326")
+    found = evaluate(pred, truth, aoi=aoi)
+    assert (found["precision"], found["recall"]) == (1, 0.5)
+    # The AOI cuts the second house: half of it counts, as an object and in pixels, but its cut is nobody's outline.
+    halved = evaluate(layer(box(0, 0), box(50, 0, 30)), truth, aoi=layer(box(-5, -5, 60, 20)), tolerance_m=0.5)
+    assert (halved["f1"], halved["pixel_iou"], halved["boundary_f1"]) == pytest.approx((1, 1, 1))
+    assert halved["hausdorff_m"] == 0
+
+
+def test_ignore_regions_count_for_nothing() -> None:
+    truth = layer(box(0, 0), box(50, 0), box(100, 0))
+    pred = layer(box(0, 0), box(104, 0), box(52, 30), score=[0.9, 0.8, 0.7])
+    plain = evaluate(pred, truth)
+    assert (plain["precision"], plain["recall"]) == pytest.approx((1 / 3, 1 / 3))
+    # Gone: the second reference object, the false one, and with them their pixels. The third pair is cut to where it
+    # is not ignored (100 to 104 and 104 to 104), which leaves nothing of the prediction but 4 m of the reference.
+    ignored = layer(box(45, -5, 20, 60), box(104, -5, 30, 20))
+    found = evaluate(pred, truth, ignore=ignored)
+    assert (found["precision"], found["recall"], found["ap50"]) == (1, 1, 1)
+    assert found["pixel_iou"] == pytest.approx(100 / 140)
+    assert (found.counts["ignored_predicted"], found.counts["ignored_reference"]) == (2, 2)
+    assert sorted(found.verdicts["verdict"]) == ["hit", "hit", "ignored"]
+
+
+def test_a_raster_of_classes_as_reference(tmp_path: Path) -> None:
+    values = np.zeros((40, 40), np.uint8)
+    values[5:15, 5:15] = values[5:15, 25:35] = 1
+    values[25:35, 5:25] = 2
+    values[:, 38:] = 255
+    path = save(tmp_path / "ref.tif", values, transform=Affine(1, 0, X, 0, -1, Y + 40), nodata=255)
+    pred = layer(box(5, 25), box(25, 25, 5), box(5, 5, 20), class_=["house", "house", "lake"])
+    found = evaluate(pred, path, rename={"1": "house", "2": "lake"})
+    assert found.per_class["house"]["pixel_iou"] == pytest.approx(150 / 200)
+    assert found.per_class["lake"]["pixel_iou"] == 1
+    assert found.confusion["pixels"].sum() == 40 * 38
+    assert (found["f1"], found.counts["reference"]) == (1, 3)
+    assert any(note.startswith("ref.tif: values taken for classes") for note in found.notes)
+    with pytest.raises(EvaluateError, match=r"no class in common: the prediction has house, lake; ref.tif has 1, 2"):
+        evaluate(pred, path)
+
+
+def test_a_raster_of_instances_as_reference(tmp_path: Path) -> None:
+    values = np.zeros((40, 40), np.uint16)
+    for number, left in enumerate((2, 12, 22), start=1):
+        values[5:15, left : left + 10] = number
+    path = save(tmp_path / "ref.tif", values, transform=Affine(1, 0, X, 0, -1, Y + 40))
+    pred = layer(box(2, 25), box(12, 25), box(22, 25), class_=["house"] * 3)
+    found = evaluate(pred.to_crs("EPSG:4326"), path)
+    assert (found["f1"], found["pq"], found["pixel_iou"]) == pytest.approx((1, 1, 1))
+
+
+def test_the_scene_gives_pixels_tolerance_and_extent(tmp_path: Path) -> None:
+    scene = save(tmp_path / "scene.tif", np.ones((100, 100), np.uint8), transform=Affine(0.25, 0, X, 0, -0.25, Y + 25))
+    found = evaluate(layer(box(2, 2), box(300, 0)), layer(box(2, 2), box(500, 0)), scene=scene)
+    assert found["f1"] == 1
+    assert found.confusion["pixels"].tolist() == [[100 * 100 - 1600, 0], [0, 1600]]
+    assert found.settings["tolerance_m"] == pytest.approx(0.5, rel=1e-3)
+
+
+def test_roads_by_hand() -> None:
+    street = shapely.LineString([(X, Y), (X + 100, Y)])
+    half = shapely.LineString([(X, Y + 1), (X + 50, Y + 1)])
+    found = evaluate(layer(half), layer(street), tolerance_m=2)
+    assert (found["buffer_precision"], found["buffer_recall"]) == pytest.approx((1, (50 + np.sqrt(3)) / 100), abs=0.01)
+    assert (found["apls_reference"], found["apls_prediction"], found["apls"]) == pytest.approx((1 / 3, 1, 0.5))
+    assert found.confusion is None
+    assert set(found.verdicts["verdict"]) == {"hit", "missed"}
+    assert found.verdicts.loc[found.verdicts["verdict"] == "missed", "length_m"].sum() == pytest.approx(48, abs=2)
+
+
+def test_it_is_all_plain_json() -> None:
+    pred, truth = moved(town()), town()
+    lines = layer(*shapely.boundary(truth.geometry.to_numpy()))
+    for found in (evaluate(pred, truth), evaluate(pred.iloc[:0], truth), evaluate(lines, lines)):
+        content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+        assert set(content["figures"]) <= set(UNITS)
+        assert "verdicts" not in content
+        assert all({"value", "low", "high", "unit"} == set(figure) for figure in content["figures"].values())
+
+
+def test_an_empty_map_finds_nothing() -> None:
+    found = evaluate(layer(), layer(box(0, 0)))
+    assert (found["precision"], found["recall"], found["f1"], found["pq"], found["pixel_iou"]) == (0, 0, 0, 0, 0)
+    assert np.isnan(found["polis_m"])
+    assert "the prediction has no object on the ground to compare: everything is missed" in found.warnings
+
+
+def test_what_is_amiss_but_can_be_done_is_said() -> None:
+    bow = shapely.Polygon([(X, Y), (X + 4, Y + 4), (X + 4, Y), (X, Y + 4)])
+    found = evaluate(layer(bow, box(50, 0), class_=["a", "b"], score=[50, 90]), layer(box(0, 0), box(50, 0)))
+    assert any("1 of 2 rows (0) invalid, repaired" in line for line in found.warnings)
+    assert any(
+        "the reference has no class column: all rows are compared as one class" in line for line in found.warnings
+    )
+    assert any("scores run from 50 to 90" in line for line in found.warnings)
+    assert any("blocks of ground hold objects" in line for line in found.warnings)
+    assert "ap50" in found.figures
+    assert "ece" not in found.figures
+    renamed = evaluate(layer(box(0, 0), class_=["buildings"]), layer(box(0, 0), class_=["building"]))
+    assert renamed["f1"] == 1
+    assert any(
+        "'buildings' in the prediction and 'building' in the reference: taken for one" in w for w in renamed.warnings
+    )
+    beyond = evaluate(layer(box(0, 0), box(900, 0)), layer(box(0, 0), box(20, 0)))
+    assert any("1 of 2 predicted objects lie outside the extent of the reference" in line for line in beyond.warnings)
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    house = layer(box(0, 0))
+    with pytest.raises(EvaluateError, match=r"longitude .* \(from EPSG:32633\) and .* do not overlap"):
+        evaluate(layer(box(5000, 0)), house)
+    with pytest.raises(EvaluateError, match="do not overlap"):
+        evaluate(house, house, aoi=layer(box(5000, 0)))
+    with pytest.raises(EvaluateError, match="the reference holds no objects"):
+        evaluate(house, layer())
+    with pytest.raises(EvaluateError, match="has no object on the ground to compare"):
+        evaluate(house, house, ignore=layer(box(-5, -5, 30, 30)))
+    with pytest.raises(EvaluateError, match="the AOI is empty"):
+        evaluate(house, house, aoi=layer())
+    with pytest.raises(EvaluateError, match="the prediction has no CRS"):
+        evaluate(layer(box(0, 0), crs=None), house)
+    with pytest.raises(NoGeoreference, match="set the true CRS of the layer"):
+        evaluate(layer(box(0, 0), crs="EPSG:4326"), house)
+    with pytest.raises(EvaluateError, match="no class in common"):
+        evaluate(layer(box(0, 0), box(20, 0), class_=["a", "b"]), layer(box(0, 0), class_=["c"]))
+    with pytest.raises(EvaluateError, match="the prediction holds no polygons"):
+        evaluate(layer(shapely.LineString([(X, Y), (X + 9, Y)])), house)
+    with pytest.raises(EvaluateError, match="no column 'crop'"):
+        evaluate(house, house, label_column="crop")
+    with pytest.raises(EvaluateError, match="the tolerance is 0 m"):
+        evaluate(house, house, tolerance_m=0)

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from hybridseg.errors import ThemeError
+from hybridseg.nn.lite import build_sam2_lite
+from hybridseg.nn.memory import (
+    LONGEST,
+    MEMORY,
+    SLOPE,
+    TOKENS,
+    Memory,
+    MemoryLearner,
+    _from_the_first_seen,
+    _numbers,
+    memory_parameters,
+    start_memory,
+    track,
+)
+from hybridseg.nn.weights import save_weights
+from hybridseg.train.recipe import load_recipe
+from hybridseg.train.run import train
+from hybridseg.where import hints
+
+SIDE = 64
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    """Three objects on two places: one stays, one goes, one comes; shown as a mask, a box and a click."""
+    torch.manual_seed(0)
+    masks = torch.zeros(3, 3, SIDE, SIDE, dtype=torch.bool)
+    masks[0, :, 10:40, 10:40] = True
+    masks[1, 0, 20:50, 5:30] = True
+    masks[2, 1:, 30:60, 30:60] = True
+    points, labels = torch.zeros(3, TOKENS, 2), torch.full((3, TOKENS), -1, dtype=torch.int32)
+    points[1, :2], labels[1, :2] = torch.tensor([[5.0, 20], [30, 50]]), torch.tensor([2, 3], dtype=torch.int32)
+    points[2, 0], labels[2, 0] = 45.0, 1
+    images = torch.randint(0, 255, (2, 3, 3, SIDE, SIDE), dtype=torch.uint8)
+    image_of = torch.tensor([0, 0, 1])
+    return {"images": images, "masks": masks, "image_of": image_of, "points": points, "labels": labels}
+
+
+def test_the_settings_shared_with_prompts_are_theirs():
+    assert (TOKENS, SLOPE) == (hints.POINTS, hints.SLOPE)
+
+
+def test_a_step_moves_the_memory_and_nothing_else(batch: dict[str, torch.Tensor]):
+    torch.manual_seed(0)
+    net = build_sam2_lite(SIDE, SIDE)
+    learner = MemoryLearner(net, steps=10)
+    learner.log = lambda *_, **__: None
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    learner.train()
+    learner.on_train_epoch_start()
+    loss = learner.training_step(batch, 0)
+    assert torch.isfinite(loss)
+    loss.backward()
+    graded = {name for name, p in net.named_parameters() if p.grad is not None}
+    assert graded
+    assert all(name.startswith(MEMORY) for name in graded)
+    setup = learner.configure_optimizers()
+    setup["optimizer"].step()
+    after = net.state_dict()
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert moved
+    assert all(name.startswith(MEMORY) for name in moved)
+    for part in MEMORY:  # each part learns from a batch in which objects stay, come and go
+        assert any(name.startswith(part) for name in graded), part
+
+
+def test_the_step_is_that_of_sam2(batch: dict[str, torch.Tensor]):
+    net = build_sam2_lite(SIDE, SIDE).eval()
+    memory, masks, which = Memory(net), batch["masks"][:, 0], batch["image_of"]
+    masks[2, 30:60, 30:60] = True
+    pads = {"point_coords": torch.zeros(3, TOKENS, 2), "point_labels": torch.full((3, TOKENS), -1, dtype=torch.int32)}
+    ours, theirs = [], {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+    with torch.inference_mode():
+        for now in range(3):
+            frames = memory.encode(batch["images"][:, now]).of(which)
+            seen = memory.recall(frames, ours, now, 3) if now else memory.from_masks(frames, masks)
+            ours.append((now, seen))
+            levels = [frames.quarter, frames.eighth, frames.coarse]
+            out = net.track_step(
+                frame_idx=now,
+                is_init_cond_frame=now == 0,
+                current_vision_feats=[level.flatten(2).permute(2, 0, 1) for level in levels],
+                current_vision_pos_embeds=[frames.position.flatten(2).permute(2, 0, 1)],
+                feat_sizes=[level.shape[-2:] for level in levels],
+                point_inputs=pads if now else None,
+                mask_inputs=None if now else masks[:, None],
+                output_dict=theirs,
+                num_frames=3,
+            )
+            theirs["non_cond_frame_outputs" if now else "cond_frame_outputs"][now] = out
+            assert torch.allclose(seen.memory, out["maskmem_features"], atol=1e-5)
+            assert torch.allclose(seen.pointer, out["obj_ptr"], atol=1e-5)
+            shown = torch.where((seen.presence > 0)[..., None, None] | (now == 0), seen.logits, -1024.0)
+            assert torch.allclose(shown, out["pred_masks"], atol=1e-4)
+
+
+def test_what_appears_late_is_followed_backwards(batch: dict[str, torch.Tensor]):
+    masks, order = _from_the_first_seen(batch["masks"])
+    assert order.tolist() == [[0, 1, 2], [0, 1, 2], [2, 1, 0]]
+    assert masks.flatten(2).any(2).tolist() == [[True] * 3, [True, False, False], [True, True, False]]
+
+
+def test_all_temporal_encodings_are_met():
+    drawn = [_numbers(3) for _ in range(200)]
+    assert all(0 < a < b < length <= LONGEST for (_, a, b), length in drawn)
+    assert {b - a for (_, a, b), _ in drawn} == {1, 2, 3, 4, 5, 6}
+
+
+def test_a_fresh_memory_leaves_the_decoder_what_it_knows(batch: dict[str, torch.Tensor]):
+    torch.manual_seed(0)
+    net = build_sam2_lite(SIDE, SIDE).eval()
+    images = batch["images"].flatten(0, 1)
+    start_memory(net, images)
+    with torch.no_grad():
+        coarse = Memory(net).encode(images).coarse
+        wanted = coarse + net.no_mem_embed.reshape(1, -1, 1, 1)
+        plain = net.memory_attention.norm(coarse.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        spread = (wanted - wanted.mean((0, 2, 3), keepdim=True)).square().mean()
+        assert (plain - wanted).square().mean() < 0.2 * spread
+        cover = torch.zeros(1, 1, SIDE, SIDE)
+        cover[..., 8:32, 6:40] = 1
+        small = torch.nn.functional.avg_pool2d(cover, 4).numpy()
+        assert np.allclose(net.mask_downsample(cover).numpy(), hints.hint_logits(small), atol=1e-5)
+
+
+def test_tracking_gives_masks_and_presence_for_every_date(batch: dict[str, torch.Tensor]):
+    net = build_sam2_lite(SIDE, SIDE).eval()
+    masks = batch["masks"][:2, 0].numpy()
+    logits, presence = track(net, batch["images"][0].numpy(), masks)
+    assert logits.shape == (2, 3, SIDE // 4, SIDE // 4)
+    assert presence.shape == (2, 3)
+    assert (logits[0, 0, 3:9, 3:9] > 0).all()  # the first date is as it was shown
+
+
+def test_training_a_memory_goes_on_and_keeps_the_refiner(tmp_path: Path):
+    torch.manual_seed(0)
+    start = tmp_path / "start"
+    save_weights(
+        build_sam2_lite(SIDE, SIDE), start, {"name": "r", "recipe": "r.yaml", "data": ["a"], "kind": "refiner"}
+    )
+    plan = {"kind": "memory", "model": "x", "sets": {"town": {"share": 1, "towns": 1}}, "steps": 1, "batch": 1}
+    path = tmp_path / "m.yaml"
+    path.write_text(yaml.safe_dump(plan | {"size_px": SIDE}))
+    with pytest.raises(ThemeError, match="start"):
+        load_recipe(path)
+    for steps in (1, 2):
+        path.write_text(yaml.safe_dump(plan | {"size_px": SIDE, "start": str(start), "steps": steps}))
+        folder = train(path, runs=tmp_path / "runs", quiet=True)
+        card = yaml.safe_load((folder / "card.yaml").read_text())
+        assert card["memory"]["steps"] == steps
+    assert (card["kind"], card["data"], card["recipes"]) == ("refiner", ["a"], ["r.yaml", "m.yaml"])
+    before, after = (load_file(f / "weights.safetensors") for f in (start, folder))
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert moved
+    assert all(key.startswith(MEMORY) for key in moved)
+    assert sum(p.numel() for p in memory_parameters(build_sam2_lite(SIDE, SIDE))) < 2_000_000
