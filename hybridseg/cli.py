@@ -16,6 +16,8 @@ from rich.table import Column, Table
 
 from hybridseg.demo.run import demo
 from hybridseg.errors import HybridsegError
+from hybridseg.evaluate.verb import evaluate
+from hybridseg.evaluate.verb import lines as figures
 from hybridseg.run.cards import models, one_line
 from hybridseg.run.extract import extract
 from hybridseg.run.progress import Bars
@@ -111,6 +113,15 @@ def _models(settings: Namespace, as_json: bool) -> int:
     return OK
 
 
+def _evaluate(settings: Namespace, as_json: bool) -> int:
+    report = evaluate(**settings.as_dict())
+    if as_json:
+        sys.stdout.write(json.dumps(report.to_dict()) + "\n")
+    else:
+        _table(figures(report))
+    return OK
+
+
 def _show(summary: Summary, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(summary.to_dict()) + "\n")
@@ -130,6 +141,7 @@ VERBS: dict[str, tuple[Callable[..., Any], Callable[[Namespace, bool], int]]] = 
     "demo": (demo, _demo),
     "train": (train, _train),
     "tune": (tune, _tune),
+    "evaluate": (evaluate, _evaluate),
     "models": (models, _models),
 }
 """Each verb's function, whose signature gives the flags, and what the command line does with its result."""

@@ -33,10 +33,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Lattice:
-    """Square blocks over an extent in the metric CRS: origin at its lower left, (rows, cols) of them."""
+    """Square blocks over an extent in the metric CRS: rows from its top, columns from its left."""
 
     left: float
-    bottom: float
+    top: float
     side_m: float
     rows: int
     cols: int
@@ -47,7 +47,7 @@ class Lattice:
         left, bottom, right, top = map(float, bounds)
         width, height = max(right - left, 1e-6), max(top - bottom, 1e-6)
         side = max(math.sqrt(width * height / _BLOCKS), _OBJECTS_A_SIDE * object_m)
-        return cls(left, bottom, side, math.ceil(height / side), math.ceil(width / side))
+        return cls(left, top, side, math.ceil(height / side), math.ceil(width / side))
 
     @property
     def size(self) -> int:
@@ -57,12 +57,12 @@ class Lattice:
     def of(self, points: np.ndarray) -> np.ndarray:
         """Block of each point (n, 2), (n,) int; points outside go to the nearest block."""
         col = np.floor((points[:, 0] - self.left) / self.side_m).clip(0, self.cols - 1)
-        row = np.floor((points[:, 1] - self.bottom) / self.side_m).clip(0, self.rows - 1)
+        row = np.floor((self.top - points[:, 1]) / self.side_m).clip(0, self.rows - 1)
         return np.asarray(row * self.cols + col, dtype=int)
 
     def sums(self, block: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Sums of values (n, k), or (n,), by the block (n,) that each lies in: (size, k) float64."""
-        values = values.reshape(len(values), -1)
+        values = values if values.ndim > 1 else values[:, None]
         total = np.zeros((self.size, values.shape[1]))
         np.add.at(total, block, values)
         return total

@@ -173,7 +173,7 @@ def _areas(both: _Read, scene: str | Path | None, aoi: Vectors | None) -> list[R
 
 def _side(layer: Features, classes: np.ndarray, ground: Ground) -> Side:
     inside, seen = ground.seen(layer.geometry)
-    measure = shapely.area if shapely.get_dimensions(layer.geometry).max(initial=2) == 2 else shapely.length
+    measure = shapely.length if (shapely.get_dimensions(layer.geometry) == 1).any() else shapely.area
     in_area, counted = measure(inside), measure(seen)
     there = counted > 0
     return Side(

@@ -117,7 +117,7 @@ def choose_ground(ref: Features, areas: Sequence[Region], ignored: Sequence[Regi
     for given in areas:
         check_overlap(given, whole)
     corners = np.array([r.degrees() for r in (whole, *areas)])
-    focus = shapely.box(*corners[:, :2].max(axis=0), *corners[:, 2:].min(axis=0))
+    focus = shapely.box(*corners[:, :2].max(axis=0), *corners[:, 2:].min(axis=0)).exterior
     bounds = shapely.total_bounds(to_crs(np.array([focus]), LON_LAT, whole.crs, step=True))
     crs, note = metric_crs(tuple(bounds) if areas else tuple(shapely.total_bounds(whole.polygons)), whole.crs)
     parts = [given.to(crs) for given in areas]

@@ -56,9 +56,10 @@ def to_crs(geometries: np.ndarray, source: CRS, target: CRS, step: bool = False)
         target: the CRS wanted.
         step: put points on long sides first, as what is straight in one CRS is bent in the other (extents of rasters).
     """
-    if step and len(geometries):
-        extent = shapely.total_bounds(geometries)
-        geometries = shapely.segmentize(geometries, max(extent[2:] - extent[:2]) / _SIDE_PARTS)
+    extent = shapely.total_bounds(geometries)
+    longest = (extent[2:] - extent[:2]).max()
+    if step and longest > 0:
+        geometries = shapely.segmentize(geometries, longest / _SIDE_PARTS)
     return np.asarray(gpd.GeoSeries(geometries, crs=source).to_crs(target).to_numpy(), dtype=object)
 
 
@@ -68,7 +69,7 @@ def degrees(bounds: Bounds, crs: CRS, name: str) -> Bounds:
     Raises:
         NoGeoreference: it lies where the CRS is not defined; `name` is what the message calls it.
     """
-    box = np.array([shapely.box(*bounds)], dtype=object)
+    box = np.array([shapely.box(*bounds).exterior], dtype=object)
     try:
         found = shapely.total_bounds(to_crs(box, horizontal(crs), LON_LAT, step=True))
     except (CRSError, ProjError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,7 @@ from hybridseg.evaluate.rasters import crs_of
 from hybridseg.evaluate.verdicts import HIT, IGNORED, segmentation, verdicts
 
 IOU = 0.5
-_CORE_PX = (64, 1024)
+_MIN_CORE_PX, _MAX_CORE_PX = 16, 1024
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def pixel_sums(paired: Paired) -> np.ndarray:
         None if g is None else to_crs(np.array([g]), ground.crs, crs)[0] for g in (ground.area, ground.ignore)
     )
     grid = crop(c.grid, np.concatenate([pred[0], ref[0]]) if area is None else np.array([area]))
-    core = int(np.clip(lattice.side_m / c.pixel_m / 2, *_CORE_PX))
+    block_px = lattice.side_m / c.pixel_m
+    core = max(_MIN_CORE_PX, round(block_px / math.ceil(block_px / _MAX_CORE_PX)))
     sums = np.zeros((lattice.size, len(c.classes) + 1, len(c.classes) + 1))
     windows, tables = zip(*pixels.confusion(pred, ref, len(c.classes), grid, area, ignore, core), strict=True)
     np.add.at(sums, lattice.of(_centres(windows, paired)), np.array(tables))

@@ -117,6 +117,9 @@ def read_ground(
     chip = source.read_grid(grid)
     labelled = np.any([layer > 0 for layer in objects.values()], axis=0)
     known = shapely.box(*source.geobox.boundingbox.bbox) if area is None else area
+    if not said.all():
+        spoken = shapes(said.astype(np.uint8), mask=said, transform=grid.affine)
+        known = shapely.intersection(known, shapely.union_all([shapely.geometry.shape(g) for g, _ in spoken]))
     complete = said if area is None else said & (_burn(gpd.GeoSeries([area]), grid) > 0)
     valid = chip.valid & (complete | labelled)
     if not (labelled & chip.valid).any():
@@ -233,7 +236,7 @@ def _code(value: str, path: str) -> float:
 
 def _burn(geometry: gpd.GeoSeries, grid: GeoBox) -> np.ndarray:
     """(H, W) int32 ids, 0 none, by pixel centres; the smaller of two that overlap is seen."""
-    order = np.argsort(-geometry.area.to_numpy()) if len(geometry) else []
+    order: Sequence[int] = np.argsort(-geometry.area.to_numpy()).tolist()
     pairs = [(geometry.iloc[row], number + 1) for number, row in enumerate(order)]
     if not pairs:
         return np.zeros(grid.shape, np.int32)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hybridseg.nn.backbones import snap_px
+from hybridseg.nn.bodies import snap_px
 from hybridseg.nn.device import pick_device
 from hybridseg.nn.heads import LinearSegmenter, network_for
 from hybridseg.nn.sam2 import normalise

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from hybridseg.nn.learn import Learner
 
@@ -26,6 +26,18 @@ class _Stream(IterableDataset):
     def __iter__(self) -> Iterator[Any]:
         for batch in self.batches:
             yield _tensors(batch)
+
+
+class _Batches(Dataset):
+    def __init__(self, batches: Sequence[Any]) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.batches[index]
 
 
 def _tensors(value: Any) -> Any:
@@ -72,16 +84,18 @@ def fit(
         enable_model_summary=False,
         gradient_clip_val=1.0,
         log_every_n_steps=20 if watch is None else min(20, every),
-        **({} if watch is None else {"val_check_interval": every, "num_sanity_val_steps": 0}),
+        val_check_interval=None if watch is None else every,
+        num_sanity_val_steps=0,
     )
     learner.net.to(memory_format=torch.channels_last)
     with warnings.catch_warnings():
         # batches come ready from one stream: neither workers nor a length would help
         warnings.filterwarnings("ignore", message=".*(num_workers|__len__).*")
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* not empty")  # the curves lie there too
         trainer.fit(
             learner,
             DataLoader(_Stream(batches), batch_size=None),
-            None if watch is None else DataLoader([_tensors(batch) for batch in watch], batch_size=None),
+            None if watch is None else DataLoader(_Batches([_tensors(batch) for batch in watch]), batch_size=None),
             ckpt_path=last if last.exists() else None,
         )
     trainer.save_checkpoint(last)

@@ -186,4 +186,5 @@ class _Dofa(nn.Module):
 def as_map(tokens: Tensor) -> Tensor:
     """(B, N, C) tokens of a square, with or without a class token before them, to (B, C, h, h)."""
     side = int((tokens.shape[1]) ** 0.5)
-    return tokens[:, tokens.shape[1] - side * side :].transpose(1, 2).unflatten(2, (side, side))
+    last = tokens[:, tokens.shape[1] - side * side :].transpose(1, 2)
+    return last.reshape(*last.shape[:2], side, side)

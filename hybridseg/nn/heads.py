@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridseg.errors import ThemeError, WeightsError
-from hybridseg.nn.backbones import build_backbone, snap_px
+from hybridseg.nn.backbones import build_backbone
+from hybridseg.nn.bodies import Lite0Pyramid, snap_px
 from hybridseg.nn.sam2 import normalise
 from hybridseg.nn.segmenter import STRIDE, Segmenter
+from hybridseg.nn.weights import load_weights, read_card
 
 CORE_PX, HALO_PX = 512, 256
 """Windows in which features are looked at; multiples of every backbone's cells."""
@@ -31,12 +34,13 @@ class LinearSegmenter(nn.Module):
 
     def __init__(self, classes: int, trunk: nn.Module) -> None:
         super().__init__()
-        self.trunk: Any = trunk
-        self.head = nn.Conv2d(sum(self.trunk.channels), 2 * classes, 1)
+        body: Any = trunk
+        self.trunk = body
+        self.head = nn.Conv2d(sum(body.channels), 2 * classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) normalised image to (B, 2 x classes, H/2, W/2) logits."""
-        weights = self.head.weight.split(list(self.trunk.channels), dim=1)
+        weights = torch.split(self.head.weight, list(self.trunk.channels), dim=1)
         total: Any = self.head.bias.view(1, -1, 1, 1) if self.head.bias is not None else 0
         for level, weight, stride in zip(self.trunk(x), weights, self.trunk.strides, strict=True):
             part = F.conv2d(level, weight)
@@ -61,6 +65,24 @@ def network_for(card: Mapping[str, Any]) -> Segmenter | LinearSegmenter:
     return Segmenter(classes, None if name == "lite0" else build_backbone(name))
 
 
+def load_pyramid(folder: Path) -> Lite0Pyramid:
+    """A trained classifier's trunk and pyramid, as features."""
+    net = Lite0Pyramid()
+    whole = Segmenter(len(read_card(folder, needs=("classes",))["classes"]))
+    load_weights(whole, folder)
+    net.load_segmenter(whole.state_dict())
+    return net
+
+
+def start_segmenter(trunk: nn.Module, classes: Sequence[str], folder: Path | None, seed: int = 0) -> Segmenter:
+    """A segmenter on a backbone, with the weights of a model folder where there is one, else drawn from a seed."""
+    torch.manual_seed(seed)
+    net = Segmenter(len(classes), trunk)
+    if folder is not None:
+        load_weights(net, folder, classes)
+    return net
+
+
 @dataclass(frozen=True)
 class Samples:
     """Pixels of the heatmap's grid: features (N, C) float32, extent (N,) bool, interior (N,) float32 in [0, 1]."""
@@ -83,7 +105,8 @@ def sample_features(
         most: pixels a class and side.
         rng: draws them.
     """
-    small = F.avg_pool2d(_padded(torch.from_numpy(targets).flatten(0, 1)), STRIDE).unflatten(0, (-1, 3)).numpy()
+    pooled = F.avg_pool2d(_padded(torch.from_numpy(targets).flatten(0, 1)), STRIDE).numpy()
+    small = pooled.reshape(-1, 3, *pooled.shape[1:])
     chosen = [_choose(layers, most, rng) for layers in small]
     found: list[list[np.ndarray]] = [[] for _ in chosen]
     kept: list[list[np.ndarray]] = [[] for _ in chosen]

@@ -11,6 +11,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hybridseg.nn.bodies import freeze
 from hybridseg.nn.sam2 import decode_masks, normalise, split_features
 from hybridseg.nn.segmenter import STRIDE, Segmenter
 from hybridseg.nn.trunk import Lite0, freeze_batchnorm
@@ -85,6 +86,14 @@ class WatchedLearner(ClassifierLearner):
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Note the loss."""
         self.log("val_loss", self.loss(batch), prog_bar=True, batch_size=len(batch[0]))
+
+
+def watched(net: Segmenter, steps: int, rate: float, free: int) -> WatchedLearner:
+    """A learner of the head and of the last `free` stages of the backbone; the others stay as they are."""
+    freeze(net.trunk, free)
+    learner = WatchedLearner(net.train(), steps, rate)
+    learner.warmup = min(learner.warmup, max(1, steps // 10))
+    return learner
 
 
 def _classifier_loss(logits: Tensor, extent: Tensor, interior: Tensor, known: Tensor) -> Tensor:

@@ -208,7 +208,9 @@ def start_memory(net: SAM2Base, images: Tensor) -> None:
     net.mask_downsample.bias.fill_(-SLOPE / 2)
     head = net.sam_mask_decoder.pred_obj_score_head.layers[-1]
     head.bias.fill_(1.0)
-    coarse = Memory(net).encode(images).coarse.permute(0, 2, 3, 1).flatten(0, 2)
+    mode = net.training
+    coarse = Memory(net.eval()).encode(images).coarse.permute(0, 2, 3, 1).flatten(0, 2)
+    net.train(mode)  # Lightning warns of what is in eval mode before the first epoch
     wanted, norm = coarse + net.no_mem_embed[0], net.memory_attention.norm
     given = F.layer_norm(coarse, coarse.shape[-1:], eps=norm.eps)
     # each channel by least squares
@@ -224,7 +226,7 @@ class MemoryLearner(Learner):
 
     def __init__(self, net: SAM2Base, steps: int, rate: float = 1e-3) -> None:
         super().__init__(net, net.image_encoder.trunk, steps, rate)
-        net.eval().requires_grad_(False)
+        net.requires_grad_(False)
         for parameter in memory_parameters(net):
             parameter.requires_grad_(True)
 
@@ -235,7 +237,7 @@ class MemoryLearner(Learner):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_epoch_start(self) -> None:
-        """Keep all batch statistics."""
+        """No dropout, and all batch statistics stay."""
         self.net.eval()
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:

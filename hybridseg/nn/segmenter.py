@@ -31,8 +31,9 @@ class Segmenter(nn.Module):
 
     def __init__(self, classes: int, trunk: nn.Module | None = None) -> None:
         super().__init__()
-        self.trunk: Any = Lite0() if trunk is None else trunk
-        channels, strides = list(self.trunk.channels), list(self.trunk.strides)
+        body: Any = Lite0() if trunk is None else trunk
+        self.trunk = body
+        channels, strides = list(body.channels), list(body.strides)
         if strides[0] == STRIDE:
             self.stem = None
         else:

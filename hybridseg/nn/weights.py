@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hybridseg.errors import WeightsError
+from hybridseg.nn.hub import PREFIX, fetch_model
 from hybridseg.resources import models_folders
 
 CLASS_ROWS = ("head.1.weight", "head.1.bias")
@@ -21,11 +22,13 @@ CLASS_ROWS = ("head.1.weight", "head.1.bias")
 
 
 def model_folder(name: str | Path) -> Path:
-    """Folder of a model by name (embedded) or by path.
+    """Folder of a model by name (embedded), by path, or by `hf:OWNER/NAME` from the hub.
 
     Raises:
         WeightsError: no such model; names those there are.
     """
+    if str(name).startswith(PREFIX):
+        return fetch_model(str(name))
     candidates = [Path(name), *(folder / str(name) for folder in models_folders())]
     for folder in candidates:
         if (folder / "weights.safetensors").is_file():

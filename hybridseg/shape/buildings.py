@@ -33,7 +33,7 @@ class RegulariseBuildings:
     depend on the extent asked for. Three versions compete, and the first that may be kept is:
 
     1. regularised by `buildingregulariser`, when its IoU with the traced outline is at least `min_iou`;
-    2. the traced outline without its pixel steps, see `_smooth_steps`;
+    2. the traced outline without its pixel steps, see `_smooth_steps`, and without waves smaller than `waves_m`;
     3. the traced outline.
 
     None may newly overlap a neighbour (a row house would grow into the next one): versions 1 and 2 are kept only where,
@@ -42,6 +42,7 @@ class RegulariseBuildings:
     simplify_m: detail smaller than this is not a wall (never less than a source pixel).
     parallel_threshold_m: parallel walls closer than this become one.
     min_iou: least agreement of regularised with traced outline.
+    waves_m: detail smaller than this comes from the refiner's coarser masks.
     max_overlap: new overlap allowed with a neighbour, as a share of the smaller of the two.
     min_hole_m2: smaller holes are filled, in all versions.
     allow_45: also snap to diagonals.
@@ -51,6 +52,7 @@ class RegulariseBuildings:
     simplify_m: float = 0.5
     parallel_threshold_m: float = 0.5
     min_iou: float = 0.95
+    waves_m: float = 0.3
     max_overlap: float = 0.01
     min_hole_m2: float = 4.0
     allow_45: bool = True
@@ -71,7 +73,8 @@ class RegulariseBuildings:
             ground = features.geometry.iloc[rows].to_crs(crs).to_numpy()
             repaired = shapely.make_valid(ground, method="structure", keep_collapsed=False)
             traced = _fill_holes(np.where(shapely.is_valid(ground), ground, repaired), self.min_hole_m2)
-            light = _where_true(_smooth_steps(traced, pixel_m), traced, _STEP_IOU, otherwise=traced)
+            smooth = shapely.simplify(_smooth_steps(traced, pixel_m), self.waves_m if pixel_m > 0 else 0)
+            light = _where_true(smooth, traced, _STEP_IOU, otherwise=traced)
             square = _where_true(self._regularise(traced, pixel_m), traced, self.min_iou, otherwise=light)
             for version, shaped in zip(versions, (square, light, traced), strict=True):
                 back = gpd.GeoSeries(shaped, crs=crs).to_crs(features.crs).to_numpy()

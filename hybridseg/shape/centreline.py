@@ -99,16 +99,17 @@ class Centrelines:
         for label, rows in usable.groupby("class"):
             for crs, members in _by_frame(rows.geometry, self.join_gap_m):
                 surface = _repaired(rows.geometry.iloc[members].to_crs(crs).to_numpy())
-                lines = self._lines(surface, rows["score"].to_numpy(float)[members])
+                solid = shapely.area(surface) > 0
+                lines = self._lines(surface[solid], rows["score"].to_numpy(float)[members][solid])
                 found.append(lines.set_crs(crs).to_crs(features.crs).assign(**{"class": label}))
         return _network(found, features.crs)
 
     def _lines(self, surface: np.ndarray, score: np.ndarray) -> gpd.GeoDataFrame:
         """Lines with `score`, `width_m`, `length_m`, of polygons (n,) in metres."""
-        shapely.prepare(surface)
         skeleton = Skeleton(self.cell_m, self.min_hole_m2, self.tile_px)(surface)
         if len(skeleton) == 0:
             return gpd.GeoDataFrame(geometry=[])
+        shapely.prepare(surface)
         graph = redrawn(without_spurs(Graph.of(skeleton), self.spur_widths), self.junction_widths)
         graph = bridged(extended(graph, surface), self.join_gap_m, self.join_angle_deg)
         columns = _measured(graph, surface, score)
@@ -157,7 +158,7 @@ def _by_frame(polygons: gpd.GeoSeries, gap_m: float) -> Iterator[tuple[CRS, np.n
 
 
 def _repaired(polygons: np.ndarray) -> np.ndarray:
-    invalid = ~shapely.is_valid(polygons)
+    polygons, invalid = polygons.copy(), ~shapely.is_valid(polygons)
     polygons[invalid] = shapely.make_valid(polygons[invalid], method="structure", keep_collapsed=False)
     return polygons
 

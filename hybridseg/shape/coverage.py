@@ -99,8 +99,8 @@ class CleanCoverage:
 def smooth_steps(coverage: np.ndarray, pixel_m: float, simplify_m: float) -> np.ndarray:
     """Outlines traced along pixels without their steps; neighbours that share a border still do.
 
-    Corners of steps are cut half a pixel away, where a slanting border runs, and what is left of the steps is
-    simplified away. Corners between long edges and those where neighbours meet stay.
+    Middles of edges replace the corners of steps, so a slanting border runs where it did before it was traced; what is
+    left of the steps is simplified away. Corners between long edges and those where neighbours meet stay.
 
     Args:
         coverage: (n,) polygons in metres.
@@ -116,9 +116,10 @@ def smooth_steps(coverage: np.ndarray, pixel_m: float, simplify_m: float) -> np.
 
 
 def _cut_corners(coverage: np.ndarray, pixel_m: float) -> np.ndarray:
-    """MultiPolygons (n,) in which two points half a pixel away, or less on short edges, replace each corner of a step.
+    """MultiPolygons (n,) in which the middles of its two edges replace each corner of a step.
 
-    Both depend on nothing but the edge that they lie on, so they are the same in the neighbour's outline.
+    They are on the line where the steps are regular, and half a pixel from the outline at most. The middle of an edge
+    is the same in the neighbour's outline.
     """
     parts, row = shapely.get_parts(coverage, return_index=True)
     kind, xy, (ring, *offsets) = shapely.to_ragged_array(shapely.multipolygons(parts, indices=row))
@@ -129,20 +130,13 @@ def _cut_corners(coverage: np.ndarray, pixel_m: float) -> np.ndarray:
     here, before, after = z[at], z[back], z[at + 1]
     corner = np.minimum(np.abs(before - here), np.abs(after - here)) > _CORNER_PX * pixel_m
     stays = corner | _joints(here, after)
-    cut = np.where(stays, here, [_toward(here, before, pixel_m / 2), _toward(here, after, pixel_m / 2)]).T.ravel()
+    cut = np.where(stays, here, [(before + here) / 2, (here + after) / 2]).T.ravel()
     size = 2 * (last - first)
     end = np.cumsum(size)
     closed = np.insert(cut, end, cut[end - size])
     rings = np.concatenate([[0], np.cumsum(size + 1)])
     rounded = shapely.from_ragged_array(kind, np.stack([closed.real, closed.imag], axis=-1), (rings, *offsets))
     return np.asarray(shapely.remove_repeated_points(rounded))
-
-
-def _toward(here: np.ndarray, there: np.ndarray, step_m: float) -> np.ndarray:
-    """Points a step away from `here`, halfway where `there` is nearer than two steps (to the last digit, both ways)."""
-    length = np.abs(there - here)
-    short = length <= 2.001 * step_m
-    return np.where(short, (here + there) / 2, here + (there - here) * (step_m / np.where(short, 1, length)))
 
 
 def _joints(here: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -164,8 +158,7 @@ def _close_gaps(coverage: np.ndarray, gap_m: float, snap_m: float) -> np.ndarray
     Each pair of neighbours is closed as in morphology (grown, united, shrunk), so wide gaps and free sides stay. The
     first of the two gets what lies within a quarter of `gap_m` of it.
     """
-    facing = shapely.coverage_invalid_edges(coverage, gap_m)
-    one, two = shapely.STRtree(facing).query(facing, predicate="dwithin", distance=gap_m)
+    one, two = shapely.STRtree(coverage).query(coverage, predicate="dwithin", distance=gap_m)
     one, two = one[one < two], two[one < two]
     grown = shapely.buffer(coverage, gap_m / 2, **_MITRE)
     # Shrunk a little more than grown, or the difference would be full of slivers along the free sides.
@@ -189,8 +182,8 @@ def _united(faces: np.ndarray, row: np.ndarray, n: int) -> np.ndarray:
     """(n,) unions of the faces of a coverage that belong to each row."""
     order = np.argsort(row, kind="stable")
     united = np.full(n, shapely.Polygon(), dtype=object)
-    for number, group in enumerate(np.split(faces[order], np.searchsorted(row[order], np.arange(1, n)))):
-        united[number] = shapely.coverage_union_all(group) if len(group) > 1 else group[0]
+    for group in np.split(order, np.flatnonzero(np.diff(row[order])) + 1):
+        united[row[group[:1]]] = shapely.coverage_union_all(faces[group]) if len(group) > 1 else faces[group]
     return united
 
 

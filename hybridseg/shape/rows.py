@@ -12,7 +12,7 @@ from hybridseg.shape.buildings import _complex, _settle, _where_true
 from hybridseg.shape.coverage import smooth_steps
 from hybridseg.shape.measure import by_metric_crs
 
-_STEP_PX = 1.0
+_STEP_PX = 0.75
 """Simplification of what is no rectangle, see `smooth_steps`."""
 
 _STEP_IOU = 0.8
@@ -46,7 +46,7 @@ class AlignRows:
     max_overlap: new overlap allowed with a neighbour, as a share of the smaller of the two.
     """
 
-    min_iou: float = 0.87
+    min_iou: float = 0.85
     near_m: float = 15.0
     max_turn_deg: float = 15.0
     max_overlap: float = 0.01
@@ -124,10 +124,11 @@ class _Body:
     def of(cls, outlines: np.ndarray) -> _Body:
         """Exact, by Green's theorem over the edges."""
         n, centre = len(outlines), _complex(shapely.centroid(outlines))
-        rings, row = shapely.get_rings(shapely.orient_polygons(outlines), return_index=True)
+        parts, row = shapely.get_parts(shapely.orient_polygons(outlines), return_index=True)
+        rings, part = shapely.get_rings(parts, return_index=True)
         ring = np.repeat(np.arange(len(rings)), shapely.get_num_coordinates(rings))
         edge = np.flatnonzero(ring[1:] == ring[:-1])
-        of = row[ring[edge]]
+        of = row[part[ring[edge]]]
         z = _complex(rings)
         a, b = z[edge] - centre[of], z[edge + 1] - centre[of]
         cross = (a.conj() * b).imag / 12

@@ -49,9 +49,11 @@ class Skeleton:
         Raises:
             ThemeError: the surface is too wide for this `cell_m`.
         """
+        if len(surface) == 0:
+            return np.empty(0, dtype=object)
         tree = shapely.STRtree(surface)
         left, bottom, right, top = shapely.total_bounds(surface) / (self.cell_m * self.tile_px)
-        chains = [np.empty(0, dtype=object)]
+        chains = []
         for row in range(int(np.floor(-top)), int(np.ceil(-bottom))):
             for col in range(int(np.floor(left)), int(np.ceil(right))):
                 core = Window(col * self.tile_px, row * self.tile_px, self.tile_px, self.tile_px)
@@ -69,7 +71,8 @@ class Skeleton:
         row, col = _steps(np.pad(skeletonize(mask), (0, 1)), *core.clip(window).slices(window))
         down, right = _to_ridge(distance, row + 1, col + 1)
         x, y = window.col + col + 0.5 + right, -(window.row + row + 0.5 + down)
-        return merged(shapely.linestrings(np.stack([x, y, distance[row + 1, col + 1]], axis=-1) * self.cell_m))
+        steps = shapely.linestrings(np.stack([x, y, distance[row + 1, col + 1]], axis=-1) * self.cell_m)
+        return _cut(merged(steps), self.cell_m, self.tile_px)
 
     def _mask(self, tree: shapely.STRtree, window: Window) -> tuple[Window, np.ndarray]:
         """The part of the window that holds surface, and the surface there (h, w) bool, smooth and without holes."""
@@ -94,6 +97,17 @@ class Skeleton:
 def merged(lines: np.ndarray) -> np.ndarray:
     """Lines (m,) in one piece wherever exactly two of the lines (n,) meet."""
     return np.asarray(shapely.get_parts(shapely.line_merge(shapely.multilinestrings(lines))))
+
+
+def _cut(lines: np.ndarray, cell_m: float, tile_px: int) -> np.ndarray:
+    """Lines (n,) cut at the pixels that tiles share: a line of the next tile may make a junction of any of them."""
+    vertices, line = shapely.get_coordinates(lines, include_z=True, return_index=True)
+    shared = (np.floor(vertices[:, :2] * (1, -1) / cell_m) % tile_px == 0).any(axis=1)
+    shared &= (np.diff(line, prepend=-1) == 0) & (np.diff(line, append=-1) == 0)  # ends are cuts already
+    copy = np.repeat(np.arange(len(line)), 1 + shared)
+    second = np.diff(copy, prepend=-1) == 0
+    piece = (line + np.cumsum(shared) - shared)[copy] + second
+    return np.asarray(shapely.linestrings(vertices[copy], indices=piece))
 
 
 def _without_holes(mask: np.ndarray, min_px: float) -> np.ndarray:

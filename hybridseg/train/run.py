@@ -58,14 +58,14 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
     else:
         kind = MemoryLearner if plan.kind == "memory" else RefinerLearner
         learner = kind(build_sam2_lite(plan.size_px, plan.size_px), plan.steps, plan.rate)
-    started = {}
+    started: Mapping[str, Any] = {}
     if plan.start:
         load_weights(learner.net, model_folder(plan.start), plan.classes if plan.kind == "classifier" else None)
     else:
         learner.trunk.load_imagenet()
     if plan.kind == "memory" and plan.start:
         started = read_card(model_folder(plan.start))
-        if "memory" not in started:
+        if "memory" not in started:  # this is its first training
             start_memory(learner.net, torch.from_numpy(next(batches)["images"]).flatten(0, 1))
     steps = fit(learner, batches, folder, plan.stop, quiet=quiet)
     card = {

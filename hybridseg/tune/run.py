@@ -22,6 +22,11 @@ from hybridseg.tune.search import GATES, Settings, ascend, choices_for, objectiv
 from hybridseg.where.refine import Promptable, Refined
 
 TOLERANCE_PX = 2
+PARTS = {
+    "instances": [("box", "hint"), ("box", "points", "hint")],
+    "regions": [("hint",), ("points", "hint")],  # boxes of lakes and road networks hold mostly something else
+}
+"""What the refiner may be told, by kind of policy."""
 OPEN = Gate(iou_pred=0, stability=0, agreement=0)
 
 
@@ -117,9 +122,8 @@ def _tune_objects(theme: Theme, trials: Sequence[_Trial]) -> tuple[Theme, float]
 
 def _tune_refining(theme: Theme, trials: Sequence[_Trial], refiner: Promptable) -> tuple[Theme, float]:
     """Prompts first, each with its best gate: a gate is searched without refining again."""
-    parts = [("hint",), ("box", "hint"), ("points", "hint"), ("box", "points", "hint")]
     best, reached = theme, -1.0
-    for chosen in parts:
+    for chosen in PARTS[theme.objects.kind]:
         candidate = theme.with_prompts(parts=frozenset(chosen))
         refined = [trial.refine(candidate, refiner) for trial in trials]
 

@@ -66,7 +66,7 @@ def test_lattice() -> None:
     lattice = Lattice.over((0, 0, 100, 50), object_m=1)
     assert lattice.side_m == pytest.approx(np.sqrt(50))
     assert lattice.size == 8 * 15
-    assert lattice.of(np.array([[0, 0], [99, 49], [-5, 70]])).tolist() == [0, 6 * 15 + 14, 7 * 15]
+    assert lattice.of(np.array([[0, 0], [99, 49], [-5, 70]])).tolist() == [7 * 15, 14, 0]
     assert Lattice.over((0, 0, 100, 50), object_m=20).side_m == 80
     assert lattice.sums(np.array([3, 3, 0]), np.array([1.0, 2.0, 5.0]))[[0, 1, 3], 0].tolist() == [5, 0, 3]
     assert Lattice.over((7, 7, 7, 7), object_m=1).size == 1

@@ -60,21 +60,23 @@ places = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
-@given(pred=places, ref=places, core=st.sampled_from([7, 16, 64]))
-def test_any_windows_agree_with_scikit_learn_and_torchmetrics(pred, ref, core) -> None:
+@settings(max_examples=12, deadline=None)
+@given(pred=places, ref=places, core=st.sampled_from([15, 64]))
+def test_any_windows_agree_with_scikit_learn(pred, ref, core) -> None:
     sides = [[(box(*row[:4]), row[4]) for row in rows] for rows in (pred, ref)]
     found = table(*sides, n=3, core_px=core)
-    masks = [painted(rows) for rows in sides]
-    flat = masks[1].ravel(), masks[0].ravel()
+    flat = [painted(rows).ravel() for rows in reversed(sides)]
     np.testing.assert_array_equal(found, confusion_matrix(*flat, labels=range(4)))
     for ours, theirs in ((pixels.iou(found), jaccard_score), (pixels.f1(found), f1_score)):
-        expected = theirs(*flat, labels=[1, 2, 3], average=None, zero_division=np.nan)
-        there = ~np.isnan(ours)
-        assert ours[there] == pytest.approx(expected[there])
-    metric = MulticlassJaccardIndex(4, average=None)
-    expected = metric(torch.from_numpy(masks[0]), torch.from_numpy(masks[1])).numpy()[1:]
-    assert np.nan_to_num(pixels.iou(found)) == pytest.approx(expected, abs=1e-6)
+        expected = theirs(*flat, labels=[1, 2, 3], average=None, zero_division=0)
+        assert np.nan_to_num(ours) == pytest.approx(expected)
+
+
+def test_agrees_with_torchmetrics() -> None:
+    pred, ref = [(box(0, 0, 20, 20), 0), (box(25, 3, 9, 30), 1)], [(box(2, 3, 20, 20), 0), (box(20, 3, 9, 30), 1)]
+    metric = MulticlassJaccardIndex(3, average=None)
+    expected = metric(*(torch.from_numpy(painted(rows)) for rows in (pred, ref))).numpy()[1:]
+    assert pixels.iou(table(pred, ref)) == pytest.approx(expected, abs=1e-6)
 
 
 def painted(rows: list[tuple[shapely.Polygon, int]]) -> np.ndarray:

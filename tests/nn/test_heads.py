@@ -6,7 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from hybridseg.errors import BandsMissing, MissingExtra, ThemeError, WeightsError
-from hybridseg.nn.backbones import Wants, build_backbone, freeze, snap_px, stages, wants_of
+from hybridseg.nn.backbones import build_backbone
+from hybridseg.nn.bodies import Wants, freeze, snap_px, stages, wants_of
 from hybridseg.nn.heads import LinearSegmenter, Samples, fit_linear, network_for, sample_features
 from hybridseg.nn.segmenter import Segmenter
 

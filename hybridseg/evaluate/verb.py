@@ -1,0 +1,69 @@
+"""The verb `evaluate` as the command line has it: files in, a verdict out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pyogrio
+
+from hybridseg.atomic import check_output, replacing
+from hybridseg.evaluate.report import UNITS, Report
+from hybridseg.evaluate.run import evaluate as compare_layers
+
+
+def evaluate(
+    pred: str,
+    ref: str,
+    scene: str | None = None,
+    aoi: str | None = None,
+    ignore: str | None = None,
+    label_column: str | None = None,
+    raster: Literal["auto", "classes", "instances"] = "auto",
+    tolerance_m: float | None = None,
+    layer: Path | None = None,
+    seed: int = 0,
+) -> Report:
+    """Compare a map with a reference, whoever made them.
+
+    Args:
+        pred: the map: any vector file.
+        ref: the reference: any vector file, or a raster of classes or instances.
+        scene: the raster that was mapped: its pixels are counted, and nothing beyond it is.
+        aoi: polygons outside which nothing counts.
+        ignore: polygons inside which nothing counts.
+        label_column: column that holds the classes; default: class or label.
+        raster: what the values of a raster reference are.
+        tolerance_m: distance within which outlines and roads agree; default: 2 pixels, of roads 3.
+        layer: GeoPackage to write with the verdict on each object, to open over the scene.
+        seed: of the intervals.
+    """
+    if layer is not None:
+        check_output(layer, (".gpkg",))
+    report = compare_layers(
+        pred,
+        ref,
+        scene=scene,
+        aoi=aoi,
+        ignore=ignore,
+        label_column=label_column,
+        raster=raster,
+        tolerance_m=tolerance_m,
+        seed=seed,
+    )
+    if layer is not None:
+        with replacing(layer) as beside:
+            pyogrio.write_dataframe(report.verdicts, beside, layer="verdicts", driver="GPKG")
+    return report
+
+
+def lines(report: Report) -> list[tuple[str, str]]:
+    """(what, how much) for a person to read: each figure with its 95 % interval."""
+    rows = []
+    for name, figure in report.figures.items():
+        if figure.value is not None:
+            between = "" if figure.low is None else f"  ({figure.low:.3f} to {figure.high:.3f})"
+            rows.append((name, f"{figure.value:.3f}{between}  {UNITS[name]}"))
+    rows += [("objects", ", ".join(f"{count:,} {name}" for name, count in report.counts.items()))]
+    rows += [("note", note) for note in report.notes]
+    return rows + [("WARNING", warning) for warning in report.warnings]

@@ -1,0 +1,135 @@
+"""What learns: a linear head by scikit-learn, in seconds, or a convolutional one by Lightning, in minutes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hybridseg.errors import MissingExtra, WeightsError
+from hybridseg.finetune.curves import draw_curves
+from hybridseg.finetune.labels import Ground
+from hybridseg.finetune.samples import FocusedSamples, targets_of, validation_batches
+from hybridseg.finetune.split import Split
+from hybridseg.read.source import Source
+from hybridseg.theme import Theme
+from hybridseg.train.classifier import pool
+
+GIVEN = "8-bit, 0 to 255, after the scene's stretch"
+CROP_PX = 256
+PIXELS = 4000
+"""Pixels of each class, and as many beside it, that the linear head learns from."""
+
+
+def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[Source]) -> dict[str, Any] | None:
+    """Card of the classifier to go on from, with its folder: the theme's own, where the backbone is its."""
+    from hybridseg.nn.weights import model_folder, read_card
+
+    if backbone != "lite0":
+        return None
+    try:
+        folder = model_folder(themes[0].classifier)
+    except WeightsError:
+        return None
+    card = read_card(folder, needs=("classes", "gsd_m", "gsd_range_m"))
+    plain = card.get("head", "pyramid") == "pyramid" and card.get("backbone", "lite0") == "lite0"
+    # far coarser scenes show it nothing that it knows at its own GSD
+    near = min(s.gsd_m for s in sources) <= 1.1 * (themes[0].max_gsd_m or card["gsd_range_m"][1])
+    return {**card, "folder": folder} if plain and near else None
+
+
+def load_trunk(backbone: str, head: str, start: Mapping[str, Any] | None, device: str) -> Any:
+    """The backbone with its weights, on its device.
+
+    Raises:
+        BandsMissing: it wants other bands or another scaling than 8-bit red, green and blue.
+    """
+    from hybridseg.nn.backbones import build_backbone
+    from hybridseg.nn.bodies import wants_of
+    from hybridseg.nn.device import pick_device
+    from hybridseg.nn.heads import load_pyramid
+
+    if start is not None and head == "linear":
+        trunk: Any = load_pyramid(start["folder"])
+    elif start is not None:
+        trunk = build_backbone(backbone)  # the classifier to go on from brings its own weights
+    else:
+        # asked before anything is fetched
+        wants_of(build_backbone(backbone)).check(backbone, ("red", "green", "blue"), GIVEN)
+        trunk = build_backbone(backbone, pretrained=True)
+    return trunk.eval().to(pick_device(device))
+
+
+def linear_name(backbone: str, start: Mapping[str, Any] | None) -> str:
+    """The backbone that a linear head looks at."""
+    return backbone if start is None else "lite0-pyramid"
+
+
+def fit_linear_head(
+    trunk: Any, grounds: Sequence[Ground], splits: Sequence[Split], names: Sequence[str], seed: int
+) -> Any:
+    """A linear head on frozen features of the training ground."""
+    from hybridseg.nn.heads import LinearSegmenter, fit_linear, sample_features
+
+    rng = np.random.default_rng(seed)
+    most = max(200, PIXELS // len(grounds))
+    parts = [
+        sample_features(trunk, g.scene.image, targets_of(g.scene, names, s.train), most, rng)
+        for g, s in zip(grounds, splits, strict=True)
+    ]
+    net = LinearSegmenter(len(names), trunk)
+    fit_linear(net, [list(of_class) for of_class in zip(*parts, strict=True)])
+    return net
+
+
+@dataclass(frozen=True)
+class Training:
+    """The convolutional head by Lightning."""
+
+    names: Sequence[str]
+    steps: int
+    patience: int
+    batch: int
+    rate: float
+    free: int
+    seed: int
+    device: str
+    quiet: bool
+
+    def __call__(
+        self, trunk: Any, start: Mapping[str, Any] | None, grounds: Sequence[Ground], splits: Sequence[Split], run: Path
+    ) -> tuple[Any, int]:
+        """The network at its best on the validation blocks, and the step reached; draws `curves.png` into `run`."""
+        from hybridseg.nn.heads import start_segmenter
+
+        try:
+            from hybridseg.nn.fit import fit
+            from hybridseg.nn.learn import watched
+        except ImportError as error:
+            raise MissingExtra("the convolutional head needs Lightning: uv sync --extra train") from error
+        net = start_segmenter(trunk, self.names, None if start is None else start["folder"], self.seed)
+        learner = watched(net, self.steps, self.rate, self.free)
+        watch = validation_batches([g.scene for g in grounds], splits, self.names, CROP_PX, self.batch)
+        steps = fit(
+            learner, self._batches(grounds, splits, run), run, every=max(1, min(50, self.steps // 4)),
+            quiet=self.quiet, watch=watch, patience=self.patience, accelerator=_accelerator(self.device),
+        )  # fmt: skip
+        draw_curves(run, run / "curves.png")
+        return learner.net, steps
+
+    def _batches(self, grounds: Sequence[Ground], splits: Sequence[Split], run: Path) -> Any:
+        pools = [
+            pool([replace(g.scene, valid=s.train)], g.scene.gsd_m, zoom=(0.75, 1.33))
+            for g, s in zip(grounds, splits, strict=True)
+        ]
+        # a resumed run draws other samples than those it has seen
+        seed = self.seed + int(time.time()) * (run / "last.ckpt").exists()
+        return FocusedSamples(pools, self.names, CROP_PX).batches(self.batch, seed)
+
+
+def _accelerator(device: str) -> str:
+    return {"cuda": "gpu"}.get(device.split(":")[0], device.split(":")[0])

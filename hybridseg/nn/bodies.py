@@ -1,0 +1,167 @@
+"""What stands around a backbone's body: the scaling before it, the cells it is run on, the parts it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hybridseg.errors import BandsMissing
+from hybridseg.nn.segmenter import Segmenter
+from hybridseg.nn.trunk import IMAGENET_MEAN, IMAGENET_STD
+
+RGB = ("red", "green", "blue")
+CORE_PX = 128
+"""Cells of a backbone that sees its whole window at once: divides the sweep's cores (1024) and halos (384)."""
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What a backbone was trained to see.
+
+    bands: names, in order; scaling: in words; mean, std: of its raw values, one a band or one for all.
+    """
+
+    bands: tuple[str, ...] = RGB
+    scaling: str = "8-bit, 0 to 255"
+    mean: tuple[float, ...] = tuple(255 * v for v in IMAGENET_MEAN)
+    std: tuple[float, ...] = tuple(255 * v for v in IMAGENET_STD)
+
+    @property
+    def rgb(self) -> bool:
+        """Whether 8-bit red, green and blue are what it wants."""
+        return self.bands == RGB and self.scaling.startswith("8-bit")
+
+    def check(self, name: str, bands: Sequence[str], scaling: str) -> None:
+        """Refuse other bands or another scaling.
+
+        Raises:
+            BandsMissing: says what the backbone wants and what came.
+        """
+        if tuple(bands) != self.bands or scaling.split(",")[0] != self.scaling.split(",")[0]:
+            raise BandsMissing(
+                f"backbone {name} wants {len(self.bands)} bands ({' '.join(self.bands)}) as {self.scaling}; "
+                f"it would be given {' '.join(bands)} as {scaling}: choose a backbone made for those"
+            )
+
+
+class Backbone(nn.Module):
+    """A body that gives feature maps, with the scaling before it and, where it is needed, the cells around it."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, body: nn.Module, channels: Sequence[int], strides: Sequence[int], wants: Wants) -> None:
+        super().__init__()
+        self.body, self.wants = body, wants
+        self.channels, self.strides = list(channels), list(strides)
+        count = len(wants.bands)
+        own_mean, own_std = (torch.tensor(v, dtype=torch.float32).expand(count) for v in (wants.mean, wants.std))
+        mean, std = torch.zeros(count), torch.ones(count)
+        if wants.rgb:  # such images come normalised already: undone and done anew in one step
+            mean, std = 255 * torch.tensor(IMAGENET_MEAN), 255 * torch.tensor(IMAGENET_STD)
+        self.register_buffer("scale", (std / own_std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("shift", ((mean - own_mean) / own_std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Feature maps at `strides`."""
+        if x.shape[1] != len(self.wants.bands):
+            raise BandsMissing(f"this backbone takes {len(self.wants.bands)} bands, {x.shape[1]} came")
+        maps = self.body(x * self.scale + self.shift)
+        return [_channels_first(m, c) for m, c in zip(maps, self.channels, strict=True)]
+
+
+class Cells(nn.Module):
+    """Runs a body that sees its whole window on cells of one size, at fixed places.
+
+    A pixel's features then depend on where it lies and not on the window it is asked for in, as with the other
+    backbones; windows must start and end on multiples of `snap_px`. Each cell sees `margin_px` around its core.
+    """
+
+    def __init__(self, body: nn.Module, channels: Sequence[int], side_px: int, zoom: float = 1.0) -> None:
+        """`side_px`: of the image that the body is run on, which is a cell zoomed by `zoom`."""
+        super().__init__()
+        self.body, self.channels, self.zoom = body, list(channels), zoom
+        self.side = round(side_px / self.zoom)
+        self.margin = (self.side - CORE_PX) // 2
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Maps of the body, put together."""
+        count = len(x)
+        padded = F.pad(x, [self.margin] * 4, mode="replicate")
+        cells = padded.unfold(2, self.side, CORE_PX).unfold(3, self.side, CORE_PX)
+        rows, cols = cells.shape[2:4]
+        flat = cells.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+        if self.zoom != 1:
+            flat = F.interpolate(flat, scale_factor=self.zoom, mode="bilinear")
+        maps = self.body(flat)
+        return [
+            self._joined(_channels_first(m, c), count, rows, cols) for m, c in zip(maps, self.channels, strict=True)
+        ]
+
+    def _joined(self, cells: Tensor, count: int, rows: int, cols: int) -> Tensor:
+        """(count * rows * cols, C, h, w) to (count, C, H, W) of the cores."""
+        stride = self.side // cells.shape[-1]
+        first, side = self.margin // stride, CORE_PX // stride
+        core = cells[:, :, first : first + side, first : first + side]
+        whole = core.reshape(count, rows, cols, *core.shape[1:]).permute(0, 3, 1, 4, 2, 5)
+        return whole.flatten(4, 5).flatten(2, 3)
+
+
+class Lite0Pyramid(nn.Module):
+    """A segmenter's last but one layer, and its trunk's levels: 576 features, those of stride 2 first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.segmenter = Segmenter(1)
+        self.segmenter.head[1] = nn.Identity()
+        trunk = self.segmenter.trunk
+        self.channels = [64, *trunk.channels]
+        self.strides = [2, *trunk.strides]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Feature maps, fine to coarse."""
+        levels = self.segmenter.trunk(x)
+        return [self.segmenter.decode(levels), *levels]
+
+    def load_segmenter(self, state: dict[str, Tensor]) -> None:
+        """Take over a trained segmenter's weights, but for its last layer."""
+        own = {key: value for key, value in state.items() if not key.startswith("head.1.")}
+        self.segmenter.load_state_dict(own)
+
+
+def wants_of(trunk: nn.Module) -> Wants:
+    """What a backbone wants to see."""
+    return trunk.wants if isinstance(trunk, Backbone) else Wants()
+
+
+def snap_px(trunk: nn.Module) -> int:
+    """Windows must start and end on multiples of this."""
+    if any(isinstance(module, Cells) for module in trunk.modules()):
+        return CORE_PX
+    return max(32, *getattr(trunk, "strides", [32]))
+
+
+def stages(module: nn.Module) -> list[nn.Module]:
+    """Parts of a backbone in the order of the forward pass: its blocks, layers or stages."""
+    children = [child for child in module.children() if any(True for _ in child.parameters())]
+    sizes = [sum(p.numel() for p in child.parameters()) for child in children]
+    if children and max(sizes) > 0.8 * sum(sizes):
+        largest = children[sizes.index(max(sizes))]
+        inner = stages(largest) if len(list(largest.children())) else []
+        return inner if len(inner) > 1 else [largest]
+    return children
+
+
+def freeze(trunk: nn.Module, free: int = 0) -> None:
+    """Fix all of a backbone but its last `free` stages."""
+    trunk.requires_grad_(False)
+    for stage in stages(trunk)[-free:] if free else []:
+        stage.requires_grad_(True)
+
+
+def _channels_first(maps: Tensor, channels: int) -> Tensor:
+    return maps if maps.shape[1] == channels else maps.permute(0, 3, 1, 2).contiguous()
