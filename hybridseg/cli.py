@@ -18,6 +18,7 @@ from hybridseg.demo.run import demo
 from hybridseg.errors import HybridsegError
 from hybridseg.evaluate.verb import evaluate
 from hybridseg.evaluate.verb import lines as figures
+from hybridseg.finetune.run import finetune
 from hybridseg.run.cards import models, one_line
 from hybridseg.run.extract import extract
 from hybridseg.run.progress import Bars
@@ -50,7 +51,7 @@ def _parser() -> ArgumentParser:
         verb.add_function_arguments(function, skip={"progress", "name"}, as_positional=True)
         if function is models:  # signatures give no optional positional
             verb.add_argument("name", nargs="?", help="one model, or the path of a model folder: its whole card")
-        if function not in (train, tune):
+        if function not in (train, finetune, tune):
             verb.add_argument("--json", action="store_true", help="print the summary as one JSON object")
         _dash(verb)
         verbs.add_subcommand(function.__name__, verb, help=(function.__doc__ or "").splitlines()[0])
@@ -102,6 +103,11 @@ def _tune(settings: Namespace, _: bool) -> int:
     return OK
 
 
+def _finetune(settings: Namespace, _: bool) -> int:
+    sys.stdout.write(f"{finetune(**settings.as_dict())}\n")
+    return OK
+
+
 def _models(settings: Namespace, as_json: bool) -> int:
     cards = models(**settings.as_dict())
     if as_json:
@@ -140,6 +146,7 @@ VERBS: dict[str, tuple[Callable[..., Any], Callable[[Namespace, bool], int]]] = 
     "extract": (extract, _extract),
     "demo": (demo, _demo),
     "train": (train, _train),
+    "finetune": (finetune, _finetune),
     "tune": (tune, _tune),
     "evaluate": (evaluate, _evaluate),
     "models": (models, _models),

@@ -46,7 +46,7 @@ def test_help_does_not_wait_for_torch():
     program = """
 import sys
 from hybridseg.cli import main
-for arguments in ([], ["extract"], ["demo"], ["train"], ["tune"], ["evaluate"], ["models"]):
+for arguments in ([], ["extract"], ["demo"], ["train"], ["tune"], ["finetune"], ["evaluate"], ["models"]):
     try:
         main([*arguments, "--help"])
     except SystemExit as done:

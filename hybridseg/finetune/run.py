@@ -50,7 +50,7 @@ def finetune(
     batch: int = 8,
     rate: float = 1e-3,
     search_settings: bool = True,
-    refiner: str = "sam2-lite",
+    refiner: str | None = None,
     seed: int = 0,
     device: str = "auto",
     quiet: bool = False,
@@ -79,7 +79,8 @@ def finetune(
         batch: with conv, crops a step.
         rate: with conv, learning rate.
         search_settings: find thresholds, prompts and gate on the validation blocks, where they hold 20 objects or more.
-        refiner: as for extract; the theme gets `none` where the coarse outlines score better.
+        refiner: as for extract; default: the theme's, or sam2-lite in the search, after which the theme gets `none`
+            where the coarse outlines score better.
         seed: draws blocks, pixels and crops.
         device: auto, cpu, cuda, mps.
         quiet: no progress bar.
@@ -201,7 +202,7 @@ class _Settle:
     grounds: Sequence[Ground]
     splits: Sequence[Split]
     searching: bool
-    refiner: str
+    refiner: str | None
     device: str
 
     def __call__(self, net: Any, card: Mapping[str, Any], themes: Sequence[Theme], how: str) -> None:
@@ -223,12 +224,12 @@ class _Settle:
     def _theme(self, theme: Theme) -> tuple[Theme, list[list[float]] | None, list[dict[str, Any]]]:
         pairs = zip(self.grounds, self.splits, strict=True)
         places = [p for ground, split in pairs if (p := _place(theme.label, ground, split)) is not None]
-        ready = theme.model_copy(update={"classifier": str(self.out)})
+        ready = theme.model_copy(update={"classifier": str(self.out), "refiner": self.refiner or theme.refiner})
         if not places:
             return ready, None, []
         objects = sum(int(place.truth.intersects(place.area).sum()) for place in places)
         if self.searching and (objects >= LEAST or not isinstance(theme.objects, InstancePolicy)):
-            ready, _ = search(ready, places, self.refiner, self.device)
+            ready, _ = search(ready, places, self.refiner or "sam2-lite", self.device)
         return ready, *judge(ready, places, self.device)
 
 

@@ -18,6 +18,7 @@ from hybridseg.atomic import check_output
 from hybridseg.errors import HybridsegError, OutputError, ThemeError, TooCoarse
 from hybridseg.read.source import Source
 from hybridseg.run.engine import Progress, Quiet
+from hybridseg.run.model import Calibration, calibrated, calibration_of, themes_in
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.run.policies import label_everything
 from hybridseg.run.summary import Summary
@@ -38,7 +39,8 @@ GDAL_CACHE_BYTES = 256 << 20
 def extract(
     scene: str | Path,
     out: str | Path | None,
-    theme: str | Path | Sequence[str] = "buildings",
+    theme: str | Path | Sequence[str] | None = None,
+    model: str | Path | None = None,
     refiner: str | None = None,
     bands: str | Sequence[int] | None = None,
     extent: str | Extent | None = None,
@@ -58,7 +60,8 @@ def extract(
         scene: GeoTIFF, COG or any raster that GDAL opens; 1, 3 or more bands, any size.
         out: result: .gpkg, .parquet, .fgb or .geojson for polygons, .tif for a class raster; None (Python) for no file.
         theme: what to look for: buildings, fields, roads, solar, water, or the path of a theme's YAML; several with
-            commas between.
+            commas between. Default: buildings, or the themes of `model`.
+        model: folder that finetune made, or hf:OWNER/NAME on the hub, to look with instead of the theme's classifier.
         refiner: sam2-lite (embedded), sam2.1-hiera-tiny and its seven sisters (from the hub), the path of a .pt file or
             a model folder, or none for the classifier's coarse outlines; default: what measured best for the theme.
         bands: numbers of the red, green and blue bands, or of one band, as in 4,3,2.
@@ -87,7 +90,7 @@ def extract(
     """
     if out is not None:
         check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
-    themes = [_with_parts(load_theme(name), prompts) for name in _names(theme)]
+    themes = [_with_parts(t, prompts) for t in _themes(theme, model)]
     area = None if extent is None else _extent(extent)
     source = Source.open(scene, None if bands is None else _bands(bands), source_crs)
     if crs is not None:
@@ -105,10 +108,12 @@ def extract(
     cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
     with _work_folder(keep_work) as work, rasterio.Env(**cache):
         heatmaps: dict[str, Path] = {}
+        tables: dict[str, Calibration] = {}
         if from_prompts is None:
             for name in {t.classifier: None for t in themes}:
                 classifier = load_classifier(name, device)
                 models[classifier.folder.name] = classifier.sha256
+                tables[name] = calibration_of(classifier.card)
                 sharing = [p for p in pipelines if p.theme.classifier == name]
                 heatmaps |= _heatmaps(sharing, classifier, source, area, work, counts, len(themes) == 1)
             found = [p.prompts(source, heatmaps[p.theme.name], area, counts) for p in pipelines]
@@ -121,7 +126,8 @@ def extract(
             outcome = pipeline.refine(source, rows, counts)
             if pipeline.theme.name in heatmaps:
                 rows, outcome = label_everything(pipeline.theme, source, heatmaps[pipeline.theme.name], rows, outcome)
-            layers.append(pipeline.features(source, rows, outcome, counts, area))
+            features = pipeline.features(source, rows, outcome, counts, area)
+            layers.append(calibrated(features, tables.get(pipeline.theme.classifier, {})))
     features = gpd.GeoDataFrame(pd.concat(layers, ignore_index=True), crs=source.crs)
     provenance = Provenance.collect(
         theme=",".join(t.name for t in themes),
@@ -151,6 +157,14 @@ def _as_lines(
         write_network(lines, nodes, out, provenance)
     lines.attrs["nodes"] = nodes
     return lines
+
+
+def _themes(theme: str | Path | Sequence[str] | None, model: str | Path | None) -> list[Theme]:
+    if model is None:
+        return [load_theme(name) for name in _names(theme or "buildings")]
+    if theme is None:
+        return themes_in(model)
+    return [load_theme(name).model_copy(update={"classifier": str(model)}) for name in _names(theme)]
 
 
 def _names(theme: str | Path | Sequence[str]) -> list[str]:

@@ -58,7 +58,7 @@ def test_a_convolutional_head_stops_early_goes_on_and_draws_its_curves(town: tup
     assert load_classifier(out).classes == ["building"]
     finetune(**given, **settings, out=tmp_path / "mine", steps=6, free=1)
     assert yaml.safe_load((out / "card.yaml").read_text())["steps"] == 6
-    assert [step for step, _ in read_curve(run, "val_loss")] == [0, 1, 2, 3, 4, 5]
+    assert len(read_curve(run, "val_loss")) == 6
 
 
 def test_other_bands_or_scaling_are_refused_before_anything_is_fetched(town: tuple[Path, Path], tmp_path: Path):
