@@ -34,7 +34,7 @@ SETS = {
     "Dubai scene 2 water": ("dubai", DataSet(share=1, split="val", codes={"water": 3}, gsd_m=1.0)),
 }
 KINDS = ("box", "one point", "coarse support", "support and box")
-PER_SET = 250
+PER_SET = 120
 SPAN = 0.3
 LEAST_PX = 12
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_serializer, field_validator
 
 from hybridseg.errors import ThemeError
 from hybridseg.resources import configs_folder
@@ -115,6 +115,12 @@ class Theme(_Settings):
     prompts: PromptPolicy = PromptPolicy()
     gate: Gate = Gate()
     shape: Literal["buildings", "rows", "coverage", "roads", "none"] = "none"
+
+    @field_validator("objects", mode="before")
+    @classmethod
+    def _kind(cls, value: Any) -> Any:
+        """Discrete objects where nothing else is said."""
+        return {"kind": "instances", **value} if isinstance(value, dict) else value
 
     def to_yaml(self) -> str:
         """The resolved theme, every default spelled out."""

@@ -87,7 +87,8 @@ def test_flags_that_help_and_messages_speak_of_exist(verb: str, capsys: pytest.C
     texts = [said] if verb != "extract" else [said, *(path.read_text() for path in package.glob("*/*.py"))]
     spoken = {flag for text in texts for flag in re.findall(r"(?<![\w-])--[a-z][a-z_-]*[a-z]", text)}
     spoken -= {"--extra", "--help"}  # uv's, argparse's
-    offered = set(re.findall(r"^  (--[\w-]+)", help_of("extract", capsys) + said, re.MULTILINE))
+    every = "".join(help_of(name, capsys) for name in (VERBS if verb == "extract" else ["extract"]))
+    offered = set(re.findall(r"^  (--[\w-]+)", every + said, re.MULTILINE))
     refused = sorted(flag for flag in spoken - offered if not accepted(flag, capsys))
     assert not refused
 

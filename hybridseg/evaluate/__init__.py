@@ -1,1 +1,6 @@
-"""How good a map is: objects found (`objects`), outlines met (`boundary`), and a picture of both (`picture`)."""
+"""How good a map is against a reference, whoever made them: `run.evaluate` measures everything.
+
+What it measures with: objects (`objects`, `ranking`, `verdicts`, `scores`), pixels (`pixels`), outlines (`boundary`,
+`near`), roads (`roads`), intervals (`bootstrap`). What it reads: `layers`, `rasters`; and brings together: `compare`,
+`ground`, `metric`. `picture` draws outlines over a scene.
+"""

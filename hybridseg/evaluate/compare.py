@@ -91,8 +91,8 @@ class _Read:
 
 
 def compare(
-    pred: Vectors,
-    ref: Vectors,
+    pred_source: Vectors,
+    ref_source: Vectors,
     scene: str | Path | None = None,
     aoi: Vectors | None = None,
     ignore: Vectors | None = None,
@@ -107,7 +107,7 @@ def compare(
         EvaluateError: a file cannot be read, or the two have nothing to compare.
         NoGeoreference: a file's place on the ground is unknown.
     """
-    both = _read(pred, ref, label_column, rename or {}, raster)
+    both = _read(pred_source, ref_source, label_column, rename or {}, raster)
     given = _given_grid(both, scene)
     areas = _areas(both, scene, aoi)
     ignored = [] if ignore is None else [grounds.region(ignore, "the ignore layer")]
@@ -117,9 +117,9 @@ def compare(
         grounds.check_overlap(grounds.extent(both.pred), grounds.extent(both.ref))
     ground, note = grounds.choose_ground(both.ref, areas, ignored)
 
-    classes, of_pred, of_ref, class_warnings = _common_classes(both.pred, both.ref)
-    found = _side(both.pred.to(ground.crs), of_pred, ground)
-    truth = _side(both.ref.to(ground.crs), of_ref, ground)
+    pred, ref = both.pred.to(ground.crs), both.ref.to(ground.crs)
+    classes, of_pred, of_ref, class_warnings = _common_classes(pred, ref)
+    found, truth = _side(pred, of_pred, ground), _side(ref, of_ref, ground)
     if not len(truth):
         raise EvaluateError(
             f"{both.ref.name} has no object on the ground to compare; check AOI, scene and ignore layer"
@@ -134,7 +134,7 @@ def compare(
         *((f"pixels of {gsd:.3g} m",) if both.kind == "polygons" else ()),
         *((both.mask.note,) if both.mask else ()),
     )
-    warnings = (*both.pred.warnings, *both.ref.warnings, *class_warnings, *_coverage(found, truth, both))
+    warnings = (*pred.warnings, *ref.warnings, *class_warnings, *_coverage(found, truth, both))
     return Comparison(both.kind, classes, found, truth, ground, grid, gsd, side_m, tolerance, notes, warnings)
 
 
@@ -207,7 +207,8 @@ def _common_classes(pred: Features, ref: Features) -> tuple[tuple[str, ...], np.
         )
     names = tuple(sorted(of_pred | of_ref))
     place = {name: number for number, name in enumerate(names)}
-    warnings = () if of_pred <= of_ref else (f"only in {pred.name}, so all false: {_listed(of_pred - of_ref)}",)
+    alone_in = ((pred.name, "false", of_pred - of_ref), (ref.name, "missed", of_ref - of_pred if of_pred else set()))
+    warnings = tuple(f"only in {name}, so all {so}: {_listed(them)}" for name, so, them in alone_in if them)
     return (
         names,
         np.array([place[c] for c in pred.classes], int),

@@ -21,6 +21,7 @@ from hybridseg.evaluate.rasters import crs_of
 _MAX_PIXELS = 2e8
 _PIXELS_A_SIDE = 20
 _TOUCH = 1e-6  # px
+_APART_DEG = 1e-4
 _EVERYWHERE = shapely.box(-1e8, -1e8, 1e8, 1e8)
 
 
@@ -91,13 +92,13 @@ def extent(layer: Features) -> Region:
 
 
 def check_overlap(one: Region, other: Region) -> None:
-    """Refuse two extents that are apart.
+    """Refuse two extents that are apart, by more than some ten metres: two drawings of one street may be.
 
     Raises:
         EvaluateError: they are; the message names both.
     """
     a, b = one.degrees(), other.degrees()
-    if a[0] > b[2] or b[0] > a[2] or a[1] > b[3] or b[1] > a[3]:
+    if max(a[0] - b[2], b[0] - a[2], a[1] - b[3], b[1] - a[3]) > _APART_DEG:
         spans = (f"{r.name} spans {_text(d)} (from {title(r.crs)})" for r, d in ((one, a), (other, b)))
         raise EvaluateError(f"{' and '.join(spans)}: they do not overlap; check both files and their CRS")
 

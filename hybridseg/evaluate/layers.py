@@ -69,13 +69,16 @@ class Features:
         return replace(self, geometry=self.geometry[chosen], classes=classes, scores=scores, rows=self.rows[chosen])
 
     def to(self, crs: CRS) -> Features:
-        """The same objects in another CRS."""
+        """The same objects in another CRS; those that have no place in it, as they are far away, are left out."""
         if self.crs is None or self.crs == crs:
             return replace(self, crs=crs)
         moved = replace(self, geometry=to_crs(self.geometry, self.crs, crs), crs=crs)
-        if not np.isfinite(shapely.bounds(moved.geometry)).all():
-            raise EvaluateError(f"{self.name} lies where its CRS is not defined: set the true CRS of the layer")
-        return moved
+        there = np.isfinite(shapely.bounds(moved.geometry)).all(axis=1)
+        if there.all():
+            return moved
+        return replace(
+            moved.where(there), warnings=(*self.warnings, f"{self.name}: {_rows(~there)} too far away, left out")
+        )
 
 
 def read_table(source: Vectors, role: str) -> tuple[gpd.GeoDataFrame, str, tuple[str, ...]]:

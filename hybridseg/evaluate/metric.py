@@ -56,10 +56,10 @@ def to_crs(geometries: np.ndarray, source: CRS, target: CRS, step: bool = False)
         target: the CRS wanted.
         step: put points on long sides first, as what is straight in one CRS is bent in the other (extents of rasters).
     """
-    extent = shapely.total_bounds(geometries)
-    longest = (extent[2:] - extent[:2]).max()
-    if step and longest > 0:
-        geometries = shapely.segmentize(geometries, longest / _SIDE_PARTS)
+    if step and len(geometries):
+        extent = shapely.total_bounds(geometries)
+        longest = (extent[2:] - extent[:2]).max()
+        geometries = shapely.segmentize(geometries, max(longest / _SIDE_PARTS, 1e-9))
     return np.asarray(gpd.GeoSeries(geometries, crs=source).to_crs(target).to_numpy(), dtype=object)
 
 

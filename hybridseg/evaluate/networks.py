@@ -100,4 +100,4 @@ def _table(c: Comparison, pred: Pieces, ref: Pieces) -> gpd.GeoDataFrame:
             merged = shapely.get_parts(shapely.line_merge(shapely.multilinestrings(pieces.lines[chosen])))
             columns = {"side": side, "verdict": verdict, "length_m": shapely.length(merged)}
             rows.append(gpd.GeoDataFrame(columns, geometry=merged, crs=c.ground.crs))
-    return gpd.GeoDataFrame(pd.concat([r for r in rows if len(r)], ignore_index=True), crs=c.ground.crs)
+    return gpd.GeoDataFrame(pd.concat([r for r in rows if len(r)] or rows[:1], ignore_index=True), crs=c.ground.crs)

@@ -63,9 +63,9 @@ class Report:
 UNITS = {
     "pixel_iou": "0 to 1, mean of classes",
     "pixel_f1": "0 to 1, mean of classes",
-    "precision": "0 to 1, objects at IoU 0.5",
-    "recall": "0 to 1, objects at IoU 0.5",
-    "f1": "0 to 1, objects at IoU 0.5",
+    "precision": "0 to 1, objects of all classes together, IoU 0.5",
+    "recall": "0 to 1, objects of all classes together, IoU 0.5",
+    "f1": "0 to 1, objects of all classes together, IoU 0.5",
     "ap50": "0 to 1, mean of classes, IoU 0.5",
     "ap50_95": "0 to 1, mean of classes, mean of IoU 0.5 to 0.95",
     "pq": "0 to 1, mean of classes",

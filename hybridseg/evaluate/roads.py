@@ -98,12 +98,12 @@ def compare_paths(
         place = shapely.line_locate_point(other[near], shapely.points(points[on]))
         starts = np.flatnonzero(np.isin(chosen, on))
         if len(starts):
-            found = _lengths(other, near, place, np.searchsorted(on, chosen[starts]))
-            there[np.ix_(starts, on)] = found
+            there[np.ix_(starts, on)] = _lengths(other, near, place, np.searchsorted(on, chosen[starts]))
     is_path = np.isfinite(here) & (here >= shortest_m)
-    gap = np.abs(there - here, out=np.full(here.shape, np.inf), where=np.isfinite(there) & is_path)
-    kept = 1 - np.minimum(1, np.divide(gap, here, out=np.ones(here.shape), where=is_path))
-    return Paths(points[chosen], np.where(is_path, kept, 0).sum(axis=1), is_path.sum(axis=1).astype(float))
+    kept = np.zeros(here.shape)
+    found = is_path & np.isfinite(there)
+    kept[found] = 1 - np.minimum(1, np.abs(there[found] - here[found]) / here[found])
+    return Paths(points[chosen], kept.sum(axis=1), is_path.sum(axis=1).astype(float))
 
 
 def _stations(network: np.ndarray, spacing_m: float) -> tuple[np.ndarray, np.ndarray]:

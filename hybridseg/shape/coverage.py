@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -84,15 +85,14 @@ class CleanCoverage:
         repaired = shapely.make_valid(traced, method="structure", keep_collapsed=False)
         repaired = np.where(shapely.is_valid(traced), traced, repaired)
         order = np.lexsort((*shapely.bounds(repaired).T, shapely.area(repaired)))  # small ones first: they win
-        disjoint = shapely.coverage_clean(repaired[order], snapping_distance=snap_m, merge_strategy="min_index")
-        worthy = _without_bits(disjoint, self.min_part, least_m2)
+        worthy = _without_bits(_first_wins(repaired[order], snap_m), self.min_part, least_m2)
         left = np.flatnonzero(~shapely.is_empty(worthy))
         smooth = smooth_steps(worthy[left], gsd_m, simplify_m)
         # Simplifying takes out the many vertices of closed gaps, and may open narrow ones anew.
         simple = shapely.coverage_simplify(_close_gaps(smooth, gap_m, snap_m), simplify_m)
         closed = _without_bits(_close_gaps(simple, gap_m, snap_m), self.min_part, 0)
         cleaned = np.full(len(traced), shapely.Polygon(), dtype=object)
-        cleaned[order[left]] = shapely.coverage_clean(closed, snapping_distance=snap_m, gap_width=gap_m)
+        cleaned[order[left]] = _first_wins(closed, snap_m, gap_m)
         return cleaned
 
 
@@ -169,13 +169,26 @@ def _close_gaps(coverage: np.ndarray, gap_m: float, snap_m: float) -> np.ndarray
     near = shapely.buffer(coverage, gap_m / 4, **_MITRE)[one[pair]]
     halves = np.concatenate([shapely.intersection(strips, near), shapely.difference(strips, near)])
     pieces, half = shapely.get_parts(halves, return_index=True)
-    solid = shapely.get_dimensions(pieces) == 2
-    row = np.concatenate([one[pair], two[pair]])[half[solid]]
+    solid = shapely.area(pieces) > snap_m * shapely.length(pieces)
+    row = np.concatenate([np.arange(len(coverage)), np.concatenate([one[pair], two[pair]])[half[solid]]])
+    return _united(_first_wins(np.concatenate([coverage, pieces[solid]]), snap_m), row, len(coverage))
 
-    faces = shapely.coverage_clean(
-        np.concatenate([coverage, pieces[solid]]), snapping_distance=snap_m, gap_width=gap_m, merge_strategy="min_index"
+
+def _first_wins(polygons: np.ndarray, snap_m: float, gap_m: float = 0.0) -> np.ndarray:
+    """A coverage (n,) in which ground claimed by several goes to the first of them; holes up to `gap_m` wide are filled.
+
+    Seldom GEOS fails to node the outlines; then a coarser snap helps.
+    """
+    for times in (1, 3):
+        with contextlib.suppress(shapely.GEOSException):
+            return _noded(polygons, times * snap_m, gap_m)
+    return _noded(polygons, 10 * snap_m, gap_m)
+
+
+def _noded(polygons: np.ndarray, snap_m: float, gap_m: float) -> np.ndarray:
+    return np.asarray(
+        shapely.coverage_clean(polygons, snapping_distance=snap_m, gap_width=gap_m, merge_strategy="min_index")
     )
-    return _united(faces, np.concatenate([np.arange(len(coverage)), row]), len(coverage))
 
 
 def _united(faces: np.ndarray, row: np.ndarray, n: int) -> np.ndarray:
