@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -87,7 +88,9 @@ class _Painter:
         near = np.sort(self.index.query(grid.extent.geom))
         if not len(near):
             return np.zeros(grid.shape, np.int32)
-        shapes = zip(self.polygons[near], self.values[near], strict=True)
+        # As GeoJSON because rasterio would make it from every polygon by way of Python, five times slower.
+        outlines = map(json.loads, shapely.to_geojson(self.polygons[near]))
+        shapes = zip(outlines, self.values[near], strict=True)
         return np.asarray(rasterize(shapes, grid.shape, fill=BACKGROUND, transform=grid.affine, dtype="int32"))
 
 

@@ -88,11 +88,12 @@ class CleanCoverage:
         worthy = _without_bits(_first_wins(repaired[order], snap_m), self.min_part, least_m2)
         left = np.flatnonzero(~shapely.is_empty(worthy))
         smooth = smooth_steps(worthy[left], gsd_m, simplify_m)
-        # Simplifying takes out the many vertices of closed gaps, and may open narrow ones anew.
-        simple = shapely.coverage_simplify(_close_gaps(smooth, gap_m, snap_m), simplify_m)
-        closed = _without_bits(_close_gaps(simple, gap_m, snap_m), self.min_part, 0)
+        # Simplifying takes out the many vertices of closed gaps, and may open a few anew.
+        closed = shapely.coverage_simplify(_close_gaps(smooth, gap_m, snap_m), simplify_m)
+        opened = np.flatnonzero(~shapely.is_empty(shapely.coverage_invalid_edges(closed, gap_m)))
+        closed[opened] = _close_gaps(closed[opened], gap_m, snap_m)
         cleaned = np.full(len(traced), shapely.Polygon(), dtype=object)
-        cleaned[order[left]] = _first_wins(closed, snap_m, gap_m)
+        cleaned[order[left]] = _first_wins(_without_bits(closed, self.min_part, 0), snap_m, gap_m)
         return cleaned
 
 
@@ -171,11 +172,11 @@ def _close_gaps(coverage: np.ndarray, gap_m: float, snap_m: float) -> np.ndarray
     pieces, half = shapely.get_parts(halves, return_index=True)
     solid = shapely.area(pieces) > snap_m * shapely.length(pieces)
     row = np.concatenate([np.arange(len(coverage)), np.concatenate([one[pair], two[pair]])[half[solid]]])
-    return _united(_first_wins(np.concatenate([coverage, pieces[solid]]), snap_m), row, len(coverage))
+    return _united(_first_wins(np.concatenate([coverage, pieces[solid]]), snap_m, gap_m), row, len(coverage))
 
 
 def _first_wins(polygons: np.ndarray, snap_m: float, gap_m: float = 0.0) -> np.ndarray:
-    """A coverage (n,) in which ground claimed by several goes to the first of them; holes up to `gap_m` wide are filled.
+    """A coverage (n,) in which ground claimed by several goes to the first of them; holes narrower than `gap_m` go.
 
     Seldom GEOS fails to node the outlines; then a coarser snap helps.
     """

@@ -90,7 +90,7 @@ def test_agrees_with_the_curve_of_scikit_learn(outcome: list[tuple[bool, int]], 
     truths = np.array([hit.sum() + missed], float)
     ranking = Ranking(np.tile(hit, (10, 1)), np.tile(~hit, (10, 1)), ends, score[ends], np.zeros(len(hit), int), truths)
     precision, recall, _ = precision_recall_curve(hit, score)
-    precision, recall = precision[:-1], recall[:-1] * hit.sum() / truths[0]
+    precision, recall = precision[:-1], np.rint(recall[:-1] * hit.sum()) / truths[0]
     at = np.linspace(0, 1, 101)
-    expected = [max([p for p, r in zip(precision, recall, strict=True) if r >= a - 1e-12], default=0) for a in at]
+    expected = [max([p for p, r in zip(precision, recall, strict=True) if r >= a], default=0) for a in at]
     assert ranking.precisions() == pytest.approx(np.array(expected))
