@@ -132,7 +132,7 @@ def compare(
         f"measured in {note}",
         f"tolerance {tolerance:.3g} m ({reason})",
         *((f"pixels of {gsd:.3g} m",) if both.kind == "polygons" else ()),
-        *((both.mask.note,) if both.mask else ()),
+        *((both.mask.note, "its outlines are those of its pixels: the vertex ratio says little") if both.mask else ()),
     )
     warnings = (*pred.warnings, *ref.warnings, *class_warnings, *_coverage(found, truth, both))
     return Comparison(both.kind, classes, found, truth, ground, grid, gsd, side_m, tolerance, notes, warnings)
