@@ -60,8 +60,9 @@ def boundary_f1(
 def boundary_iou(pred: Geometries, truth: Geometries, distance_m: float) -> np.ndarray:
     """Boundary IoU of pairs: IoU of the parts of both that lie within `distance_m` of their own outline.
 
-    Cheng et al. 2021 (Boundary IoU, section 4, equation 3), on exact areas; `distance_m` stands for their share of the
-    image's diagonal. Where an object is thinner than twice the distance it is its own band, as there.
+    Cheng et al. 2021 (Boundary IoU: improving object-centric image segmentation evaluation), on exact areas;
+    `distance_m` stands for their share of the image's diagonal. An object thinner than twice the distance is all band,
+    as there.
 
     Args:
         pred: n valid polygons in a CRS in metres.
@@ -87,7 +88,7 @@ def boundary_iou(pred: Geometries, truth: Geometries, distance_m: float) -> np.n
 def polis(pred: Geometries, truth: Geometries) -> np.ndarray:
     """PoLiS distance of pairs: how far corners lie from the other's outline, on average over both (m).
 
-    Avbelj et al. 2015 (A metric for polygon comparison and building extraction evaluation, equation 2). Outlines
+    Avbelj et al. 2015 (A metric for polygon comparison and building extraction evaluation). Outlines
     include holes; the closing corner of a ring counts once.
 
     Args:

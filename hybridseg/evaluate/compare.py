@@ -15,6 +15,7 @@ from hybridseg.evaluate import ground as grounds
 from hybridseg.evaluate import layers
 from hybridseg.evaluate.ground import Ground, Region
 from hybridseg.evaluate.layers import EvaluateError, Features, Kind, Vectors
+from hybridseg.evaluate.metric import Bounds
 from hybridseg.evaluate.rasters import RasterKind, RasterReference, crs_of, is_raster, read_grid, read_reference
 from hybridseg.read.ground import gsd_m
 
@@ -60,6 +61,7 @@ class Comparison:
 
     kind: polygons or lines.
     classes: names; one where classes are not compared.
+    bounds: extent to lay blocks over, in the metric CRS.
     grid: the pixels to count on.
     pixel_m: their side on the ground (m).
     object_m: side of a square as large as the median reference object, or the median length of lines (m).
@@ -72,6 +74,7 @@ class Comparison:
     pred: Side
     ref: Side
     ground: Ground
+    bounds: Bounds
     grid: GeoBox
     pixel_m: float
     object_m: float
@@ -125,7 +128,8 @@ def compare(
             f"{both.ref.name} has no object on the ground to compare; check AOI, scene and ignore layer"
         )
     side_m = _typical_side(truth, both.kind)
-    grid = given or grounds.metric_grid(ground, np.concatenate([found.seen, truth.seen]), side_m)
+    bounds = grounds.frame(ground, found.seen, truth.seen)
+    grid = given or grounds.metric_grid(bounds, ground.crs, side_m)
     gsd = gsd_m(grid)
     tolerance, reason = _tolerance(tolerance_m, both.kind, gsd if given else None, side_m)
     notes = (
@@ -134,8 +138,8 @@ def compare(
         *((f"pixels of {gsd:.3g} m",) if both.kind == "polygons" else ()),
         *((both.mask.note, "its outlines are those of its pixels: the vertex ratio says little") if both.mask else ()),
     )
-    warnings = (*pred.warnings, *ref.warnings, *class_warnings, *_coverage(found, truth, both))
-    return Comparison(both.kind, classes, found, truth, ground, grid, gsd, side_m, tolerance, notes, warnings)
+    warnings = (*pred.warnings, *ref.warnings, *class_warnings, *_coverage(found, truth, both, bounds))
+    return Comparison(both.kind, classes, found, truth, ground, bounds, grid, gsd, side_m, tolerance, notes, warnings)
 
 
 def _read(pred: Vectors, ref: Vectors, column: str | None, rename: Mapping[str, str], raster: RasterKind) -> _Read:
@@ -222,7 +226,7 @@ def _listed(names: set[str]) -> str:
     return ", ".join(some[:10]) + (f" and {len(some) - 10} more" if len(some) > 10 else "")
 
 
-def _coverage(found: Side, truth: Side, both: _Read) -> tuple[str, ...]:
+def _coverage(found: Side, truth: Side, both: _Read, bounds: Bounds) -> tuple[str, ...]:
     """Say so where much of the prediction lies where the reference has nothing at all."""
     if not len(found):
         return (f"{both.pred.name} has no object on the ground to compare: everything is missed",)
@@ -232,7 +236,9 @@ def _coverage(found: Side, truth: Side, both: _Read) -> tuple[str, ...]:
     where = (
         f"{beyond.sum()} of {len(found)} predicted objects lie outside the extent of the reference and count as false"
     )
-    return (f"{where}: give an AOI where it does not look there",)
+    far = ~shapely.intersects(shapely.box(*bounds), found.seen)
+    pixels = f"; {far.sum()} of them are too far away for their pixels to be counted" if far.any() else ""
+    return (f"{where}: give an AOI where it does not look there{pixels}",)
 
 
 def _typical_side(truth: Side, kind: Kind) -> float:

@@ -22,6 +22,7 @@ _MAX_PIXELS = 2e8
 _PIXELS_A_SIDE = 20
 _TOUCH = 1e-6  # px
 _APART_DEG = 1e-4
+_REACH_M = 1000.0
 _EVERYWHERE = shapely.box(-1e8, -1e8, 1e8, 1e8)
 
 
@@ -35,7 +36,7 @@ class Region:
 
     def degrees(self) -> Bounds:
         """(west, south, east, north)."""
-        return degrees(tuple(shapely.total_bounds(self.polygons)), self.crs, self.name)
+        return degrees(_bounds(*self.polygons), self.crs, self.name)
 
     def to(self, crs: CRS) -> BaseGeometry:
         """As one geometry in another CRS."""
@@ -127,17 +128,33 @@ def choose_ground(ref: Features, areas: Sequence[Region], ignored: Sequence[Regi
     return Ground(crs, area, shapely.union_all(gaps) if gaps else None), note
 
 
-def metric_grid(ground: Ground, geometries: np.ndarray, side_m: float) -> GeoBox:
-    """Square pixels in the metric CRS over all that is to be compared, anchored at the CRS's origin.
+def frame(ground: Ground, pred: np.ndarray, ref: np.ndarray) -> Bounds:
+    """The extent to lay pixels and blocks over: that of the area, else of all that is compared.
+
+    Without an area it goes beyond the reference by no more than the reference's own extent (1 km at least), so that a
+    stray object far away does not make the pixels coarse.
+    """
+    if ground.area is not None:
+        return _bounds(ground.area)
+    left, bottom, right, top = _bounds(*ref)
+    reach = max(right - left, top - bottom, _REACH_M)
+    everything = _bounds(*ref, *pred)
+    low = np.maximum(everything[:2], [left - reach, bottom - reach])
+    high = np.minimum(everything[2:], [right + reach, top + reach])
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def metric_grid(bounds: Bounds, crs: CRS, side_m: float) -> GeoBox:
+    """Square pixels in the metric CRS over an extent, anchored at the CRS's origin.
 
     A pixel is a twentieth of `side_m`, the side of a typical object, or larger where there would be more than 2e8.
     """
-    left, bottom, right, top = ground.area.bounds if ground.area is not None else shapely.total_bounds(geometries)
+    left, bottom, right, top = bounds
     pixel = max(side_m / _PIXELS_A_SIDE, math.sqrt((right - left) * (top - bottom) / _MAX_PIXELS))
     pixel = float(f"{pixel:.2g}")
     col, row = math.floor(left / pixel), math.floor(-top / pixel)
     shape = max(1, math.ceil(-bottom / pixel) - row), max(1, math.ceil(right / pixel) - col)
-    return GeoBox(shape, Affine(pixel, 0, col * pixel, 0, -pixel, -row * pixel), ground.crs)
+    return GeoBox(shape, Affine(pixel, 0, col * pixel, 0, -pixel, -row * pixel), crs)
 
 
 def crop(grid: GeoBox, geometries: np.ndarray) -> GeoBox:
@@ -174,6 +191,11 @@ def _of_like(cut: np.ndarray, geometries: np.ndarray) -> np.ndarray:
     lower = shapely.get_dimensions(cut) < dimension
     cut[lower] = shapely.Polygon()
     return cut
+
+
+def _bounds(*geometries: BaseGeometry) -> Bounds:
+    left, bottom, right, top = shapely.total_bounds(np.array(geometries, dtype=object))
+    return float(left), float(bottom), float(right), float(top)
 
 
 def _text(bounds: Bounds) -> str:

@@ -46,7 +46,7 @@ def f1(objects: np.ndarray) -> np.ndarray:
 
 
 def panoptic(objects: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(quality, of segmentation, of recognition) from sums (..., 5): Kirillov et al. 2019, equation 2.
+    """(quality, of segmentation, of recognition) from sums (..., 5): Kirillov et al. 2019 (Panoptic segmentation).
 
     A class without any hit has a segmentation quality of 0, as in the authors' tool.
     """

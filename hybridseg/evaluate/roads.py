@@ -68,7 +68,7 @@ def compare_paths(
 ) -> Paths:
     """Shortest paths of one network, looked for in another: one way of APLS.
 
-    Van Etten et al. 2018 (SpaceNet: a remote sensing dataset and challenge series, section 6.2). Control points are the
+    Van Etten et al. 2018 (SpaceNet: a remote sensing dataset and challenge series). Control points are the
     ends and junctions of the network and points every `spacing_m` or less along its edges; each is put on the nearest
     edge of the other network within `snap_m`. A path from a to b that is L long here and L' there scores
     1 - min(1, |L - L'| / L), and 0 where an end has no place or no way leads there. The defaults are those of the

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import shapely
-
 from hybridseg.evaluate import networks, polygons
 from hybridseg.evaluate.bootstrap import FEW_BLOCKS, Lattice
 from hybridseg.evaluate.compare import Comparison, compare
@@ -57,9 +54,7 @@ def evaluate(
         NoGeoreference: a file's place on the ground is unknown.
     """
     c = compare(pred, ref, scene, aoi, ignore, label_column, rename, raster, tolerance_m)
-    everything = np.concatenate([c.pred.seen, c.ref.seen])
-    bounds = shapely.total_bounds(everything) if c.ground.area is None else c.ground.area.bounds
-    lattice = Lattice.over(bounds, c.object_m)
+    lattice = Lattice.over(c.bounds, c.object_m)
     found = polygons.measure(Paired(c, lattice), seed) if c.kind == "polygons" else networks.measure(c, lattice, seed)
     figures = {name: found["figures"][name] for name in UNITS if name in found["figures"]}
     return Report(

@@ -37,7 +37,7 @@ def curve(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def calibration_error(sums: np.ndarray) -> np.ndarray:
     """Expected calibration error from sums (..., bins, 3): mean gap between score and share of hits, 0 is best.
 
-    Guo et al. 2017 (On calibration of modern neural networks, equation 3), each bin by the objects in it.
+    Guo et al. 2017 (On calibration of modern neural networks), each bin by the objects in it.
     """
     gaps = np.abs(sums[..., 1] - sums[..., 2]).sum(axis=-1)
     return ratio(gaps, sums[..., 0].sum(axis=-1))

@@ -172,7 +172,8 @@ def _close_gaps(coverage: np.ndarray, gap_m: float, snap_m: float) -> np.ndarray
     pieces, half = shapely.get_parts(halves, return_index=True)
     solid = shapely.area(pieces) > snap_m * shapely.length(pieces)
     row = np.concatenate([np.arange(len(coverage)), np.concatenate([one[pair], two[pair]])[half[solid]]])
-    return _united(_first_wins(np.concatenate([coverage, pieces[solid]]), snap_m, gap_m), row, len(coverage))
+    closed = _united(_first_wins(np.concatenate([coverage, pieces[solid]]), snap_m), row, len(coverage))
+    return _first_wins(closed, snap_m, gap_m)  # holes left where three meet
 
 
 def _first_wins(polygons: np.ndarray, snap_m: float, gap_m: float = 0.0) -> np.ndarray:

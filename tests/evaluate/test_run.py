@@ -181,6 +181,20 @@ def test_only_the_aoi_counts() -> None:
     assert halved["hausdorff_m"] == 0
 
 
+def test_what_is_far_away_spoils_nothing() -> None:
+    near = layer(box(0, 0)).to_crs("EPSG:4326")
+    far = gpd.GeoDataFrame(geometry=[shapely.box(-165.1, -45.2, -165, -45.1)], crs="EPSG:4326")
+    both = pd.concat([near, far], ignore_index=True)
+    found = evaluate(both, layer(box(0, 0)))
+    assert (found["precision"], found["pixel_iou"]) == (0.5, 1)
+    assert any("1 of them are too far away for their pixels to be counted" in line for line in found.warnings)
+    assert "pixels of 0.5 m" in found.notes
+    # With an AOI the CRS is chosen for what lies in it, however much more the layers hold.
+    there = evaluate(both, both, aoi=layer(box(-5, -5, 30, 30)))
+    assert "longitude 15, latitude 45" in there.notes[0]
+    assert there.counts["reference"] == 1
+
+
 def test_ignore_regions_count_for_nothing() -> None:
     truth = layer(box(0, 0), box(50, 0), box(100, 0))
     pred = layer(box(0, 0), box(104, 0), box(52, 30), score=[0.9, 0.8, 0.7])
