@@ -10,6 +10,7 @@
     ├── PromptsError       a prompts file cannot be used
     ├── OutputError        the result cannot be written where asked
     ├── WeightsError       a model cannot be found or does not fit
+    ├── EvaluateError      two maps cannot be compared
     └── MissingExtra       an optional dependency is not installed
 
 Every message is one line: what came, what is allowed, what to do.
@@ -54,6 +55,10 @@ class OutputError(HybridsegError):
 
 class WeightsError(HybridsegError):
     """A model's weights cannot be found, or do not fit the architecture they are meant for."""
+
+
+class EvaluateError(HybridsegError):
+    """A map and its reference cannot be compared."""
 
 
 class MissingExtra(HybridsegError):

@@ -32,6 +32,32 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A figure on all the ground and in each draw of blocks; nan where it is not defined.
+
+    Two of the same draws can be taken from one another: the interval of a difference is narrower than those of its
+    parts suggest, since both fail on the same blocks.
+    """
+
+    value: float
+    drawn: np.ndarray
+
+    def __sub__(self, other: Sample) -> Sample:
+        return Sample(self.value - other.value, self.drawn - other.drawn)
+
+    @property
+    def figure(self) -> Figure:
+        """The value with its interval."""
+        if math.isnan(self.value):
+            return Figure(None)
+        drawn = self.drawn[np.isfinite(self.drawn)]
+        if len(drawn) == 0:
+            return Figure(self.value)
+        low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        return Figure(self.value, float(low), float(high))
+
+
+@dataclass(frozen=True)
 class Lattice:
     """Square blocks over an extent in the metric CRS: rows from its top, columns from its left."""
 
@@ -92,8 +118,8 @@ class Bootstrap:
         """How many blocks there are to draw from."""
         return int((self.draws.sum(axis=0) > 0).sum())
 
-    def __call__(self, sums: np.ndarray, figure: Callable[[np.ndarray], np.ndarray]) -> Figure:
-        """A figure with its interval.
+    def __call__(self, sums: np.ndarray, figure: Callable[[np.ndarray], np.ndarray]) -> Sample:
+        """A figure on all blocks and in each draw.
 
         Args:
             sums: (blocks, ...) what each block holds.
@@ -101,9 +127,9 @@ class Bootstrap:
         """
         flat = sums.reshape(len(sums), -1)
         drawn = (self.draws @ flat).reshape(len(self.draws), *sums.shape[1:])
-        return _figure(float(figure(sums.sum(axis=0))), figure(drawn))
+        return Sample(float(figure(sums.sum(axis=0))), figure(drawn))
 
-    def weighted(self, figure: Callable[[np.ndarray], float], rounds: int) -> Figure:
+    def weighted(self, figure: Callable[[np.ndarray], float], rounds: int) -> Sample:
         """The same for a figure that is no function of sums: it is given the weight of each block (blocks,).
 
         Args:
@@ -111,7 +137,7 @@ class Bootstrap:
             rounds: take this many of the draws only.
         """
         value = figure(np.ones(self.draws.shape[1], int))
-        return _figure(value, np.array([figure(weights) for weights in self.draws[:rounds] if weights.any()]))
+        return Sample(value, np.array([figure(weights) for weights in self.draws[:rounds] if weights.any()]))
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -124,13 +150,3 @@ def over_classes(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis, of the classes that are anywhere; nan where none is."""
     there = ~np.isnan(values)
     return ratio(np.where(there, values, 0).sum(axis=-1), there.sum(axis=-1))
-
-
-def _figure(value: float, drawn: np.ndarray) -> Figure:
-    if math.isnan(value):
-        return Figure(None)
-    drawn = drawn[np.isfinite(drawn)]
-    if len(drawn) == 0:
-        return Figure(value)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Figure(value, float(low), float(high))

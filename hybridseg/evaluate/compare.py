@@ -11,10 +11,11 @@ import numpy as np
 import shapely
 from odc.geo.geobox import GeoBox
 
+from hybridseg.errors import EvaluateError
 from hybridseg.evaluate import ground as grounds
 from hybridseg.evaluate import layers
 from hybridseg.evaluate.ground import Ground, Region
-from hybridseg.evaluate.layers import EvaluateError, Features, Kind, Vectors
+from hybridseg.evaluate.layers import Features, Kind, Vectors
 from hybridseg.evaluate.metric import Bounds
 from hybridseg.evaluate.rasters import RasterKind, RasterReference, crs_of, is_raster, read_grid, read_reference
 from hybridseg.read.ground import gsd_m

@@ -13,7 +13,8 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from shapely.geometry.base import BaseGeometry
 
-from hybridseg.evaluate.layers import EvaluateError, Features, Vectors, features, read_table
+from hybridseg.errors import EvaluateError
+from hybridseg.evaluate.layers import Features, Vectors, features, read_table
 from hybridseg.evaluate.metric import LON_LAT, Bounds, degrees, metric_crs, title, to_crs
 from hybridseg.evaluate.near import clipped
 from hybridseg.evaluate.rasters import crs_of

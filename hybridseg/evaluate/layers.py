@@ -15,7 +15,7 @@ import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import CRS
 
-from hybridseg.errors import HybridsegError
+from hybridseg.errors import EvaluateError
 from hybridseg.evaluate.metric import horizontal, to_crs
 from hybridseg.evaluate.objects import repaired
 
@@ -32,10 +32,6 @@ _PARQUET = (".parquet", ".geoparquet")
 _COLLECTION = 7
 _MANY_CLASSES = 100
 _NAMED_ROWS = 5
-
-
-class EvaluateError(HybridsegError):
-    """Prediction and reference cannot be compared."""
 
 
 @dataclass(frozen=True)

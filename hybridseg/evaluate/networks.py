@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from hybridseg.evaluate.bootstrap import Bootstrap, Lattice
+from hybridseg.evaluate.bootstrap import Bootstrap, Lattice, Sample
 from hybridseg.evaluate.compare import Comparison
 from hybridseg.evaluate.near import near_lengths
 from hybridseg.evaluate.polygons import Values, harmonic, share_of
@@ -45,30 +45,58 @@ class Pieces:
         return lattice.sums(lattice.of(middles), np.stack([self.near, self.length], axis=-1))
 
 
-def measure(c: Comparison, lattice: Lattice, seed: int) -> dict[str, Any]:
-    """Everything there is to say of two layers of lines: the fields of `report.Report` that depend on the kind.
+@dataclass(frozen=True)
+class Tally:
+    """What each block of ground holds of two networks.
 
     Classes are not told apart: a way that the map gives another class still leads there.
+
+    pred, ref: their pieces; lengths: (blocks, 4) metres near and in all, of each side; paths: (blocks, 4) scores and
+    number of the paths that start there, of each side.
     """
-    pred, ref = buffered(c, lattice)
-    lengths = np.concatenate([pred.sums(lattice), ref.sums(lattice)], axis=-1)
-    networks = noded(c.ref.seen), noded(c.pred.seen)
-    ways = [compare_paths(*pair, snap_m=c.tolerance_m, seed=seed) for pair in (networks, networks[::-1])]
-    paths = np.concatenate([_path_sums(way, lattice) for way in ways], axis=-1)
-    bootstrap = Bootstrap.of(np.any(lengths > 0, axis=1) | np.any(paths > 0, axis=1), seed=seed)
-    groups = [(paths, _PATHS), (lengths, _BUFFERS)]
-    return {
-        "figures": {name: bootstrap(held, of) for held, group in groups for name, of in group.items()},
-        "per_class": {},
-        "per_size": (),
-        "confusion": None,
-        "curves": {},
-        "verdicts": _table(c, pred, ref),
-        "counts": {
-            "predicted": len(c.pred), "reference": len(c.ref), "predicted_m": round(pred.length.sum()),
-            "reference_m": round(ref.length.sum()), "paths": int(paths[:, [1, 3]].sum()), "blocks": bootstrap.blocks,
-        },
-    }  # fmt: skip
+
+    comparison: Comparison
+    pred: Pieces
+    ref: Pieces
+    lengths: np.ndarray
+    paths: np.ndarray
+
+    @classmethod
+    def of(cls, c: Comparison, lattice: Lattice, seed: int) -> Tally:
+        """Measure everything once; `seed` is of the sample of paths in large networks."""
+        pred, ref = buffered(c, lattice)
+        networks = noded(c.ref.seen), noded(c.pred.seen)
+        ways = [compare_paths(*pair, snap_m=c.tolerance_m, seed=seed) for pair in (networks, networks[::-1])]
+        return cls(
+            c, pred, ref,
+            np.concatenate([pred.sums(lattice), ref.sums(lattice)], axis=-1),
+            np.concatenate([_path_sums(way, lattice) for way in ways], axis=-1),
+        )  # fmt: skip
+
+    @property
+    def holds(self) -> np.ndarray:
+        """Which blocks hold anything, (blocks,) bool."""
+        return np.any(self.lengths > 0, axis=1) | np.any(self.paths > 0, axis=1)
+
+    def samples(self, bootstrap: Bootstrap) -> dict[str, Sample]:
+        """Every headline figure."""
+        groups = [(self.paths, _PATHS), (self.lengths, _BUFFERS)]
+        return {name: bootstrap(held, of) for held, group in groups for name, of in group.items()}
+
+    def details(self) -> dict[str, Any]:
+        """The fields of `report.Report` that depend on the kind, but for the headline figures."""
+        c = self.comparison
+        return {
+            "per_class": {},
+            "per_size": (),
+            "confusion": None,
+            "curves": {},
+            "verdicts": _table(c, self.pred, self.ref),
+            "counts": {
+                "predicted": len(c.pred), "reference": len(c.ref), "predicted_m": round(self.pred.length.sum()),
+                "reference_m": round(self.ref.length.sum()), "paths": int(self.paths[:, [1, 3]].sum()),
+            },
+        }  # fmt: skip
 
 
 def buffered(c: Comparison, lattice: Lattice) -> tuple[Pieces, Pieces]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +54,18 @@ def against_truth(features: gpd.GeoDataFrame, truth: gpd.GeoDataFrame) -> list[L
     ]
 
 
+class Backdrop(NamedTuple):
+    """What outlines are drawn over: (H, W, 3) uint8, and the part of a raster that it shows.
+
+    crs, transform: of the raster; window: in its pixels.
+    """
+
+    image: np.ndarray
+    crs: CRS
+    transform: Affine
+    window: Window
+
+
 def draw_features(
     source_path: str | Path,
     layers: Sequence[Layer | tuple[gpd.GeoDataFrame, str, str, bool]],
@@ -61,12 +75,8 @@ def draw_features(
 ) -> None:
     """Write a PNG of the scene with the layers' outlines over it, the last layer on top.
 
-    Large scenes are read decimated; small ones are enlarged by a whole factor to at most three quarters of `max_px`, so
-    that lines stay thin against what they outline. The first three bands are red, green and blue, or the first is grey;
-    8-bit values are shown as they are, others stretched between their 2nd and 98th percentile.
-
     Args:
-        source_path: any raster with a CRS.
+        source_path: any raster with a CRS, shown as `backdrop` says.
         layers: what to outline; they are brought to the raster's CRS.
         path: the .png to write.
         max_px: longest side of the picture (px).
@@ -79,6 +89,29 @@ def draw_features(
     path = Path(path)
     if path.suffix.lower() != ".png" or not path.parent.is_dir():
         raise OutputError(f"cannot draw to {path}: give a file name that ends in .png, in a folder that exists")
+    drawn = render(backdrop(source_path, max_px, window), layers)
+    with replacing(path) as beside:
+        beside.write_bytes(drawn)
+
+
+def backdrop(
+    source_path: str | Path, max_px: int, window: Window | None = None, bounds: gpd.GeoSeries | None = None
+) -> Backdrop:
+    """A part of a raster as a picture.
+
+    Large scenes are read decimated; small ones are enlarged by a whole factor to at most three quarters of `max_px`, so
+    that lines stay thin against what they outline. The first three bands are red, green and blue, or the first is grey;
+    8-bit values are shown as they are, others stretched between their 2nd and 98th percentile.
+
+    Args:
+        source_path: any raster with a CRS.
+        max_px: longest side of the picture (px).
+        window: the part to show, in the raster's pixels; all of it when None.
+        bounds: or the part around these geometries, of any CRS.
+
+    Raises:
+        SourceError: the raster cannot be opened, has no CRS, or the part lies outside it.
+    """
     try:
         source = rasterio.open(source_path)
     except RasterioIOError as error:
@@ -86,22 +119,38 @@ def draw_features(
     with source:
         if source.crs is None:
             raise NoGeoreference(f"{source_path} has no CRS, features cannot be placed on it: assign one (gdal_edit)")
+        crs, transform = CRS.from_user_input(source.crs), source.transform
+        if bounds is not None:
+            window = _window(bounds.to_crs(crs).affine_transform((~transform).to_shapely()).total_bounds)
         whole = Window(0, 0, source.width, source.height)
         shown = whole if window is None else window.clip(whole)
         if shown.width == 0 or shown.height == 0:
             raise EmptySource(f"{window} is outside of {source_path}: move it into {whole.width} x {whole.height} px")
-        image = _image(source, shown, max_px)
-        crs, transform = CRS.from_user_input(source.crs), source.transform
+        return Backdrop(_image(source, shown, max_px), crs, transform, shown)
 
-    height, width = image.shape[:2]
+
+def plain(bounds: gpd.GeoSeries, max_px: int) -> Backdrop:
+    """Grey ground around geometries in a metric CRS, for maps without a scene."""
+    left, bottom, right, top = bounds.total_bounds
+    size_m = max(right - left, top - bottom, 1e-6) / max_px
+    window = Window(0, 0, max(1, math.ceil((right - left) / size_m)), max(1, math.ceil((top - bottom) / size_m)))
+    grey = np.full((window.height, window.width, 3), 70, np.uint8)
+    return Backdrop(grey, CRS.from_user_input(bounds.crs), Affine(size_m, 0, left, 0, -size_m, top), window)
+
+
+def render(
+    under: Backdrop, layers: Sequence[Layer | tuple[gpd.GeoDataFrame, str, str, bool]], file_format: str = "png"
+) -> bytes:
+    """The picture with the layers' outlines over it, the last layer on top, as PNG or JPEG."""
+    height, width = under.image.shape[:2]
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     FigureCanvasAgg(figure)  # no pyplot: no global state, nothing to close
     axes = figure.add_axes((0, 0, 1, 1), frameon=False, xticks=(), yticks=())
-    (left, top), (right, bottom) = (shown.col, shown.row), shown.stop
-    axes.imshow(image, extent=(left, right, bottom, top), interpolation="none", aspect="auto")
+    (left, top), (right, bottom) = (under.window.col, under.window.row), under.window.stop
+    axes.imshow(under.image, extent=(left, right, bottom, top), interpolation="none", aspect="auto")
     key = []
     for layer in (Layer(*fields) for fields in layers):
-        lines = _lines(layer.features, crs, transform, shapely.box(left, top, right, bottom))
+        lines = _lines(layer.features, under.crs, under.transform, shapely.box(left, top, right, bottom))
         axes.add_collection(LineCollection(lines, **_style(layer)), autolim=False)
         if layer.label:
             key.append(Line2D([], [], label=layer.label, **_style(layer)))
@@ -110,8 +159,15 @@ def draw_features(
             handles=key, loc="lower left", fontsize=min(18, max(11, width // 90)), handlelength=2.4, borderaxespad=0.8,
             facecolor="black", edgecolor="none", framealpha=0.6, labelcolor="white", fancybox=False,
         )  # fmt: skip
-    with replacing(path) as beside:
-        figure.savefig(beside, format="png")
+    file = io.BytesIO()
+    figure.savefig(file, format=file_format, pil_kwargs={"quality": 88} if file_format == "jpeg" else None)
+    return file.getvalue()
+
+
+def _window(bounds: np.ndarray) -> Window:
+    left, top, right, bottom = bounds
+    col, row = math.floor(left), math.floor(top)
+    return Window(col, row, math.ceil(right) - col, math.ceil(bottom) - row)
 
 
 def _style(layer: Layer) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -13,7 +14,7 @@ import pandas as pd
 import shapely
 
 from hybridseg.evaluate import pixels, scores, sums
-from hybridseg.evaluate.bootstrap import Bootstrap, Figure, over_classes, ratio
+from hybridseg.evaluate.bootstrap import Bootstrap, Sample, over_classes, ratio
 from hybridseg.evaluate.compare import Comparison, Side
 from hybridseg.evaluate.ranking import IOUS, RECALLS, Ranking, mean_average_precision
 from hybridseg.evaluate.sums import Paired
@@ -97,38 +98,60 @@ _SHAPES: dict[str, Values] = {
 _SCORES: dict[str, Values] = {"ece": scores.calibration_error}
 
 
-def measure(paired: Paired, seed: int) -> dict[str, Any]:
-    """Everything there is to say of two layers of polygons: the fields of `report.Report` that depend on the kind."""
-    objects, painted = sums.object_sums(paired), sums.pixel_sums(paired)
-    rankings, calibration = sums.rankings(paired), sums.reliability_sums(paired)
-    foreground = painted.sum(axis=(1, 2)) > painted[:, 0, 0]
-    bootstrap = Bootstrap.of(objects[..., :3].any(axis=(1, 2)) | foreground, seed=seed)
-    groups = [
-        (painted, _PIXELS), (objects, _OBJECTS), (sums.segmentation_sums(paired), _SEGMENTS),
-        (sums.outline_sums(paired), _OUTLINES), (sums.shape_sums(paired), _SHAPES),
-    ]  # fmt: skip
-    groups += [] if calibration is None else [(calibration, _SCORES)]
-    figures = {name: bootstrap(held, of) for held, group in groups for name, of in group.items()}
-    table = painted.sum(axis=0)
-    return {
-        "figures": figures | _average_precisions(rankings, bootstrap),
-        "per_class": _per_class(paired.comparison, objects.sum(axis=0), table, rankings),
-        "per_size": _per_size(paired),
-        "confusion": {"classes": ("none", *paired.comparison.classes), "pixels": table.astype(int)},
-        "curves": _curves(paired, rankings, calibration),
-        "verdicts": verdict_table(paired),
-        "counts": _counts(paired) | {"blocks": bootstrap.blocks},
-    }
+@dataclass(frozen=True)
+class Tally:
+    """What each block of ground holds, for all figures; see the functions of `sums` for the arrays."""
 
+    paired: Paired
+    objects: np.ndarray
+    painted: np.ndarray
+    segments: np.ndarray
+    outlines: np.ndarray
+    shapes: np.ndarray
+    calibration: np.ndarray | None
+    rankings: list[Ranking] | None
 
-def _average_precisions(rankings: list[Ranking] | None, bootstrap: Bootstrap) -> dict[str, Figure]:
-    if rankings is None:
-        return {}
-    curve = partial(mean_average_precision, rankings)
-    return {
-        "ap50": bootstrap.weighted(lambda weights: float(curve(weights, levels=1)[0]), _AP_ROUNDS),
-        "ap50_95": bootstrap.weighted(lambda weights: float(curve(weights).mean()), _AP_ROUNDS),
-    }
+    @classmethod
+    def of(cls, paired: Paired) -> Tally:
+        """Count and measure everything once."""
+        return cls(
+            paired, sums.object_sums(paired), sums.pixel_sums(paired), sums.segmentation_sums(paired),
+            sums.outline_sums(paired), sums.shape_sums(paired), sums.reliability_sums(paired), sums.rankings(paired),
+        )  # fmt: skip
+
+    @property
+    def holds(self) -> np.ndarray:
+        """Which blocks hold anything, (blocks,) bool."""
+        foreground = self.painted.sum(axis=(1, 2)) > self.painted[:, 0, 0]
+        return np.asarray(self.objects[..., :3].any(axis=(1, 2)) | foreground)
+
+    def samples(self, bootstrap: Bootstrap) -> dict[str, Sample]:
+        """Every headline figure."""
+        groups = [
+            (self.painted, _PIXELS), (self.objects, _OBJECTS), (self.segments, _SEGMENTS), (self.outlines, _OUTLINES),
+            (self.shapes, _SHAPES),
+        ]  # fmt: skip
+        groups += [] if self.calibration is None else [(self.calibration, _SCORES)]
+        found = {name: bootstrap(held, of) for held, group in groups for name, of in group.items()}
+        if self.rankings is None:
+            return found
+        curve = partial(mean_average_precision, self.rankings)
+        return found | {
+            "ap50": bootstrap.weighted(lambda weights: float(curve(weights, levels=1)[0]), _AP_ROUNDS),
+            "ap50_95": bootstrap.weighted(lambda weights: float(curve(weights).mean()), _AP_ROUNDS),
+        }
+
+    def details(self) -> dict[str, Any]:
+        """The fields of `report.Report` that depend on the kind, but for the headline figures."""
+        c, table = self.paired.comparison, self.painted.sum(axis=0)
+        return {
+            "per_class": _per_class(c, self.objects.sum(axis=0), table, self.rankings),
+            "per_size": _per_size(self.paired),
+            "confusion": {"classes": ("none", *c.classes), "pixels": table.astype(int)},
+            "curves": _curves(self.paired, self.rankings, self.calibration),
+            "verdicts": verdict_table(self.paired),
+            "counts": _counts(self.paired),
+        }
 
 
 def _per_class(

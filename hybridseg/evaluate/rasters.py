@@ -21,7 +21,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.features import shapes
 from rasterio.io import DatasetReader
 
-from hybridseg.evaluate.layers import EvaluateError
+from hybridseg.errors import EvaluateError
 from hybridseg.read.describe import georeference
 
 RasterKind: TypeAlias = Literal["auto", "classes", "instances"]

@@ -14,6 +14,27 @@ from hybridseg.evaluate.bootstrap import Figure
 
 
 @dataclass(frozen=True)
+class Rival:
+    """Another map of the same ground, against the same reference.
+
+    name: its file. figures: its headline figures. differences: the map's figure minus the rival's, both from the same
+    draws of blocks, so that the interval says whether the two can be told apart.
+    """
+
+    name: str
+    figures: Mapping[str, Figure]
+    differences: Mapping[str, Figure]
+
+    def verdict(self, name: str) -> str:
+        """What a difference says of the map: better, worse, even, or "" where neither way is better."""
+        gain = self.differences[name]
+        if name in NEITHER or gain.low is None or gain.high is None:
+            return ""
+        low, high = (-gain.high, -gain.low) if name in LOWER_IS_BETTER else (gain.low, gain.high)
+        return "better" if low > 0 else "worse" if high < 0 else "even"
+
+
+@dataclass(frozen=True)
 class Report:
     """Result of `evaluate`.
 
@@ -33,6 +54,7 @@ class Report:
     notes: how it was measured: CRS, tolerance, pixels.
     warnings: what was repaired, left out, or should be known of the input.
     settings: what was asked for, and the tolerance in use.
+    rival: how another map does, where one was given.
     """
 
     figures: Mapping[str, Figure]
@@ -46,6 +68,7 @@ class Report:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     settings: Mapping[str, Any]
+    rival: Rival | None = None
 
     def __getitem__(self, name: str) -> float:
         """The value of a headline figure, nan where it is not defined."""
@@ -56,6 +79,9 @@ class Report:
         """Plain values for JSON, without the verdicts (a layer of their own); None where a figure is not defined."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "verdicts"}
         fields["figures"] = {name: asdict(figure) | {"unit": UNITS[name]} for name, figure in self.figures.items()}
+        if self.rival is not None:
+            verdicts = {name: self.rival.verdict(name) for name in self.rival.differences}
+            fields["rival"] = {**asdict(self.rival), "verdicts": verdicts}
         plain: dict[str, Any] = _plain(fields)
         return plain
 
@@ -89,6 +115,9 @@ UNITS = {
     "buffer_f1": "0 to 1",
 }
 """What each headline figure is; where nothing else is said, 1 is best."""
+LOWER_IS_BETTER = frozenset({"over_segmentation", "under_segmentation", "polis_m", "hausdorff_m", "ece"})
+NEITHER = frozenset({"vertex_ratio"})
+"""Figures of which neither more nor less is better."""
 
 
 def _plain(value: Any) -> Any:

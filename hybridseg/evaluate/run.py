@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from hybridseg.evaluate import networks, polygons
-from hybridseg.evaluate.bootstrap import FEW_BLOCKS, Lattice
+from hybridseg.evaluate.bootstrap import FEW_BLOCKS, Bootstrap, Figure, Lattice, Sample
 from hybridseg.evaluate.compare import Comparison, compare
 from hybridseg.evaluate.layers import Vectors
 from hybridseg.evaluate.rasters import RasterKind
-from hybridseg.evaluate.report import UNITS, Report
+from hybridseg.evaluate.report import UNITS, Report, Rival
 from hybridseg.evaluate.sums import Paired
 
 
@@ -25,6 +27,7 @@ def evaluate(
     rename: Mapping[str, str] | None = None,
     raster: RasterKind = "auto",
     tolerance_m: float | None = None,
+    rival: Vectors | None = None,
     seed: int = 0,
 ) -> Report:
     """Compare a map with a reference.
@@ -46,6 +49,7 @@ def evaluate(
         tolerance_m: within this distance outlines and roads agree, and as wide is the band of boundary IoU; default:
             2 pixels of the scene or raster, else a twentieth of the side of the median reference object; for lines
             3 pixels, else 5 m.
+        rival: another map of the same ground: what `pred` gains over it, with intervals.
         seed: of the intervals, and of the sample of paths in large networks.
 
     Raises:
@@ -53,21 +57,50 @@ def evaluate(
             common.
         NoGeoreference: a file's place on the ground is unknown.
     """
-    c = compare(pred, ref, scene, aoi, ignore, label_column, rename, raster, tolerance_m)
-    lattice = Lattice.over(c.bounds, c.object_m)
-    found = polygons.measure(Paired(c, lattice), seed) if c.kind == "polygons" else networks.measure(c, lattice, seed)
-    figures = {name: found["figures"][name] for name in UNITS if name in found["figures"]}
+    maps = [pred] if rival is None else [pred, rival]
+    found = [compare(m, ref, scene, aoi, ignore, label_column, rename, raster, tolerance_m) for m in maps]
+    c = found[0]
+    # one lattice for both, so that what they are resampled by is the same
+    corners = np.array([one.bounds for one in found])
+    lattice = Lattice.over([*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0)], c.object_m)
+    tallies = [_tally(one, lattice, seed) for one in found]
+    bootstrap = Bootstrap.of(np.logical_or.reduce([tally.holds for tally in tallies]), seed=seed)
+    samples = [tally.samples(bootstrap) for tally in tallies]
+    details = tallies[0].details()
+    counts = details.pop("counts") | {"blocks": bootstrap.blocks}
     return Report(
-        **found | {"figures": figures},
+        **details,
+        figures=_figures(samples[0]),
+        counts=counts,
         crs=c.ground.crs.to_string(),
         notes=(*c.notes, f"intervals from blocks of {lattice.side_m:.3g} m"),
-        warnings=(*c.warnings, *_left_out(c), *_few(found["counts"]["blocks"])),
+        warnings=(*_warnings(found, _text(rival)), *_few(bootstrap.blocks)),
         settings={
             "pred": _text(pred), "ref": _text(ref), "scene": _text(scene), "aoi": _text(aoi), "ignore": _text(ignore),
             "label_column": label_column, "rename": rename, "raster": raster, "tolerance_m": c.tolerance_m,
             "seed": seed,
         },
+        rival=None if rival is None else _rival(rival, *samples),
     )  # fmt: skip
+
+
+def _tally(c: Comparison, lattice: Lattice, seed: int) -> polygons.Tally | networks.Tally:
+    return polygons.Tally.of(Paired(c, lattice)) if c.kind == "polygons" else networks.Tally.of(c, lattice, seed)
+
+
+def _figures(samples: Mapping[str, Sample]) -> dict[str, Figure]:
+    return {name: samples[name].figure for name in UNITS if name in samples}
+
+
+def _rival(rival: Vectors, own: Mapping[str, Sample], others: Mapping[str, Sample]) -> Rival:
+    gains = {name: own[name] - others[name] for name in own if name in others}
+    return Rival(_text(rival) or "", _figures(others), _figures(gains))
+
+
+def _warnings(found: list[Comparison], rival: str | None) -> tuple[str, ...]:
+    """Of the map, and of the rival what the map's do not say already."""
+    own, *others = ((*one.warnings, *_left_out(one)) for one in found)
+    return (*own, *(f"{rival}: {warning}" for warnings in others for warning in warnings if warning not in own))
 
 
 def _left_out(c: Comparison) -> tuple[str, ...]:

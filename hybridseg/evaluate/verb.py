@@ -8,7 +8,8 @@ from typing import Literal
 import pyogrio
 
 from hybridseg.atomic import check_output, replacing
-from hybridseg.evaluate.report import UNITS, Report
+from hybridseg.evaluate.html import page
+from hybridseg.evaluate.report import UNITS, Report, Rival
 from hybridseg.evaluate.run import evaluate as compare_layers
 
 
@@ -20,7 +21,10 @@ def evaluate(
     ignore: str | None = None,
     label_column: str | None = None,
     raster: Literal["auto", "classes", "instances"] = "auto",
+    rename: dict[str, str] | None = None,
     tolerance_m: float | None = None,
+    compare: str | None = None,
+    html: Path | None = None,
     layer: Path | None = None,
     seed: int = 0,
 ) -> Report:
@@ -34,12 +38,17 @@ def evaluate(
         ignore: polygons inside which nothing counts.
         label_column: column that holds the classes; default: class or label.
         raster: what the values of a raster reference are.
+        rename: classes of either side to be called otherwise, such as the codes of a raster: '{"1": "building"}'.
         tolerance_m: distance within which outlines and roads agree; default: 2 pixels, of roads 3.
+        compare: another map of the same ground, as in `--compare A B REF`: what B gains over A, with intervals.
+        html: report to write, one file to open in a browser, with the map and the worst objects; see also `scene`.
         layer: GeoPackage to write with the verdict on each object, to open over the scene.
         seed: of the intervals.
     """
     if layer is not None:
         check_output(layer, (".gpkg",))
+    if html is not None:
+        check_output(html, (".html",))
     report = compare_layers(
         pred,
         ref,
@@ -47,13 +56,18 @@ def evaluate(
         aoi=aoi,
         ignore=ignore,
         label_column=label_column,
+        rename=rename,
         raster=raster,
         tolerance_m=tolerance_m,
+        rival=compare,
         seed=seed,
     )
     if layer is not None:
         with replacing(layer) as beside:
             pyogrio.write_dataframe(report.verdicts, beside, layer="verdicts", driver="GPKG")
+    if html is not None:
+        with replacing(html) as beside:
+            beside.write_text(page(report, scene), encoding="utf-8")
     return report
 
 
@@ -64,6 +78,18 @@ def lines(report: Report) -> list[tuple[str, str]]:
         if figure.value is not None:
             between = "" if figure.low is None else f"  ({figure.low:.3f} to {figure.high:.3f})"
             rows.append((name, f"{figure.value:.3f}{between}  {UNITS[name]}"))
+            rows += [("", text) for text in _gained(report.rival, name)]
     rows += [("objects", ", ".join(f"{count:,} {name}" for name, count in report.counts.items()))]
     rows += [("note", note) for note in report.notes]
     return rows + [("WARNING", warning) for warning in report.warnings]
+
+
+def _gained(rival: Rival | None, name: str) -> list[str]:
+    """What the map gains over a rival in one figure."""
+    if rival is None or name not in rival.differences:
+        return []
+    gain, other = rival.differences[name], rival.figures[name]
+    if gain.value is None:
+        return []
+    between = "" if gain.low is None else f"  ({gain.low:+.3f} to {gain.high:+.3f})"
+    return [f"{gain.value:+.3f}{between}  against {other.value:.3f} of {rival.name}  {rival.verdict(name)}".rstrip()]

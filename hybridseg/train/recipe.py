@@ -18,6 +18,7 @@ class DataSet(BaseModel):
 
     share: float = Field(gt=0, description="how often it is drawn, relative to the others")
     split: str = "train"
+    images: str = Field("*", description="glob of the images to take, by name without ending")
     label: str = Field("building", description="class of its objects")
     codes: dict[str, int] = Field(default_factory=dict, description="class to code, where labels are codes; 0 unknown")
     without: list[str] = Field(default_factory=list, description="classes that it holds none of")
@@ -26,7 +27,9 @@ class DataSet(BaseModel):
     work_gsd_m: float | None = Field(None, gt=0, description="what it is shown at, if not at the recipe's gsd_m")
     zoom: tuple[float, float] = Field((0.65, 1.5), description="classifier only: range of random scale")
     towns: int = Field(0, ge=0, description="render so many towns instead of reading the set from the table")
-    supports: str | None = Field(None, description="model whose heatmap gives coarse supports; not trained on this set")
+    supports: str | None = Field(None, description="refiner only: model whose heatmap gives coarse supports")
+    supports_theme: str = Field("buildings", description="theme that says how objects are found on that heatmap")
+    supports_on: str = Field("*", description="glob of the images that this model was not trained on")
 
 
 class Recipe(BaseModel):

@@ -12,15 +12,12 @@ import numpy as np
 
 from hybridseg.demo.town import render_town
 from hybridseg.errors import MissingExtra
-from hybridseg.read.windows import tile
-from hybridseg.theme import InstancePolicy
 from hybridseg.train.classifier import ClassifierSamples, pool
 from hybridseg.train.recipe import DataSet, Recipe, load_recipe
 from hybridseg.train.refiner import RefinerSamples, ground
-from hybridseg.train.scenes import Scene, load_scenes, rescale
+from hybridseg.train.scenes import Scene, load_scenes
 from hybridseg.train.sequences import SequenceSamples
-from hybridseg.what.classify import Network
-from hybridseg.what.instances import find_objects
+from hybridseg.train.supports import find_supports
 
 
 def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), quiet: bool = False) -> Path:
@@ -92,7 +89,7 @@ def _batches(plan: Recipe, data: Path | None, runs: Path, seed: int) -> Iterator
         ]
         return ClassifierSamples(pools, plan.classes, plan.size_px).batches(plan.batch, seed)
     grounds = {
-        name: [ground(scene, _supports(scene, plan.sets[name].supports, runs)) for scene in found]
+        name: [ground(scene, find_supports(scene, plan.sets[name], runs)) for scene in found]
         for name, found in scenes.items()
     }
     shares = {name: chosen.share for name, chosen in plan.sets.items()}
@@ -129,38 +126,3 @@ def _town(seed: int, kept: Path, without: Sequence[str]) -> Scene:
         image, instances = stored["image"], stored["instances"]
     objects = {"building": instances, **dict.fromkeys(without, np.zeros_like(instances))}
     return Scene(image, objects, np.ones(instances.shape, bool), gsd_m, "town", f"town-{seed}")
-
-
-def _supports(scene: Scene, model: str | None, runs: Path) -> np.ndarray | None:
-    """Coarse supports as extraction would find them on a scene: (h, w) int32 labels on the heatmap's grid.
-
-    `model` is a classifier that was not trained on the scene: a model's name or folder, or a run's draft. None without.
-    """
-    if model is None:
-        return None
-    from hybridseg.nn.classifier import load_classifier
-
-    draft = runs / model / "model"
-    classifier = load_classifier(draft if draft.exists() else model)
-    scaled = rescale(scene, classifier.gsd_m)
-    extent, interior = _heatmap(scaled.image, classifier)
-    pixel_m = classifier.gsd_m * classifier.stride
-    return find_objects(extent, interior, InstancePolicy(), pixel_m).labels
-
-
-def _heatmap(image: np.ndarray, network: Network, core_px: int = 512, halo_px: int = 128) -> np.ndarray:
-    """(2, H/stride, W/stride) heatmap of a whole image in memory, window by window."""
-    stride, (height, width) = network.stride, image.shape[:2]
-    pad = [(halo_px, halo_px + core_px)] * 2 + [(0, 0)]
-    padded = np.pad(image, pad)
-    out = np.zeros((2, -(-height // stride), -(-width // stride)), np.float32)
-    for core in tile((height, width), core_px):
-        at = np.s_[core.row : core.row + core_px + 2 * halo_px, core.col : core.col + core_px + 2 * halo_px]
-        piece = network.predict(np.ascontiguousarray(padded[at].transpose(2, 0, 1)))[
-            :, halo_px // stride :, halo_px // stride :
-        ]
-        part = out[
-            :, core.row // stride : (core.row + core_px) // stride, core.col // stride : (core.col + core_px) // stride
-        ]
-        part[:] = piece[:, : part.shape[1], : part.shape[2]]
-    return out

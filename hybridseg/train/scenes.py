@@ -13,6 +13,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +67,11 @@ def load_scenes(table: Path, dataset: str, chosen: DataSet) -> list[Scene]:
         return [_from_ndwi(path, dataset, chosen) for path in _files(table.parent, chosen.ndwi)]
     with table.open() as file:
         rows = [r for r in csv.DictReader(file) if r["dataset"] == dataset and r["split"] == chosen.split]
-    rows = [r for r in rows if r["gsd_m"] or chosen.gsd_m]
+    rows = [r for r in rows if (r["gsd_m"] or chosen.gsd_m) and fnmatch(Path(r["image"]).stem, chosen.images)]
     if not rows:
-        raise ThemeError(f"{table} has no rows with dataset={dataset}, split={chosen.split} and a gsd_m")
+        raise ThemeError(
+            f"{table} has no rows with dataset={dataset}, split={chosen.split}, image={chosen.images} and a gsd_m"
+        )
     tiles, single = {}, []
     for row in rows:
         scene = _read_tile(table.parent, row, chosen)

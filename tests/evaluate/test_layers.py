@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import shapely
 
-from hybridseg.errors import NoGeoreference
-from hybridseg.evaluate.layers import EvaluateError, check_column, classes_of, features, kind_of, read_table
+from hybridseg.errors import EvaluateError, NoGeoreference
+from hybridseg.evaluate.layers import check_column, classes_of, features, kind_of, read_table
 from hybridseg.evaluate.metric import degrees, metric_crs, title
 
 SQUARE = shapely.box(0, 0, 10, 10)

@@ -9,7 +9,7 @@ import shapely
 from affine import Affine
 from rasterio.features import rasterize
 
-from hybridseg.evaluate.layers import EvaluateError
+from hybridseg.errors import EvaluateError
 from hybridseg.evaluate.rasters import is_raster, read_grid, read_reference
 
 AFFINE = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)

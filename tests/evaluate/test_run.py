@@ -13,8 +13,7 @@ from affine import Affine
 from rasterio.features import rasterize
 from torchmetrics.functional.detection import panoptic_quality
 
-from hybridseg.errors import NoGeoreference
-from hybridseg.evaluate.layers import EvaluateError
+from hybridseg.errors import EvaluateError, NoGeoreference
 from hybridseg.evaluate.rasters import read_reference
 from hybridseg.evaluate.report import UNITS, Report
 from hybridseg.evaluate.run import evaluate

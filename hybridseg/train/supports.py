@@ -1,0 +1,64 @@
+"""Coarse supports for a refiner's training, as extraction would find them."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage as ndi
+
+from hybridseg.nn.classifier import Classifier, load_classifier
+from hybridseg.read.windows import tile
+from hybridseg.theme import InstancePolicy, RegionPolicy, load_theme
+from hybridseg.train.recipe import DataSet
+from hybridseg.train.scenes import Scene, rescale
+from hybridseg.what.classify import Network
+from hybridseg.what.instances import find_objects
+
+
+def find_supports(scene: Scene, chosen: DataSet, runs: Path) -> np.ndarray | None:
+    """(h, w) int32 supports on the grid of a classifier's heatmap; None where the set's entry names none for the scene.
+
+    The entry's `supports` is a classifier that was not trained on the scene: a run's draft, a model's name or folder.
+    """
+    if chosen.supports is None or not fnmatch(scene.name, chosen.supports_on):
+        return None
+    draft = runs / chosen.supports / "model"
+    classifier = _classifier(str(draft if draft.exists() else chosen.supports))
+    theme = load_theme(chosen.supports_theme)
+    gsd_m = theme.gsd_m(scene.gsd_m, classifier.gsd_m)
+    first = 2 * classifier.classes.index(theme.label)
+    extent, interior = _heatmap(rescale(scene, gsd_m).image, classifier)[first : first + 2]
+    pixel_m = gsd_m * classifier.stride
+    match theme.objects:
+        case InstancePolicy() as policy:
+            return find_objects(extent, interior, policy, pixel_m).labels
+        case RegionPolicy() as policy:
+            return ndi.label(ndi.gaussian_filter(extent, policy.smooth_m / pixel_m) >= policy.extent)[0]
+        case other:
+            raise ValueError(f"objects of kind {other.kind} have no supports")
+
+
+@cache
+def _classifier(name: str) -> Classifier:
+    return load_classifier(name)
+
+
+def _heatmap(image: np.ndarray, network: Network, core_px: int = 512, halo_px: int = 128) -> np.ndarray:
+    """(B, H/stride, W/stride) heatmap of a whole image in memory, window by window."""
+    stride, (height, width) = network.stride, image.shape[:2]
+    pad = [(halo_px, halo_px + core_px)] * 2 + [(0, 0)]
+    padded = np.pad(image, pad)
+    out = np.zeros((2 * len(network.classes), -(-height // stride), -(-width // stride)), np.float32)
+    for core in tile((height, width), core_px):
+        at = np.s_[core.row : core.row + core_px + 2 * halo_px, core.col : core.col + core_px + 2 * halo_px]
+        piece = network.predict(np.ascontiguousarray(padded[at].transpose(2, 0, 1)))[
+            :, halo_px // stride :, halo_px // stride :
+        ]
+        part = out[
+            :, core.row // stride : (core.row + core_px) // stride, core.col // stride : (core.col + core_px) // stride
+        ]
+        part[:] = piece[:, : part.shape[1], : part.shape[2]]
+    return out
