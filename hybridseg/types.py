@@ -20,7 +20,7 @@ FEATURE_COLUMNS = (
 class Chip:
     """Pixels of one window, ready for a network.
 
-    pixels: (3, H, W) uint8, RGB after the scene's stretch, 0 where not valid.
+    pixels: (3, H, W) uint8, RGB after the scene's stretch; or (B, H, W) float32, bands as stored. 0 where not valid.
     valid: (H, W) bool, False for nodata and outside the raster.
     geobox: the window's grid, (H, W).
     """
@@ -31,9 +31,12 @@ class Chip:
 
     def __post_init__(self) -> None:
         shape = (self.geobox.height, self.geobox.width)
-        if self.pixels.dtype != np.uint8 or self.pixels.shape != (3, *shape):
+        kind = self.pixels.dtype.name
+        count = {"uint8": 3, "float32": max(1, len(self.pixels))}.get(kind)
+        if count is None or self.pixels.shape != (count, *shape):
             raise ValueError(
-                f"pixels must be (3, {shape[0]}, {shape[1]}) uint8, got {self.pixels.shape} {self.pixels.dtype}"
+                f"pixels must be (3, {shape[0]}, {shape[1]}) uint8 or (B, {shape[0]}, {shape[1]}) float32, "
+                f"got {self.pixels.shape} {kind}"
             )
         if self.valid.dtype != np.bool_ or self.valid.shape != shape:
             raise ValueError(f"valid must be {shape} bool, got {self.valid.shape} {self.valid.dtype}")

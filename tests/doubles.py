@@ -17,6 +17,8 @@ class Bright:
     classes = ("building",)
     gsd_m = 0.25
     coarsest_gsd_m = 0.6
+    source_bands = None
+    scaling = "8-bit, 0 to 255"
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         grey = pixels.mean(axis=0, dtype=np.float32) / 255

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from hybridseg.read.source import Source
 from hybridseg.theme import Theme
 from hybridseg.train.classifier import pool
 
-GIVEN = "8-bit, 0 to 255, after the scene's stretch"
 CROP_PX = 256
 PIXELS = 4000
 """Pixels of each class, and as many beside it, that the linear head learns from."""
@@ -43,13 +42,8 @@ def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[Source]
 
 
 def load_trunk(backbone: str, head: str, start: Mapping[str, Any] | None, device: str) -> Any:
-    """The backbone with its weights, on its device.
-
-    Raises:
-        BandsMissing: it wants other bands or another scaling than 8-bit red, green and blue.
-    """
+    """The backbone with its weights, on its device."""
     from hybridseg.nn.backbones import build_backbone
-    from hybridseg.nn.bodies import wants_of
     from hybridseg.nn.device import pick_device
     from hybridseg.nn.heads import load_pyramid
 
@@ -58,8 +52,6 @@ def load_trunk(backbone: str, head: str, start: Mapping[str, Any] | None, device
     elif start is not None:
         trunk = build_backbone(backbone)  # the classifier to go on from brings its own weights
     else:
-        # asked before anything is fetched
-        wants_of(build_backbone(backbone)).check(backbone, ("red", "green", "blue"), GIVEN)
         trunk = build_backbone(backbone, pretrained=True)
     return trunk.eval().to(pick_device(device))
 
@@ -70,19 +62,31 @@ def linear_name(backbone: str, start: Mapping[str, Any] | None) -> str:
 
 
 def fit_linear_head(
-    trunk: Any, grounds: Sequence[Ground], splits: Sequence[Split], names: Sequence[str], seed: int
+    trunk: Any,
+    start: Mapping[str, Any] | None,
+    grounds: Sequence[Ground],
+    splits: Sequence[Split],
+    names: Sequence[str],
+    seed: int,
 ) -> Any:
-    """A linear head on frozen features of the training ground."""
-    from hybridseg.nn.heads import LinearSegmenter, fit_linear, sample_features
+    """A linear head on frozen features of the training ground, going on from the start's own last layer."""
+    from hybridseg.nn.heads import LinearSegmenter, sample_features
+    from hybridseg.nn.linear import fit_linear, start_rows
 
     rng = np.random.default_rng(seed)
     most = max(200, PIXELS // len(grounds))
-    parts = [
-        sample_features(trunk, g.scene.image, targets_of(g.scene, names, s.train), most, rng)
-        for g, s in zip(grounds, splits, strict=True)
-    ]
+
+    def look(ground_of: Callable[[Split], np.ndarray]) -> list[list[Any]]:
+        """Samples of each class, of each scene."""
+        parts = [
+            sample_features(trunk, g.scene.image, targets_of(g.scene, names, ground_of(s)), most, rng)
+            for g, s in zip(grounds, splits, strict=True)
+        ]
+        return [list(of_class) for of_class in zip(*parts, strict=True)]
+
     net = LinearSegmenter(len(names), trunk)
-    fit_linear(net, [list(of_class) for of_class in zip(*parts, strict=True)])
+    known = {} if start is None else start_rows(start["folder"], net.head.in_channels)
+    fit_linear(net, look(lambda s: s.train), look(lambda s: s.validation), [known.get(name) for name in names])
     return net
 
 

@@ -24,7 +24,7 @@ from hybridseg.read.source import Source
 from hybridseg.train.scenes import Scene
 
 RASTERS = (".tif", ".tiff", ".vrt", ".img", ".jp2")
-MOST_PX = 2**27
+MOST_BYTES = 3 * 2**27
 """A scene is held in memory while it is learnt from."""
 AROUND_M = 50.0
 """Ground kept around labels and the area where they are complete, so that objects at its border have surroundings."""
@@ -36,12 +36,14 @@ Classes = Mapping[str, str | None]
 class Ground:
     """A labelled scene on its working grid.
 
-    scene: what training learns from; source: its raster; grid: the pixels of `scene`.
+    scene: what training learns from; source: its raster; seen: the same as the backbone sees it; grid: the pixels of
+    `scene`.
     truth: polygons with `class`, in the source's CRS; known: where every object is drawn, in the same CRS.
     """
 
     scene: Scene
     source: Source
+    seen: Source
     grid: GeoBox
     truth: gpd.GeoDataFrame
     known: shapely.Geometry
@@ -81,6 +83,7 @@ def read_ground(
     column: str | None = None,
     width: str | None = None,
     complete_within: str | None = None,
+    seen: Source | None = None,
 ) -> Ground:
     """A scene with its labels.
 
@@ -93,6 +96,7 @@ def read_ground(
         column: of the class.
         width: of lines, in metres, or the name of the column that holds it.
         complete_within: polygon layer; outside it, ground that is not labelled is unknown. None: the whole scene.
+        seen: the source as the backbone sees it; default: in 8-bit RGB.
 
     Raises:
         ThemeError: the labels cannot be read, lack the column, lie beside the scene; the scene is too large.
@@ -105,7 +109,8 @@ def read_ground(
         around = [area] if drawn is None else [area, shapely.box(*drawn.total_bounds)]
         bounds = _bounds(shapely.union_all(around), source)
     grid = work_grid(source, gsd_m, snap_px, bounds)
-    if grid.width * grid.height > MOST_PX:
+    seen = seen or source
+    if grid.width * grid.height * (3 if seen.stretch else 4 * len(seen.bands)) > MOST_BYTES:
         raise ThemeError(
             f"{source.path} is {grid.width} x {grid.height} px at {gsd_m:g} m, more than fits in memory; label a part "
             "of it and give that with --complete-within, or cut the scene"
@@ -114,7 +119,7 @@ def read_ground(
     if drawn is None:
         drawn, said = _from_codes(labels, grid, classes)
     objects = {name: _burn(drawn[drawn["class"] == name].geometry, grid) for name in classes}
-    chip = source.read_grid(grid)
+    chip = seen.read_grid(grid)
     labelled = np.any([layer > 0 for layer in objects.values()], axis=0)
     known = shapely.box(*source.geobox.boundingbox.bbox) if area is None else area
     if not said.all():
@@ -126,7 +131,7 @@ def read_ground(
         raise ThemeError(f"{labels} has no object on {source.path}; give each scene the labels drawn on it, in order")
     image = np.ascontiguousarray(chip.pixels.transpose(1, 2, 0))
     scene = Scene(image, objects, valid, gsd_m, Path(labels).stem, Path(source.path).stem)
-    return Ground(scene, source, grid, drawn, known)
+    return Ground(scene, source, seen, grid, drawn, known)
 
 
 def read_layer(path: str, source: Source) -> gpd.GeoDataFrame:

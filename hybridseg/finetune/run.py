@@ -15,6 +15,7 @@ import numpy as np
 import shapely
 
 from hybridseg.errors import OutputError, ThemeError
+from hybridseg.finetune.bands import card_of, parse_numbers, shown_to
 from hybridseg.finetune.fit import Training, find_start, fit_linear_head, linear_name, load_trunk
 from hybridseg.finetune.labels import Ground, parse_classes, read_ground
 from hybridseg.finetune.score import judge
@@ -44,6 +45,7 @@ def finetune(
     complete_within: str | None = None,
     gsd_m: float | None = None,
     bands: str | None = None,
+    backbone_bands: str | None = None,
     validation: float = 0.25,
     steps: int = 600,
     patience: int = 5,
@@ -72,13 +74,16 @@ def finetune(
         complete_within: polygon layer inside which every object is drawn, one for each scene; ground outside that is
             not labelled is unknown. Default: the whole scene is labelled.
         gsd_m: metres a pixel to work at; default: what the theme's classifier does.
-        bands: numbers of the red, green and blue bands, as in 4,3,2.
+        bands: numbers of the red, green and blue bands, as in 4,3,2: for the refiner, and for backbones that see them.
+        backbone_bands: numbers of the bands of a backbone that was trained on others (torchgeo's SENTINEL2_ALL,
+            Prithvi), in its order; default: all bands of the scene, where it has as many.
         validation: share of the objects kept, in whole blocks, to judge by.
         steps: with conv, most steps.
         patience: with conv, looks at the validation blocks without gain before it stops.
         batch: with conv, crops a step.
         rate: with conv, learning rate.
-        search_settings: find thresholds, prompts and gate on the validation blocks, where they hold 20 objects or more.
+        search_settings: find thresholds, prompts and gate on the validation blocks, where they hold 20 objects or more;
+            not where `bands` are given.
         refiner: as for extract; default: the theme's, or sam2-lite in the search, after which the theme gets `none`
             where the coarse outlines score better.
         seed: draws blocks, pixels and crops.
@@ -96,29 +101,30 @@ def finetune(
     names = [t.label for t in themes]
     if not 0 < validation < 1:
         raise ThemeError(f"validation is {validation:g}; give a share between 0 and 1, e.g. 0.25")
-    sources = [Source.open(path, _numbers(bands)) for path in scene.split(",")]
+    sources = [Source.open(path, parse_numbers(bands, "bands")) for path in scene.split(",")]
     start = find_start(themes, backbone, sources)
+    views = shown_to(backbone, start, sources, parse_numbers(backbone_bands, "backbone-bands"))
     trunk = load_trunk(backbone, head, start, device)
     own_m = gsd_m or (start or {}).get("gsd_m") or float(np.median([s.gsd_m for s in sources]))
     themes = [_at_gsd(t, fixed=gsd_m is not None or start is None or len(themes) > 1) for t in themes]
-    grounds = _grounds(
-        sources, labels, complete_within, themes[0], own_m, trunk, parse_classes(classes, names, column), column, width
-    )
+    called = parse_classes(classes, names, column)
+    grounds = _grounds(sources, views, labels, complete_within, themes[0], own_m, trunk, called, column, width)
     splits = _splits(grounds, SplitBlocks(validation, seed=seed))
     _make(out)
     if head == "linear":
-        net = fit_linear_head(trunk, grounds, splits, names, seed)
-        card = _card(out.name, head, linear_name(backbone, start), names, own_m, sources, start, grounds)
+        net = fit_linear_head(trunk, start, grounds, splits, names, seed)
+        card = _card(out.name, head, linear_name(backbone, start), trunk, names, own_m, start, grounds)
     else:
         given = {"scene": scene, "labels": labels, "theme": theme, "backbone": backbone, "free": free, "column": column,
-                 "classes": classes, "width": width, "within": complete_within, "gsd_m": own_m,
+                 "bands": views[0].bands, "classes": classes, "width": width, "within": complete_within, "gsd_m": own_m,
                  "validation": validation, "batch": batch, "rate": rate, "seed": seed}  # fmt: skip
         run = _run_folder(out, given)
         plan = Training(names, steps, patience, batch, rate, free, seed, device, quiet)
         net, reached = plan(trunk, start, grounds, splits, run)
         shutil.copyfile(run / "curves.png", out / "curves.png")
-        card = {**_card(out.name, head, backbone, names, own_m, sources, start, grounds), "steps": reached}
-    settle = _Settle(out, grounds, splits, search_settings, refiner, device)
+        card = {**_card(out.name, head, backbone, trunk, names, own_m, start, grounds), "steps": reached}
+    # the search opens scenes anew, without being told their bands
+    settle = _Settle(out, grounds, splits, search_settings and bands is None, refiner, device)
     settle(net.eval(), card, themes, f"after finetune on {scene}")
     return out
 
@@ -139,19 +145,13 @@ def _check(themes: Sequence[Theme]) -> None:
             raise ThemeError(f"theme {one.name} is everything mode, which has no classifier of its own; give another")
 
 
-def _numbers(bands: str | None) -> list[int] | None:
-    try:
-        return None if bands is None else [int(b) for b in bands.split(",")]
-    except ValueError as error:
-        raise ThemeError(f"bands is {bands!r}; give whole numbers with commas between, e.g. 4,3,2") from error
-
-
 def _at_gsd(theme: Theme, fixed: bool) -> Theme:
     return theme.model_copy(update={"work_gsd_m": None, "max_gsd_m": None}) if fixed else theme
 
 
 def _grounds(
     sources: Sequence[Source],
+    views: Sequence[Source],
     labels: str,
     within: str | None,
     theme: Theme,
@@ -172,9 +172,9 @@ def _grounds(
     grounds = [
         read_ground(
             source, layer, classes, theme.gsd_m(source.gsd_m, own_m), snap_px(trunk),
-            column=column, width=width, complete_within=area,
+            column=column, width=width, complete_within=area, seen=view,
         )
-        for source, layer, area in zip(sources, layers, areas, strict=True)
+        for source, view, layer, area in zip(sources, views, layers, areas, strict=True)
     ]  # fmt: skip
     for name in classes:
         if not any(ground.scene.objects[name].any() for ground in grounds):
@@ -223,14 +223,15 @@ class _Settle:
 
     def _theme(self, theme: Theme) -> tuple[Theme, list[list[float]] | None, list[dict[str, Any]]]:
         pairs = zip(self.grounds, self.splits, strict=True)
-        places = [p for ground, split in pairs if (p := _place(theme.label, ground, split)) is not None]
+        found = [(p, g.source) for g, split in pairs if (p := _place(theme.label, g, split)) is not None]
+        places = [place for place, _ in found]
         ready = theme.model_copy(update={"classifier": str(self.out), "refiner": self.refiner or theme.refiner})
         if not places:
             return ready, None, []
         objects = sum(int(place.truth.intersects(place.area).sum()) for place in places)
         if self.searching and (objects >= LEAST or not isinstance(theme.objects, InstancePolicy)):
             ready, _ = search(ready, places, self.refiner or "sam2-lite", self.device)
-        return ready, *judge(ready, places, self.device)
+        return ready, *judge(ready, found, self.device)
 
 
 def _place(label: str, ground: Ground, split: Split) -> Labelled | None:
@@ -249,13 +250,13 @@ def _card(
     name: str,
     head: str,
     backbone: str,
+    trunk: Any,
     names: Sequence[str],
     own_m: float,
-    sources: Sequence[Source],
     start: Mapping[str, Any] | None,
     grounds: Sequence[Ground],
 ) -> dict[str, Any]:
-    seen = [s.gsd_m for s in sources]
+    seen = [g.source.gsd_m for g in grounds]
     finest, coarsest = (start or {}).get("gsd_range_m", (min(seen) / 2, max(seen) * 1.5))
     objects = {n: sum(len(np.unique(g.scene.objects[n])) - 1 for g in grounds) for n in names}
     return {
@@ -267,8 +268,7 @@ def _card(
         "classes": list(names),
         "gsd_m": round(float(own_m), 4),
         "gsd_range_m": [round(float(min(finest, *seen)), 4), round(float(max(coarsest, *seen)), 4)],
-        "bands": "red, green, blue",
-        "scaling": "uint8, one stretch a scene (2 to 98 %); 8-bit RGB as it is",
+        **card_of(trunk, grounds[0].seen),
         "start": None if start is None else start["folder"].name,
         "data": [f"{Path(g.source.path).name}, labels {g.scene.dataset}" for g in grounds],
         "objects": objects,

@@ -27,7 +27,7 @@ def targets_of(scene: Scene, classes: Sequence[str], known: np.ndarray) -> np.nd
 def validation_batches(
     scenes: Sequence[Scene], splits: Sequence[Split], classes: Sequence[str], size_px: int, batch: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Every validation pixel once: images (B, 3, S, S) uint8 and targets (B, C, 3, S, S) float32."""
+    """Every validation pixel once: images (B, bands, S, S) and targets (B, C, 3, S, S) float32."""
     crops = []
     for scene, split in zip(scenes, splits, strict=True):
         targets = targets_of(scene, classes, split.validation)

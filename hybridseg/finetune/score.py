@@ -55,17 +55,22 @@ def calibrate(score: np.ndarray, matched: np.ndarray) -> list[list[float]] | Non
 
 
 def judge(
-    theme: Theme, places: Sequence[Labelled], device: str
+    theme: Theme, places: Sequence[tuple[Labelled, Source]], device: str
 ) -> tuple[list[list[float]] | None, list[dict[str, Any]]]:
-    """The calibration of a theme's scores on validation ground, and how good its map is there, place by place."""
+    """The calibration of a theme's scores on validation ground, and how good its map is there, place by place.
+
+    Args:
+        theme: with the classifier to judge.
+        places: each with its scene as it was opened.
+        device: auto, cpu, cuda, mps.
+    """
     from hybridseg.nn.classifier import load_classifier
     from hybridseg.nn.refiners import load_refiner
 
     classifier = load_classifier(theme.classifier, device)
     pipeline = Pipeline(theme, None if theme.refiner == "none" else load_refiner(theme.refiner, device))
     scores, matches, lines = [], [], []
-    for place in places:
-        source = Source.open(place.scene)
+    for place, source in places:
         features = _map(pipeline, source, classifier, place)
         score, matched = _matched(features, place)
         scores.append(score)

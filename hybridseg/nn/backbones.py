@@ -7,8 +7,8 @@
     torchgeo:WEIGHTS          as torchgeo names them: Swin_V2_B_Weights.NAIP_RGB_SI_SATLAS, DOFABase16_Weights.DOFA_MAE
     terratorch:NAME           clay_v15, prithvi_eo_v2_300, ... (extra `geofm`)
 
-A backbone takes images as `nn.sam2.normalise` gives them and rescales them itself to what it was trained on. One that
-was not trained on 8-bit red, green and blue takes its own bands' raw values, and `Wants.check` refuses anything else.
+A backbone takes images as `nn.bodies.prepare` gives them. That begins with 8-bit red, green and blue, or, for one that
+was trained on other bands, with those as they are stored in the raster.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from hybridseg.errors import WeightsError
 from hybridseg.nn.bodies import Backbone, Cells, Lite0Pyramid, Wants
-from hybridseg.nn.geo import terratorch_body, torchgeo_body
+from hybridseg.nn.geo import torchgeo_body
 from hybridseg.nn.lite import build_sam2_lite
 from hybridseg.nn.refiners import OFFICIAL, load_refiner
+from hybridseg.nn.terra import terratorch_body
 from hybridseg.nn.trunk import IMAGENET_MEAN, IMAGENET_STD, Lite0
 
 KINDS = "lite0, sam2, sam2:REFINER, timm:NAME, torchgeo:WEIGHTS, terratorch:NAME"

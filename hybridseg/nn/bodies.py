@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridseg.errors import BandsMissing
+from hybridseg.nn.sam2 import normalise
 from hybridseg.nn.segmenter import Segmenter
 from hybridseg.nn.trunk import IMAGENET_MEAN, IMAGENET_STD
 
@@ -35,21 +36,20 @@ class Wants:
         """Whether 8-bit red, green and blue are what it wants."""
         return self.bands == RGB and self.scaling.startswith("8-bit")
 
-    def check(self, name: str, bands: Sequence[str], scaling: str) -> None:
-        """Refuse other bands or another scaling.
+    def spread(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of each band, (bands,) float32."""
+        mean, std = (torch.tensor(v, dtype=torch.float32).expand(len(self.bands)) for v in (self.mean, self.std))
+        return mean, std
 
-        Raises:
-            BandsMissing: says what the backbone wants and what came.
-        """
-        if tuple(bands) != self.bands or scaling.split(",")[0] != self.scaling.split(",")[0]:
-            raise BandsMissing(
-                f"backbone {name} wants {len(self.bands)} bands ({' '.join(self.bands)}) as {self.scaling}; "
-                f"it would be given {' '.join(bands)} as {scaling}: choose a backbone made for those"
-            )
+    def __str__(self) -> str:
+        return f"{len(self.bands)} bands ({' '.join(self.bands)}) as {self.scaling}"
 
 
 class Backbone(nn.Module):
-    """A body that gives feature maps, with the scaling before it and, where it is needed, the cells around it."""
+    """A body that gives feature maps, with the scaling before it and, where it is needed, the cells around it.
+
+    Takes what `prepare` gives.
+    """
 
     scale: Tensor
     shift: Tensor
@@ -58,10 +58,9 @@ class Backbone(nn.Module):
         super().__init__()
         self.body, self.wants = body, wants
         self.channels, self.strides = list(channels), list(strides)
-        count = len(wants.bands)
-        own_mean, own_std = (torch.tensor(v, dtype=torch.float32).expand(count) for v in (wants.mean, wants.std))
-        mean, std = torch.zeros(count), torch.ones(count)
-        if wants.rgb:  # such images come normalised already: undone and done anew in one step
+        own_mean, own_std = wants.spread()
+        mean, std = own_mean, own_std
+        if wants.rgb:  # such images come normalised another way: undone and done anew in one step
             mean, std = 255 * torch.tensor(IMAGENET_MEAN), 255 * torch.tensor(IMAGENET_STD)
         self.register_buffer("scale", (std / own_std).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("shift", ((mean - own_mean) / own_std).view(1, -1, 1, 1), persistent=False)
@@ -136,6 +135,23 @@ class Lite0Pyramid(nn.Module):
 def wants_of(trunk: nn.Module) -> Wants:
     """What a backbone wants to see."""
     return trunk.wants if isinstance(trunk, Backbone) else Wants()
+
+
+def prepare(trunk: nn.Module, pixels: Tensor) -> Tensor:
+    """(B, bands, H, W) pixels as read to what a backbone takes, and a head's own stem beside it.
+
+    8-bit RGB as SAM2 has it (ImageNet mean and deviation), other bands by the mean and deviation of the weights.
+
+    Raises:
+        BandsMissing: another number of bands came.
+    """
+    wants = wants_of(trunk)
+    if pixels.shape[1] != len(wants.bands):
+        raise BandsMissing(f"this backbone takes {wants}; {pixels.shape[1]} came")
+    if wants.rgb:
+        return normalise(pixels)
+    mean, std = (v.to(pixels.device).view(1, -1, 1, 1) for v in wants.spread())
+    return ((pixels.float() - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def snap_px(trunk: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""Backbones of torchgeo and terratorch, with the bands and scaling that their weights were trained on."""
+"""Backbones of torchgeo, with the bands and scaling that their weights were trained on."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hybridseg.errors import MissingExtra, WeightsError
+from hybridseg.errors import WeightsError
 
 RGB_NAMES = ({"r", "g", "b"}, {"b4", "b3", "b2"}, {"b04", "b03", "b02"})
 NAIP_MEAN, NAIP_STD, NAIP_UM = (110.16, 115.41, 98.15), (47.23, 39.82, 35.43), (0.65, 0.56, 0.48)
 """Red, green and blue of NAIP in 8 bits: mean, deviation and wavelength, from Clay's configs/metadata.yaml."""
-PRITHVI_BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
-PRITHVI_MEAN = (1087.0, 1342.0, 1433.0, 2734.0, 1958.0, 1363.0)
-PRITHVI_STD = (2248.0, 2179.0, 2178.0, 1850.0, 1242.0, 1049.0)
-"""Of HLS reflectance x 10000, from the config.json beside Prithvi-EO-2.0's weights on the hub."""
 
 
 @dataclass(frozen=True)
@@ -96,31 +92,6 @@ def _seen_by(weights: Any) -> tuple[tuple[str, ...], str, tuple[float, ...], tup
     return bands, scaling, tuple(mean.tolist()), tuple(std.tolist())
 
 
-def terratorch_body(name: str, pretrained: bool) -> Made:
-    """A model of terratorch's registry: Clay v1.5 on red, green and blue, Prithvi-EO-2 on its six bands.
-
-    Raises:
-        MissingExtra: terratorch is not installed.
-        WeightsError: terratorch has no such model.
-    """
-    try:
-        from terratorch.registry import BACKBONE_REGISTRY
-    except ImportError as error:
-        raise MissingExtra(f"backbone terratorch:{name} needs: uv sync --extra geofm") from error
-    clay = name.startswith("clay")
-    options: dict[str, Any] = {"bands": ["RED", "GREEN", "BLUE"]} if clay else {"bands": list(PRITHVI_BANDS)}
-    try:
-        net = BACKBONE_REGISTRY.build(name, pretrained=pretrained, **options)
-    except (KeyError, ValueError, TypeError) as error:
-        raise WeightsError(f"terratorch has no backbone {name!r}; e.g. clay_v15, prithvi_eo_v2_300") from error
-    channels = int(net.out_channels[-1])
-    if clay:
-        wants = (("red", "green", "blue"), "8-bit, 0 to 255", NAIP_MEAN, NAIP_STD)
-        return Made(_Tokens(net), [channels], [8], *wants, 256)
-    patch = 14 if "600" in name else 16
-    return Made(_Tokens(net), [channels], [patch], PRITHVI_BANDS, "reflectance x 10000", PRITHVI_MEAN, PRITHVI_STD, 224)
-
-
 class _LastOf(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -128,19 +99,6 @@ class _LastOf(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return [self.net(x)[-1]]
-
-
-class _Tokens(nn.Module):
-    """The last tokens of a ViT of terratorch as a map; it may put a class token before them."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        out = self.net(x)
-        last = out[-1] if isinstance(out, list | tuple) else out
-        return [last if last.ndim == 4 else as_map(last)]
 
 
 class _Swin(nn.Module):

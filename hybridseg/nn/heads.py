@@ -12,17 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridseg.errors import ThemeError, WeightsError
+from hybridseg.errors import WeightsError
 from hybridseg.nn.backbones import build_backbone
-from hybridseg.nn.bodies import Lite0Pyramid, snap_px
-from hybridseg.nn.sam2 import normalise
-from hybridseg.nn.segmenter import STRIDE, Segmenter
+from hybridseg.nn.bodies import Lite0Pyramid, prepare, snap_px, wants_of
+from hybridseg.nn.segmenter import FINE_WIDTH, STRIDE, Segmenter
 from hybridseg.nn.weights import load_weights, read_card
 
 CORE_PX, HALO_PX = 512, 256
 """Windows in which features are looked at; multiples of every backbone's cells."""
-SURE = 0.05
-"""Interior is learnt as a logit, between this and one less it."""
 
 
 class LinearSegmenter(nn.Module):
@@ -39,7 +36,7 @@ class LinearSegmenter(nn.Module):
         self.head = nn.Conv2d(sum(body.channels), 2 * classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) normalised image to (B, 2 x classes, H/2, W/2) logits."""
+        """(B, bands, H, W), as `prepare` gives it, to (B, 2 x classes, H/2, W/2) logits."""
         weights = torch.split(self.head.weight, list(self.trunk.channels), dim=1)
         total: Any = self.head.bias.view(1, -1, 1, 1) if self.head.bias is not None else 0
         for level, weight, stride in zip(self.trunk(x), weights, self.trunk.strides, strict=True):
@@ -62,7 +59,16 @@ def network_for(card: Mapping[str, Any]) -> Segmenter | LinearSegmenter:
         return LinearSegmenter(classes, build_backbone(name))
     if head != "pyramid":
         raise WeightsError(f"the card says head: {head}; this version of hybridseg knows linear and pyramid")
-    return Segmenter(classes, None if name == "lite0" else build_backbone(name))
+    return _segmenter(classes, None if name == "lite0" else build_backbone(name))
+
+
+def _segmenter(classes: int, trunk: nn.Module | None) -> Segmenter:
+    """A segmenter whose stem, where it has one, takes as many bands as its backbone."""
+    net = Segmenter(classes, trunk)
+    bands = 3 if trunk is None else len(wants_of(trunk).bands)
+    if net.stem is not None and bands != 3:
+        net.stem[0] = nn.Conv2d(bands, FINE_WIDTH, 3, 2, 1, bias=False)
+    return net
 
 
 def load_pyramid(folder: Path) -> Lite0Pyramid:
@@ -77,7 +83,7 @@ def load_pyramid(folder: Path) -> Lite0Pyramid:
 def start_segmenter(trunk: nn.Module, classes: Sequence[str], folder: Path | None, seed: int = 0) -> Segmenter:
     """A segmenter on a backbone, with the weights of a model folder where there is one, else drawn from a seed."""
     torch.manual_seed(seed)
-    net = Segmenter(len(classes), trunk)
+    net = _segmenter(len(classes), trunk)
     if folder is not None:
         load_weights(net, folder, classes)
     return net
@@ -85,11 +91,15 @@ def start_segmenter(trunk: nn.Module, classes: Sequence[str], folder: Path | Non
 
 @dataclass(frozen=True)
 class Samples:
-    """Pixels of the heatmap's grid: features (N, C) float32, extent (N,) bool, interior (N,) float32 in [0, 1]."""
+    """Pixels of the heatmap's grid: features (N, C) float32, extent (N,) bool, interior (N,) float32 in [0, 1].
+
+    weight: (N,) float32, how many pixels of the ground each stands for: some kinds of ground are drawn more densely.
+    """
 
     features: np.ndarray
     extent: np.ndarray
     interior: np.ndarray
+    weight: np.ndarray
 
 
 @torch.inference_mode()
@@ -100,7 +110,7 @@ def sample_features(
 
     Args:
         trunk: backbone in eval mode.
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8, or (H, W, bands) float32.
         targets: (C, 3, H, W) float32: extent, interior, known of each class.
         most: pixels a class and side.
         rng: draws them.
@@ -108,70 +118,30 @@ def sample_features(
     pooled = F.avg_pool2d(_padded(torch.from_numpy(targets).flatten(0, 1)), STRIDE).numpy()
     small = pooled.reshape(-1, 3, *pooled.shape[1:])
     chosen = [_choose(layers, most, rng) for layers in small]
-    found: list[list[np.ndarray]] = [[] for _ in chosen]
-    kept: list[list[np.ndarray]] = [[] for _ in chosen]
-    for levels, corner, core in _windows(trunk, image, chosen):
-        for k, at in enumerate(chosen):
+    found = [np.zeros((len(at), sum(_channels(trunk))), np.float32) for at, _ in chosen]
+    for levels, corner, core in _windows(trunk, image, [at for at, _ in chosen]):
+        for features, (at, _) in zip(found, chosen, strict=True):
             inside = np.all((at >= core[0]) & (at < core[1]), axis=1)
             if inside.any():
-                found[k].append(_at(levels, at[inside] - corner, trunk))
-                kept[k].append(at[inside])
+                features[inside] = _at(levels, at[inside] - corner, trunk)
     samples = []
-    for layers, parts, places in zip(small, found, kept, strict=True):
-        at = np.concatenate(places) if places else np.zeros((0, 2), int)
-        features = np.concatenate(parts) if parts else np.zeros((0, sum(_channels(trunk))), np.float32)
+    for layers, features, (at, weight) in zip(small, found, chosen, strict=True):
         extent, interior, _ = layers[:, at[:, 0], at[:, 1]]
-        samples.append(Samples(features, extent > 0.5, interior))
+        samples.append(Samples(features, extent > 0.5, interior, weight))
     return samples
 
 
-def fit_linear(net: LinearSegmenter, samples: Sequence[Sequence[Samples]], strength: float = 0.01) -> None:
-    """Fill the head: logistic regression for extent, ridge for interior (as a logit), on standardised features.
-
-    Args:
-        net: what to fill.
-        samples: of each class, of each scene.
-        strength: of the logistic regression's fit against its L2 penalty (scikit-learn's C).
-
-    Raises:
-        ThemeError: a class has no labelled pixel inside or outside its objects.
-    """
-    from sklearn.linear_model import LogisticRegression, Ridge
-
-    rows, biases = [], []
-    for number, parts in enumerate(samples):
-        x = np.concatenate([p.features for p in parts]).astype(np.float64)
-        extent = np.concatenate([p.extent for p in parts])
-        interior = np.concatenate([p.interior for p in parts])
-        if extent.all() or not extent.any():
-            raise ThemeError(
-                f"class {number + 1} has labelled pixels {'inside' if extent.any() else 'outside'} its objects only; "
-                "label some of both, or check --complete-within"
-            )
-        mean, std = x.mean(0), x.std(0) + 1e-3
-        x = (x - mean) / std
-        logistic = LogisticRegression(C=strength, class_weight="balanced", max_iter=200, tol=1e-3)
-        logistic.fit(x, extent)
-        wanted = np.clip(interior, SURE, 1 - SURE)
-        ridge = Ridge(alpha=0.02 * len(x)).fit(x, np.log(wanted / (1 - wanted)))
-        for weight, bias in ((logistic.coef_[0], logistic.intercept_[0]), (ridge.coef_, ridge.intercept_)):
-            rows.append(weight / std)
-            biases.append(bias - float((weight / std) @ mean))
-    with torch.no_grad():
-        net.head.weight.copy_(torch.from_numpy(np.stack(rows))[:, :, None, None])
-        assert net.head.bias is not None
-        net.head.bias.copy_(torch.tensor(biases))
-
-
-def _choose(layers: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """(N, 2) row and column of pixels of one class's (3, h, w) extent, interior, known."""
+def _choose(layers: np.ndarray, most: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of one class's (3, h, w) extent, interior, known: (N, 2) row and column, (N,) ground each stands for."""
     extent, _, known = layers
     inside = (extent > 0.5) & (known == 1)
     outside = (extent < 0.5) & (known == 1)
     near = outside & (F.max_pool2d(torch.from_numpy(extent)[None], 13, 1, 6)[0].numpy() > 0.5)
-    parts = [_some(inside, most, rng), _some(near, most // 2, rng)]
-    parts.append(_some(outside & ~near, most - len(parts[1]), rng))
-    return np.concatenate(parts)
+    first, second = _some(inside, most, rng), _some(near, most // 2, rng)
+    third = _some(outside & ~near, most - len(second), rng)
+    parts = ((inside, first), (near, second), (outside & ~near, third))
+    weight = np.concatenate([np.full(len(at), mask.sum() / max(len(at), 1)) for mask, at in parts])
+    return np.concatenate([first, second, third]), weight.astype(np.float32)
 
 
 def _some(mask: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -192,7 +162,7 @@ def _windows(
         part = image[r0 : row + CORE_PX + HALO_PX, c0 : col + CORE_PX + HALO_PX]
         pad = [(0, -side % snap) for side in part.shape[:2]]
         pixels = np.pad(part, [*pad, (0, 0)]).transpose(2, 0, 1)
-        levels = trunk(normalise(torch.from_numpy(np.ascontiguousarray(pixels))[None].to(device)))
+        levels = trunk(prepare(trunk, torch.from_numpy(np.ascontiguousarray(pixels))[None].to(device)))
         core = np.array([row, col]) // STRIDE, np.array([min(row + CORE_PX, height), min(col + CORE_PX, width)])
         yield levels, np.array([r0, c0]) // STRIDE, (core[0], -(-core[1] // STRIDE))
 

@@ -11,7 +11,7 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridseg.nn.bodies import freeze
+from hybridseg.nn.bodies import freeze, prepare
 from hybridseg.nn.sam2 import decode_masks, normalise, split_features
 from hybridseg.nn.segmenter import STRIDE, Segmenter
 from hybridseg.nn.trunk import Lite0, freeze_batchnorm
@@ -59,7 +59,7 @@ class ClassifierLearner(Learner):
         super().__init__(net, net.trunk, steps, rate)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """Loss of one batch: images (B, 3, H, W) uint8, targets (B, C, 3, H, W) of extent, interior, known.
+        """Loss of one batch: images (B, bands, H, W), targets (B, C, 3, H, W) of extent, interior, known.
 
         The mean over the classes that the batch knows anything of; ground that a class's labels do not speak of
         counts for nothing.
@@ -71,7 +71,7 @@ class ClassifierLearner(Learner):
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """As `training_step`, without a note of it."""
         images, targets = batch
-        logits = self.net(normalise(images)).float().unflatten(1, (-1, 2))
+        logits = self.net(prepare(self.net.trunk, images)).float().unflatten(1, (-1, 2))
         parts = []
         for k in range(targets.shape[1]):
             extent, interior, known = F.avg_pool2d(targets[:, k], STRIDE).unbind(1)

@@ -30,7 +30,7 @@ def choose_bands(dataset: DatasetReader, bands: tuple[int, ...] | None) -> tuple
         if wrong:
             raise BandsMissing(f"band {wrong[0]} was asked for, but {name} has bands 1 to {count}; change --bands")
         return bands
-    colours = tuple(i for i, meaning in enumerate(interp, 1) if meaning != ColorInterp.alpha)
+    colours = data_bands(dataset)
     if all(colour in interp for colour in _RGB):
         return tuple(interp.index(colour) + 1 for colour in _RGB)
     if len(colours) in (1, 3):
@@ -39,6 +39,11 @@ def choose_bands(dataset: DatasetReader, bands: tuple[int, ...] | None) -> tuple
     raise BandsMissing(
         f"{name} has {count} bands and does not say which are red, green and blue; choose them, e.g. --bands {example}"
     )
+
+
+def data_bands(dataset: DatasetReader) -> tuple[int, ...]:
+    """Numbers of all bands but alpha."""
+    return tuple(i for i, meaning in enumerate(dataset.colorinterp, 1) if meaning != ColorInterp.alpha)
 
 
 def pixel_dtype(dataset: DatasetReader, bands: tuple[int, ...]) -> np.dtype[np.generic]:

@@ -26,21 +26,22 @@ def ratios(to_source: Affine) -> tuple[float, float]:
 
 
 def resample(
-    pixels: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], to_source: Affine, shape: tuple[int, int]
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_], to_source: Affine, shape: tuple[int, int]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     """Average when zooming out, bilinear when zooming in; invalid pixels lend no colour to their neighbours.
 
     Colours are weighted by validity and divided by the weight afterwards; a target pixel is valid when half of its
     weight was. What a target pixel becomes depends on its own footprint only, not on the window it is asked for in.
 
     Args:
-        pixels: (3, h, w) uint8, 0 where not valid.
+        pixels: (B, h, w) uint8 or float32, 0 where not valid.
         valid: (h, w) bool; all outside counts as not valid.
         to_source: from target to source pixel coordinates (corners of pixels whole).
         shape: (H, W) of the target.
 
     Returns:
-        (3, H, W) uint8, 0 where not valid, and (H, W) bool.
+        (B, H, W) of the pixels' dtype, 0 where not valid, and (H, W) bool. Floats are not rounded: the noise of a
+        window's own position stays in their last digits.
     """
     aligned = _crop(pixels, valid, to_source, shape)
     if aligned is not None:
@@ -52,19 +53,21 @@ def resample(
         out = _along(columns.swapaxes(1, 2), e, f, shape[0]).swapaxes(1, 2)
     else:
         out = _across(weighted, to_source, shape)
-    inside = out[3] > 0.5 - _NOISE
-    colours = np.divide(out[:3], out[3], out=np.zeros_like(out[:3]), where=inside)
+    inside = out[-1] > 0.5 - _NOISE
+    colours = np.divide(out[:-1], out[-1], out=np.zeros_like(out[:-1]), where=inside)
+    if pixels.dtype != np.uint8:
+        return colours.astype(np.float32, copy=False), inside
     return np.floor(np.clip(colours, 0, 255) + 0.5 + _NOISE).astype(np.uint8), inside
 
 
 def _crop(
-    pixels: npt.NDArray[np.uint8], valid: npt.NDArray[np.bool_], to_source: Affine, shape: tuple[int, int]
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]] | None:
+    pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_], to_source: Affine, shape: tuple[int, int]
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]] | None:
     """The same when the grids share their pixels, None when they do not."""
     col, row = round(to_source.c), round(to_source.f)
     if not to_source.almost_equals(Affine.translation(col, row), _ALIGNED):
         return None
-    out, inside = np.zeros((3, *shape), np.uint8), np.zeros(shape, np.bool_)
+    out, inside = np.zeros((len(pixels), *shape), pixels.dtype), np.zeros(shape, np.bool_)
     h, w = valid.shape
     rows = slice(max(0, row), max(0, min(h, row + shape[0])))
     cols = slice(max(0, col), max(0, min(w, col + shape[1])))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +24,14 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window as RasterWindow
 
-from hybridseg.errors import EmptySource, SourceError
+from hybridseg.errors import BandsMissing, EmptySource, SourceError
 from hybridseg.read import describe, ground
 from hybridseg.read.resample import ratios, resample
 from hybridseg.read.stretch import OVERVIEW_PX, Stretch, estimate, sample, validity
 from hybridseg.types import Chip, Window
 
 _READ_PX = 2**21
-"""Source pixels held at once; what needs more is read in pieces."""
+"""Source pixels held at once, of three bands; what needs more is read in pieces."""
 _HANDLES = 8
 """Open files kept for each thread, so that neighbouring windows share GDAL's cache of decoded blocks."""
 _local = threading.local()
@@ -39,10 +42,10 @@ class Source:
     """One georeferenced raster, seen as 8-bit RGB. Made by `Source.open`; pickles, compares and hashes by value.
 
     path: file, or anything else that GDAL opens.
-    bands: 1-based numbers of the one (grey) or three (red, green, blue) bands in use.
+    bands: 1-based numbers of the one (grey) or three (red, green, blue) bands in use, of any number where raw.
     geobox: the raster's own pixel grid.
     dtype: of its pixels.
-    stretch: to 8 bits, from the whole raster.
+    stretch: to 8 bits, from the whole raster; None: its bands are read as they are stored (see `raw`).
     overviews: decimation factors of the overviews it has, ascending.
     palette: colours of a paletted band, 3 bytes (RGB) an entry; else None.
     fingerprint: sha256 (hex) of what tells this file from another: size, time of change, first and last 64 kB, bands.
@@ -52,7 +55,7 @@ class Source:
     bands: tuple[int, ...]
     geobox: GeoBox
     dtype: np.dtype[np.generic]
-    stretch: Stretch
+    stretch: Stretch | None
     overviews: tuple[int, ...]
     palette: bytes | None
     fingerprint: str
@@ -89,17 +92,58 @@ class Source:
             palette = describe.palette(dataset, chosen)
             overviews = tuple(dataset.overviews(chosen[0]))
             fingerprint = describe.fingerprint(dataset, chosen)
-        level = max((i for i, f in enumerate(overviews) if max(geobox.shape) >= f * OVERVIEW_PX), default=None)
-        try:
-            pixels, valid = sample(_handle(path, level, fingerprint), chosen)
-        except RasterioIOError as error:
-            raise _damaged(path) from error
-        if not valid.any():
-            raise EmptySource(f"{path} holds no valid pixel; check its nodata value and mask")
+        source = cls(path, chosen, geobox, dtype, None, overviews, palette, fingerprint)
+        pixels, valid = source.sample()
         if palette is not None:
             dtype = np.dtype(np.uint8)
         stretch = estimate(np.broadcast_to(pixels, (3, *valid.shape)), valid, dtype)
-        return cls(path, chosen, geobox, dtype, stretch, overviews, palette, fingerprint)
+        return replace(source, dtype=dtype, stretch=stretch)
+
+    def raw(self, bands: Sequence[int]) -> Source:
+        """The same raster on the same grid, read as it is stored: float32, no stretch, 0 where not valid.
+
+        Where a single band has no data, it is 0 there, and the pixel stays valid as long as another has some.
+
+        Args:
+            bands: 1-based, any number of them, in any order.
+
+        Raises:
+            BandsMissing: the raster lacks one, or none is given.
+            SourceError: it is damaged, or of complex numbers.
+        """
+        chosen = tuple(bands)
+        with _intact(self.path):
+            dataset = _handle(self.path, None, self.fingerprint)
+            wrong = [band for band in chosen if not 1 <= band <= dataset.count]
+            if wrong or not chosen:
+                asked = f"bands {','.join(map(str, chosen))} were" if chosen else "no band was"
+                raise BandsMissing(
+                    f"{asked} asked for, but {self.path} has bands 1 to {dataset.count}; "
+                    "give a raster with all the bands that the model looks at, in their places"
+                )
+            dtype = describe.pixel_dtype(dataset, chosen)
+        mark = hashlib.sha256(repr((self.fingerprint, "raw", chosen)).encode()).hexdigest()
+        return replace(self, bands=chosen, dtype=dtype, stretch=None, palette=None, fingerprint=mark)
+
+    @property
+    def data_bands(self) -> tuple[int, ...]:
+        """1-based numbers of all bands that the file has, but alpha."""
+        with _intact(self.path):
+            return describe.data_bands(_handle(self.path, None, self.fingerprint))
+
+    def sample(self) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.bool_]]:
+        """Pixels (B, ...) as stored that stand for the whole raster, and (...) bool, which of them are valid.
+
+        Raises:
+            EmptySource: none is.
+            SourceError: the file cannot be read.
+        """
+        coarse = (i for i, f in enumerate(self.overviews) if max(self.geobox.shape) >= f * OVERVIEW_PX)
+        with _intact(self.path):
+            pixels, valid = sample(_handle(self.path, max(coarse, default=None), self.fingerprint), self.bands)
+        if not valid.any():
+            raise EmptySource(f"{self.path} holds no valid pixel; check its nodata value and mask")
+        return pixels, valid
 
     @property
     def crs(self) -> CRS:
@@ -134,10 +178,8 @@ class Source:
         """
         if geobox.crs != self.crs:
             raise ValueError(f"the geobox must be in {self.crs}, got {geobox.crs}")
-        try:
+        with _intact(self.path):
             pixels, valid = self._read(geobox.affine, (geobox.height, geobox.width))
-        except RasterioIOError as error:
-            raise _damaged(self.path) from error
         return Chip(pixels, valid, geobox)
 
     def read_window(self, window: Window, out_size_px: int | tuple[int, int]) -> Chip:
@@ -152,8 +194,8 @@ class Source:
         affine = self.geobox.affine @ Affine.translation(window.col, window.row) @ zoom
         return self.read_grid(GeoBox((height, width), affine, self.crs))
 
-    def _read(self, affine: Affine, shape: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """Pixels (3, H, W) and validity (H, W) of a grid given by its affine."""
+    def _read(self, affine: Affine, shape: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Pixels (B, H, W) and validity (H, W) of a grid given by its affine."""
         zoom = min(ratios(~self.geobox.affine @ affine))
         # The coarsest overview that still has all the detail asked for; the hundredth forgives rounded pixel sizes.
         level = max((i for i, factor in enumerate(self.overviews) if factor <= zoom * 1.01), default=None)
@@ -161,15 +203,14 @@ class Source:
         to_source = ~_level_affine(self.geobox, dataset) @ affine
         part = _footprint(to_source, shape, dataset.shape)
         if part.width * part.height == 0:
-            return np.zeros((3, *shape), np.uint8), np.zeros(shape, np.bool_)
-        if part.width * part.height > _READ_PX and max(shape) > 1:
+            blank = np.zeros((3, *shape), np.uint8) if self.stretch else np.zeros((len(self.bands), *shape), np.float32)
+            return blank, np.zeros(shape, np.bool_)
+        if part.width * part.height * max(3, len(self.bands)) > 3 * _READ_PX and max(shape) > 1:
             return self._read_halves(affine, shape)
         pixels, valid = self._native(dataset, part)
         return resample(pixels, valid, Affine.translation(-part.col, -part.row) @ to_source, shape)
 
-    def _read_halves(
-        self, affine: Affine, shape: tuple[int, int]
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    def _read_halves(self, affine: Affine, shape: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """`_read` in two halves, so that memory does not grow with what a far zoom-out covers."""
         axis = 0 if shape[0] >= shape[1] else 1
         half = shape[axis] // 2
@@ -179,11 +220,15 @@ class Source:
         (p0, v0), (p1, v1) = self._read(affine, first), self._read(affine @ shift, second)
         return np.concatenate([p0, p1], axis=axis + 1), np.concatenate([v0, v1], axis=axis)
 
-    def _native(self, dataset: DatasetReader, part: Window) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-        """Pixels as stored, after the stretch, of a window inside the raster (or overview)."""
+    def _native(self, dataset: DatasetReader, part: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+        """Pixels as stored, after the stretch where there is one, of a window inside the raster (or overview)."""
         window = RasterWindow(part.col, part.row, part.width, part.height)
         pixels = dataset.read(list(self.bands), window=window)
-        valid = validity(pixels, dataset.read_masks(list(self.bands), window=window))
+        masks = dataset.read_masks(list(self.bands), window=window)
+        valid = validity(pixels, masks)
+        if self.stretch is None:
+            # a band's own nodata may be any number: before the cast
+            return np.where(valid & (masks > 0), pixels, 0).astype(np.float32), valid
         if self.palette is not None:
             colours = np.frombuffer(self.palette, np.uint8).reshape(-1, 3)
             pixels = np.moveaxis(colours[np.minimum(pixels[0], len(colours) - 1)], -1, 0)
@@ -219,6 +264,15 @@ def _footprint(to_source: Affine, shape: tuple[int, int], within: tuple[int, int
     col, row = math.floor(xs.min()) - reach, math.floor(ys.min()) - reach
     stop = math.ceil(xs.max()) + reach, math.ceil(ys.max()) + reach
     return Window(col, row, stop[0] - col, stop[1] - row).clip(Window(0, 0, within[1], within[0]))
+
+
+@contextmanager
+def _intact(path: str) -> Iterator[None]:
+    """What GDAL cannot read becomes one line."""
+    try:
+        yield
+    except RasterioIOError as error:
+        raise _damaged(path) from error
 
 
 def _damaged(path: str) -> SourceError:

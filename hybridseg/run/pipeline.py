@@ -28,7 +28,7 @@ from hybridseg.shape.join import resolve_overlaps, union_pieces
 from hybridseg.shape.measure import area_m2
 from hybridseg.theme import RegionPolicy, Theme
 from hybridseg.types import FEATURE_COLUMNS, Window
-from hybridseg.what.classify import Classify, Network
+from hybridseg.what.classify import Classify, Network, shown
 from hybridseg.what.prompts import within
 from hybridseg.where.refine import Prompt, Promptable, Refine, Refined
 from hybridseg.where.windows import ObjectWindows
@@ -90,12 +90,12 @@ class Pipeline:
         around = None if extent is None else _grow(extent, CONTEXT_M + reach_m, source)
         grid = work_grid(source, gsd_m, network.snap_px, around)
         raster = _place_on(grid, whole)
-        classify = Classify(network)
+        classify, seen = Classify(network), shown(source, network)
         cores = tile((grid.height, grid.width), self.core_px, self.offset_px)
         self.progress.start("classify", len(cores))
         names = [f"{name}:{part}" for name in network.classes for part in ("extent", "interior")]
         with heatmap_sink(path, grid.zoom_out(network.stride), names) as sink:
-            results = serial(lambda core: classify(source, grid, core, raster), cores, _place, counts.failures)
+            results = serial(lambda core: classify(seen, grid, core, raster), cores, _place, counts.failures)
             for core, result in results:
                 if result is not None:
                     sink.write(*result, _divide(core, network.stride))

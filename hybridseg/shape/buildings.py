@@ -11,7 +11,8 @@ import numpy as np
 import shapely
 from buildingregulariser import regularize_geodataframe
 
-from hybridseg.shape.measure import by_metric_crs
+from hybridseg.shape.measure import as_complex, by_metric_crs
+from hybridseg.shape.versions import settle, where_true
 
 _STEP_PX = 0.75
 """Simplification of the middles: takes nearly all steps (half a pixel leaves three times the vertices)."""
@@ -74,13 +75,13 @@ class RegulariseBuildings:
             repaired = shapely.make_valid(ground, method="structure", keep_collapsed=False)
             traced = _fill_holes(np.where(shapely.is_valid(ground), ground, repaired), self.min_hole_m2)
             smooth = shapely.simplify(_smooth_steps(traced, pixel_m), self.waves_m if pixel_m > 0 else 0)
-            light = _where_true(smooth, traced, _STEP_IOU, otherwise=traced)
-            square = _where_true(self._regularise(traced, pixel_m), traced, self.min_iou, otherwise=light)
+            light = where_true(smooth, traced, _STEP_IOU, otherwise=traced)
+            square = where_true(self._regularise(traced, pixel_m), traced, self.min_iou, otherwise=light)
             for version, shaped in zip(versions, (square, light, traced), strict=True):
                 back = gpd.GeoSeries(shaped, crs=crs).to_crs(features.crs).to_numpy()
                 # What was not changed keeps its coordinates to the last digit.
                 version[rows] = np.where(shapely.equals_exact(shaped, ground), version[rows], back)
-        return features.set_geometry(gpd.GeoSeries(_settle(versions, self.max_overlap), features.index, features.crs))
+        return features.set_geometry(gpd.GeoSeries(settle(versions, self.max_overlap), features.index, features.crs))
 
     def _regularise(self, traced: np.ndarray, pixel_m: float) -> np.ndarray:
         """The library's proposal for each polygon in metres, (n,); empty where there is none."""
@@ -89,7 +90,7 @@ class RegulariseBuildings:
         if len(single) == 0:
             return proposals
         simplify_m = max(self.simplify_m, pixel_m)
-        centre = _complex(shapely.centroid(traced[single]))
+        centre = as_complex(shapely.centroid(traced[single]))
         turn = np.exp(1j * (np.radians(_UPRIGHT_DEG) - _main_direction(shapely.simplify(traced[single], simplify_m))))
         upright = _map(traced[single], lambda z, of: (z - centre[of]) * turn[of])
         with warnings.catch_warnings():  # it warns of every polygon that it gives back unchanged
@@ -109,46 +110,6 @@ class RegulariseBuildings:
         row = shaped["row"].to_numpy()
         proposals[single[row]] = _map(shaped.geometry.to_numpy(), lambda z, of: z / turn[row[of]] + centre[row[of]])
         return proposals
-
-
-def _settle(versions: np.ndarray, max_overlap: float) -> np.ndarray:
-    """Of (v, n) versions, the last being the given polygons: the first that each can have without new overlaps, (n,).
-
-    Where two versions of neighbours overlap too much, the blame is on the one further from the given, on both where
-    they are equally far. So what is left agrees whatever each neighbour ends with, and one look at each pair of
-    neighbours is enough: no order, no chain of consequences across the map.
-    """
-    boxes = shapely.box(*np.moveaxis(_extent(versions), -1, 0))
-    one, two = shapely.STRtree(boxes).query(boxes, predicate="intersects")
-    one, two = one[one < two], two[one < two]
-    smaller = np.minimum(shapely.area(versions[-1, one]), shapely.area(versions[-1, two]))
-    limit = shapely.area(shapely.intersection(versions[-1, one], versions[-1, two])) + max_overlap * smaller
-
-    blamed = np.zeros(versions.shape, dtype=bool)
-    given = len(versions) - 1
-    for i, j in np.ndindex(len(versions), len(versions)):
-        if i == j == given:
-            continue
-        clash = shapely.area(shapely.intersection(versions[i, one], versions[j, two])) > limit
-        if i <= j:
-            blamed[i, one[clash]] = True
-        if j <= i:
-            blamed[j, two[clash]] = True
-    return np.asarray(versions[np.argmin(blamed, axis=0), np.arange(versions.shape[1])])
-
-
-def _extent(versions: np.ndarray) -> np.ndarray:
-    """(n, 4) bounds that hold all versions of each polygon."""
-    bounds = shapely.bounds(versions)
-    return np.asarray(np.concatenate([np.fmin.reduce(bounds[..., :2]), np.fmax.reduce(bounds[..., 2:])], axis=-1))
-
-
-def _where_true(shaped: np.ndarray, traced: np.ndarray, min_iou: float, otherwise: np.ndarray) -> np.ndarray:
-    """`shaped` where it is valid and its IoU with the traced outline is at least `min_iou`."""
-    sound = np.where(shapely.is_valid(shaped), shaped, shapely.Polygon())
-    common = shapely.area(shapely.intersection(sound, traced))
-    union = shapely.area(sound) + shapely.area(traced) - common
-    return np.where((common > 0) & (common >= min_iou * union), shaped, otherwise)
 
 
 def _smooth_steps(polygons: np.ndarray, pixel_m: float) -> np.ndarray:
@@ -193,20 +154,15 @@ def _main_direction(polygons: np.ndarray) -> np.ndarray:
     rings, polygon = shapely.get_rings(polygons, return_index=True)
     ring = np.repeat(np.arange(len(rings)), shapely.get_num_coordinates(rings))
     within = ring[1:] == ring[:-1]
-    step, of = np.diff(_complex(rings))[within], polygon[ring[1:][within]]
+    step, of = np.diff(as_complex(rings))[within], polygon[ring[1:][within]]
     length = np.abs(step)
     vote = np.divide(step**4, length**3, out=np.zeros_like(step), where=length > 0)
     n = len(polygons)
     return np.asarray(np.arctan2(np.bincount(of, vote.imag, n), np.bincount(of, vote.real, n)) / 4)
 
 
-def _complex(geometries: np.ndarray) -> np.ndarray:
-    x, y = shapely.get_coordinates(geometries).T
-    return np.asarray(x + 1j * y)
-
-
 def _map(geometries: np.ndarray, moved: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
     """Geometries with all coordinates moved: `moved(z, of)` maps complex coordinates, `of` says whose they are."""
     of = np.repeat(np.arange(len(geometries)), shapely.get_num_coordinates(geometries))
-    z = moved(_complex(geometries), of)
+    z = moved(as_complex(geometries), of)
     return np.asarray(shapely.set_coordinates(geometries.copy(), np.stack([z.real, z.imag], axis=-1)))

@@ -78,3 +78,9 @@ def _cells(points: gpd.GeoSeries) -> np.ndarray:
 
 def _equal_area(lon: int, lat: int) -> CRS:
     return CRS.from_dict({"proj": "laea", "lon_0": int(lon), "lat_0": int(lat), "datum": "WGS84", "units": "m"})
+
+
+def as_complex(geometries: np.ndarray) -> np.ndarray:
+    """All coordinates in a row, x + iy."""
+    x, y = shapely.get_coordinates(geometries).T
+    return np.asarray(x + 1j * y)

@@ -8,9 +8,9 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
-from hybridseg.shape.buildings import _complex, _settle, _where_true
 from hybridseg.shape.coverage import smooth_steps
-from hybridseg.shape.measure import by_metric_crs
+from hybridseg.shape.measure import as_complex, by_metric_crs
+from hybridseg.shape.versions import settle, where_true
 
 _STEP_PX = 0.75
 """Simplification of what is no rectangle, see `smooth_steps`."""
@@ -67,15 +67,15 @@ class AlignRows:
             repaired = shapely.make_valid(ground, method="structure", keep_collapsed=False)
             traced = np.where(shapely.is_valid(ground), ground, repaired)
             smooth = smooth_steps(traced, gsd_m, _STEP_PX * gsd_m)
-            light = _where_true(smooth, traced, _STEP_IOU, otherwise=traced)
+            light = where_true(smooth, traced, _STEP_IOU, otherwise=traced)
             alone, aligned = self._rectangles(traced)
-            alone = _where_true(alone, traced, self.min_iou, otherwise=light)
-            aligned = _where_true(aligned, traced, self.min_iou, otherwise=alone)
+            alone = where_true(alone, traced, self.min_iou, otherwise=light)
+            aligned = where_true(aligned, traced, self.min_iou, otherwise=alone)
             for version, shaped in zip(versions, (aligned, alone, light, traced), strict=True):
                 back = gpd.GeoSeries(shaped, crs=crs).to_crs(features.crs).to_numpy()
                 # What was not changed keeps its coordinates to the last digit.
                 version[rows] = np.where(shapely.equals_exact(shaped, ground), version[rows], back)
-        return features.set_geometry(gpd.GeoSeries(_settle(versions, self.max_overlap), features.index, features.crs))
+        return features.set_geometry(gpd.GeoSeries(settle(versions, self.max_overlap), features.index, features.crs))
 
     def _rectangles(self, traced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rectangles (n,) in their own and in shared directions for outlines in metres; empty where none fits."""
@@ -123,13 +123,13 @@ class _Body:
     @classmethod
     def of(cls, outlines: np.ndarray) -> _Body:
         """Exact, by Green's theorem over the edges."""
-        n, centre = len(outlines), _complex(shapely.centroid(outlines))
+        n, centre = len(outlines), as_complex(shapely.centroid(outlines))
         parts, row = shapely.get_parts(shapely.orient_polygons(outlines), return_index=True)
         rings, part = shapely.get_rings(parts, return_index=True)
         ring = np.repeat(np.arange(len(rings)), shapely.get_num_coordinates(rings))
         edge = np.flatnonzero(ring[1:] == ring[:-1])
         of = row[part[ring[edge]]]
-        z = _complex(rings)
+        z = as_complex(rings)
         a, b = z[edge] - centre[of], z[edge + 1] - centre[of]
         cross = (a.conj() * b).imag / 12
         square = cross * (a * a + a * b + b * b)
@@ -175,7 +175,7 @@ def _right_angle(angle: np.ndarray) -> np.ndarray:
 
 def _envelope_angle(outlines: np.ndarray) -> np.ndarray:
     """Direction (n,) in radians of the smallest rectangle around each outline."""
-    corners = _complex(shapely.oriented_envelope(outlines)).reshape(-1, 5)
+    corners = as_complex(shapely.oriented_envelope(outlines)).reshape(-1, 5)
     return np.asarray(np.angle(corners[:, 1] - corners[:, 0]))
 
 

@@ -5,9 +5,18 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage as ndi
 
+GAIN = (0.95, 1.05)
+"""Of each measured band alone."""
+
 
 def recolour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(H, W, 3) uint8 under another light: contrast, brightness, gamma, colour cast, saturation, haze, blur, noise."""
+    """(H, W, 3) uint8 under another light: contrast, brightness, gamma, colour cast, saturation, haze, blur, noise.
+
+    Of (H, W, B) float32, bands as measured, each gets a mild gain and no more: what they are to each other tells things
+    apart, and the correction for the atmosphere has taken out most of what light does.
+    """
+    if image.dtype != np.uint8:
+        return image * np.float32(rng.uniform(GAIN[0], GAIN[1], image.shape[2]))
     x = image.astype(np.float32) / 255
     x = x ** rng.uniform(0.7, 1.4)
     x = (x - x.mean()) * rng.uniform(0.6, 1.4) + x.mean() + rng.uniform(-0.12, 0.12)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from hybridseg.train.augment import recolour, turn
-from hybridseg.train.scenes import Scene, depth, rescale
+from hybridseg.train.scenes import Scene, by_band, depth, rescale
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ClassifierSamples:
     size_px: int = 256
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Image (3, S, S) uint8 and target (C, 3, S, S) float32: extent, interior, known (1 where labels hold)."""
+        """Image (bands, S, S) and target (C, 3, S, S) float32: extent, interior, known (1 where labels hold)."""
         shares = np.array([p.share for p in self.pools])
         chosen = self.pools[rng.choice(len(shares), p=shares / shares.sum())]
         areas = np.array([scene.valid.size for scene in chosen.scenes], float)
@@ -66,8 +66,8 @@ class ClassifierSamples:
 
         def warp(array: np.ndarray, smooth: bool) -> np.ndarray:
             how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-            moved = Image.fromarray(array).transform((side, side), Image.Transform.AFFINE, affine, resample=how)
-            return turn(np.asarray(moved), quarters, mirror)
+            moved = by_band(array, lambda b: b.transform((side, side), Image.Transform.AFFINE, affine, resample=how))
+            return turn(moved, quarters, mirror)
 
         inside = warp(np.ones(scene.valid.shape, bool), smooth=False)
         known = warp(scene.valid, smooth=False).astype(np.float32)
@@ -86,7 +86,7 @@ class ClassifierSamples:
         return rng.uniform(0, width), rng.uniform(0, height)
 
     def batches(self, size: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batches without end: images (B, 3, S, S) uint8 and targets (B, C, 3, S, S) float32."""
+        """Batches without end: images (B, bands, S, S) and targets (B, C, 3, S, S) float32."""
         rng = np.random.default_rng(seed)
         while True:
             drawn = [self.draw(rng) for _ in range(size)]

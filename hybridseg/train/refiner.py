@@ -13,7 +13,7 @@ from hybridseg.train.augment import recolour, turn
 from hybridseg.train.scenes import Scene, resize_labels
 from hybridseg.where.hints import POINTS, hint_logits
 
-KINDS = {"support": 0.52, "box": 0.2, "click": 0.14, "clicks": 0.06, "correction": 0.08}
+KINDS = {"support": 0.46, "box": 0.24, "click": 0.16, "clicks": 0.06, "correction": 0.08}
 """How often each kind of prompt is drawn: a coarse support, alone or with its box and points, as extraction gives it;
 a box; one click; several clicks of both kinds; a support with a click where it is wrong."""
 
@@ -57,6 +57,15 @@ def _best_supports(instances: np.ndarray, supports: np.ndarray, least_iou: float
     return {a: b for a, (_, b) in best.items()}
 
 
+def pick(pools: Mapping[str, Sequence[Ground]], shares: Mapping[str, float], rng: np.random.Generator) -> Ground:
+    """A place of a pool drawn by the pools' shares; those of a pool by how many objects they have."""
+    names = sorted(pools)
+    weights = np.array([shares[name] for name in names])
+    pool = pools[names[rng.choice(len(names), p=weights / weights.sum())]]
+    counts = np.array([len(g.boxes) for g in pool], float)
+    return pool[rng.choice(len(pool), p=counts / counts.sum())]
+
+
 @dataclass(frozen=True)
 class RefinerSamples:
     """Endless crops with up to `objects` prompts each.
@@ -72,12 +81,8 @@ class RefinerSamples:
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One crop: image (3, S, S) uint8, masks (N, S, S) bool, points, labels, hints, lone (one click alone)."""
-        names = sorted(self.pools)
-        weights = np.array([self.shares[name] for name in names])
         while True:
-            pool = self.pools[names[rng.choice(len(names), p=weights / weights.sum())]]
-            counts = np.array([len(g.boxes) for g in pool], float)
-            sample = self._crop(pool[rng.choice(len(pool), p=counts / counts.sum())], rng)
+            sample = self._crop(pick(self.pools, self.shares, rng), rng)
             if sample is not None:
                 return sample
 

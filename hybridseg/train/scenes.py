@@ -11,7 +11,7 @@ import csv
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -34,8 +34,8 @@ NDWI_WATER, NDWI_LAND = 0.1, -0.05
 class Scene:
     """One labelled image.
 
-    image: (H, W, 3) uint8; objects: class to (H, W) int32 ids, 0 none, for the classes that its labels speak of (of
-    other classes it says nothing); valid: (H, W) bool, False where nothing is known.
+    image: (H, W, 3) uint8, or (H, W, B) float32, bands as measured; objects: class to (H, W) int32 ids, 0 none, for the
+    classes that its labels speak of (of others it says nothing); valid: (H, W) bool, False where nothing is known.
     """
 
     image: np.ndarray
@@ -186,13 +186,20 @@ def rescale(scene: Scene, gsd_m: float) -> Scene:
     k = scene.gsd_m / gsd_m
     size = (max(1, round(scene.image.shape[1] * k)), max(1, round(scene.image.shape[0] * k)))
     return Scene(
-        np.asarray(Image.fromarray(scene.image).resize(size, Image.Resampling.BILINEAR)),
+        by_band(scene.image, lambda band: band.resize(size, Image.Resampling.BILINEAR)),
         {kind: resize_labels(labels, size) for kind, labels in scene.objects.items()},
         np.asarray(Image.fromarray(scene.valid).resize(size, Image.Resampling.NEAREST)),
         gsd_m,
         scene.dataset,
         scene.name,
     )
+
+
+def by_band(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    """An (H, W) or (H, W, B) array through a change of images; PIL knows bands together in RGB only."""
+    if image.ndim == 2 or image.dtype == np.uint8:
+        return np.asarray(change(Image.fromarray(image)))
+    return np.stack([np.asarray(change(Image.fromarray(band))) for band in np.moveaxis(image, 2, 0)], axis=2)
 
 
 def resize_labels(

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage as ndi
 
 from hybridseg.train.augment import recolour, turn
-from hybridseg.train.refiner import Ground, _box, _inside
+from hybridseg.train.refiner import Ground, _box, _inside, pick
 from hybridseg.train.scenes import resize_labels
 from hybridseg.where.hints import POINTS
 
@@ -46,12 +46,8 @@ class SequenceSamples:
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """One sequence: images (T, 3, S, S) uint8, masks (N, T, S, S) bool, points (N, P, 2), labels (N, P)."""
-        names = sorted(self.pools)
-        weights = np.array([self.shares[name] for name in names])
         while True:
-            pool = self.pools[names[rng.choice(len(names), p=weights / weights.sum())]]
-            counts = np.array([len(g.boxes) for g in pool], float)
-            sample = self._sequence(pool[rng.choice(len(pool), p=counts / counts.sum())], rng)
+            sample = self._sequence(pick(self.pools, self.shares, rng), rng)
             if sample is not None:
                 return sample
 

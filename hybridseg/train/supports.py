@@ -5,17 +5,20 @@ from __future__ import annotations
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage as ndi
 
-from hybridseg.nn.classifier import Classifier, load_classifier
 from hybridseg.read.windows import tile
 from hybridseg.theme import InstancePolicy, RegionPolicy, load_theme
 from hybridseg.train.recipe import DataSet
 from hybridseg.train.scenes import Scene, rescale
 from hybridseg.what.classify import Network
 from hybridseg.what.instances import find_objects
+
+if TYPE_CHECKING:
+    from hybridseg.nn.classifier import Classifier
 
 
 def find_supports(scene: Scene, chosen: DataSet, runs: Path) -> np.ndarray | None:
@@ -43,12 +46,16 @@ def find_supports(scene: Scene, chosen: DataSet, runs: Path) -> np.ndarray | Non
 
 @cache
 def _classifier(name: str) -> Classifier:
+    from hybridseg.nn.classifier import load_classifier
+
     return load_classifier(name)
 
 
 def _heatmap(image: np.ndarray, network: Network, core_px: int = 512, halo_px: int = 128) -> np.ndarray:
     """(B, H/stride, W/stride) heatmap of a whole image in memory, window by window."""
     stride, (height, width) = network.stride, image.shape[:2]
+    if max(height, width) <= core_px:  # most tiles are small, and have no neighbours
+        core_px, halo_px = -(-max(height, width) // network.snap_px) * network.snap_px, network.snap_px
     pad = [(halo_px, halo_px + core_px)] * 2 + [(0, 0)]
     padded = np.pad(image, pad)
     out = np.zeros((2 * len(network.classes), -(-height // stride), -(-width // stride)), np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from hybridseg.read.scaling import check_scaling
 from hybridseg.read.source import Source
 from hybridseg.types import Window
 
@@ -40,8 +41,16 @@ class Network(Protocol):
     def classes(self) -> Sequence[str]:
         """What it tells apart, in the order of its heatmap's bands: extent and interior of each."""
 
+    @property
+    def source_bands(self) -> Sequence[int] | None:
+        """1-based bands of the raster that it looks at, as they are stored; None: 8-bit red, green and blue."""
+
+    @property
+    def scaling(self) -> str:
+        """Of the values that it takes, in words."""
+
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """(3, H, W) uint8 to (2 x classes, H/stride, W/stride) float32 in [0, 1]."""
+        """(3, H, W) uint8, or (B, H, W) float32 of `source_bands`, to (2 x classes, H/stride, W/stride) in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Classify:
         """Heatmap of one core.
 
         Args:
-            source: what to read.
+            source: what to read, as `shown` gives it.
             grid: the working grid.
             core: a window of the grid, in its pixels.
             raster: where the whole source lies on the grid. A halo reaches little beyond it, since there is nothing to
@@ -78,6 +87,18 @@ class Classify:
         if not valid.any():
             return np.zeros((2 * len(self.network.classes), *valid.shape), np.float32), valid
         return self.network.predict(chip.pixels)[:, *inner], valid
+
+
+def shown(source: Source, network: Network) -> Source:
+    """The source as a network wants to see it: in 8-bit RGB, or its own bands raw. The refiner goes on seeing RGB.
+
+    Raises:
+        BandsMissing: the raster lacks a band, or its values are plainly in another unit.
+    """
+    if network.source_bands is None:
+        return source
+    wanted = f"the model looks at {len(network.source_bands)} bands as {network.scaling}"
+    return check_scaling(source.raw(network.source_bands), network.scaling, wanted)
 
 
 def crop(grid: GeoBox, window: Window) -> GeoBox:

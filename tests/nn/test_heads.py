@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hybridseg.errors import BandsMissing, MissingExtra, ThemeError, WeightsError
+from hybridseg.errors import BandsMissing, ThemeError, WeightsError
 from hybridseg.nn.backbones import build_backbone
-from hybridseg.nn.bodies import Wants, freeze, snap_px, stages, wants_of
-from hybridseg.nn.heads import LinearSegmenter, Samples, fit_linear, network_for, sample_features
+from hybridseg.nn.bodies import Backbone, Wants, freeze, prepare, snap_px, stages, wants_of
+from hybridseg.nn.heads import LinearSegmenter, Samples, load_pyramid, network_for, sample_features, start_segmenter
+from hybridseg.nn.linear import Row, fit_linear, start_rows
 from hybridseg.nn.segmenter import Segmenter
-
-RGB8 = (("red", "green", "blue"), "8-bit, 0 to 255")
+from hybridseg.nn.weights import load_weights, model_folder
 
 
 def test_the_linear_head_is_a_1x1_convolution_of_all_levels_at_stride_2():
@@ -52,9 +52,47 @@ def test_features_sampled_are_those_that_the_head_sees():
 
 def test_one_sided_labels_are_refused():
     net = LinearSegmenter(1, build_backbone("lite0"))
-    lone = Samples(np.zeros((4, sum(net.trunk.channels)), np.float32), np.ones(4, bool), np.ones(4, np.float32))
+    features = np.zeros((4, sum(net.trunk.channels)), np.float32)
+    lone = Samples(features, np.ones(4, bool), np.ones(4, np.float32), np.ones(4, np.float32))
     with pytest.raises(ThemeError, match="inside its objects only"):
         fit_linear(net, [[lone]])
+
+
+def _drawn(net: LinearSegmenter, truth: Row, count: int, seed: int) -> Samples:
+    rng = np.random.default_rng(seed)
+    features = rng.normal(0, 1, (count, net.head.in_channels)).astype(np.float32)
+    chance = 1 / (1 + np.exp(-truth(features)))
+    return Samples(features, rng.random(count) < chance, chance.astype(np.float32), np.ones(count, np.float32))
+
+
+def test_a_few_labels_correct_a_start_and_do_not_forget_it():
+    net = LinearSegmenter(1, build_backbone("lite0"))
+    rng = np.random.default_rng(0)
+    good = Row(rng.normal(0, 0.3, net.head.in_channels), 0.0)
+    moved = Row(good.weight, 1.5)  # the same objects, in another place: more of them
+    few, other, far = (_drawn(net, moved, n, seed) for n, seed in ((60, 1), (60, 2), (2000, 3)))
+
+    def right(starts: list | None) -> float:
+        fit_linear(net, [[few]], [[other]], starts)
+        logits = Row(net.head.weight[0, :, 0, 0].detach().double().numpy(), net.head.bias[0].item())(far.features)
+        return float(((logits > 0) == (moved(far.features) > 0)).mean())
+
+    assert right([(good, good)]) > 0.9
+    assert right([(good, good)]) > right(None) + 0.1
+
+
+def test_starts_come_from_a_models_last_layer():
+    folder = model_folder("buildings-lite0")
+    rows = start_rows(folder, 576)
+    net = Segmenter(1).eval()
+    load_weights(net, folder)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = net(x)[0].flatten(1)
+        features = load_pyramid(folder).eval()(x)[0][0].flatten(1).T
+    padded = np.pad(features.numpy(), [(0, 0), (0, 576 - 64)])
+    for row, logits in zip(rows["building"], expected, strict=True):
+        assert np.allclose(row(padded), logits.numpy(), atol=1e-3)
 
 
 def test_cards_without_entries_mean_the_first_classifiers():
@@ -91,16 +129,14 @@ def test_what_a_backbone_in_cells_says_does_not_depend_on_the_window():
     assert torch.allclose(whole[:, :, 16:], part[:, :, 8:], atol=1e-4)
 
 
-def test_bands_and_scaling_of_the_weights_are_asked_for():
+def test_bands_and_scaling_of_the_weights_are_known():
     moco = wants_of(build_backbone("torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO"))
     assert len(moco.bands) == 13
     assert moco.std == (10000,) * 13
-    with pytest.raises(BandsMissing, match=r"13 bands \(B1 B2.*\) as reflectance x 10000; it would be given red"):
-        moco.check("moco", *RGB8)
+    assert str(moco).startswith("13 bands (B1 B2")
+    assert str(moco).endswith("as reflectance x 10000")
     rgb = wants_of(build_backbone("torchgeo:ResNet18_Weights.SENTINEL2_RGB_MOCO"))
-    with pytest.raises(BandsMissing, match="reflectance"):
-        rgb.check("moco", *RGB8)
-    Wants().check("lite0", *RGB8)
+    assert (rgb.rgb, moco.rgb, Wants().rgb) == (False, False, True)
     with pytest.raises(BandsMissing, match="3 bands, 4 came"):
         build_backbone("timm:resnet18")(torch.zeros(1, 4, 64, 64))
 
@@ -111,6 +147,28 @@ def test_normalised_images_reach_a_backbone_as_its_weights_want_them():
 
     seen = normalise(torch.full((1, 3, 2, 2), 51, dtype=torch.uint8)) * satlas.scale + satlas.shift
     assert torch.allclose(seen, torch.full_like(seen, 51 / 255), atol=1e-5)
+
+
+def test_other_bands_reach_body_and_stem_by_the_mean_and_deviation_of_the_weights():
+    trunk = build_backbone("torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO")
+    seen = prepare(trunk, torch.full((1, 13, 2, 2), 2500.0))
+    assert torch.allclose(seen, torch.full_like(seen, 0.25))
+    assert torch.allclose(seen * trunk.scale + trunk.shift, seen)
+    wants = Wants(("a", "b"), "reflectance x 10000", (1000.0, 3000.0), (500.0, 1000.0))
+    body = Backbone(torch.nn.Identity(), [2], [2], wants)
+    seen = prepare(body, torch.tensor([2000.0, 2000.0]).view(1, 2, 1, 1))
+    assert seen.flatten().tolist() == [2.0, -1.0]
+    with pytest.raises(BandsMissing, match=r"13 bands .* 3 came"):
+        prepare(trunk, torch.zeros(1, 3, 2, 2))
+
+
+def test_a_stem_beside_a_backbone_of_other_bands_takes_them_too():
+    trunk = build_backbone("torchgeo:Swin_V2_T_Weights.SENTINEL2_SI_MS_SATLAS")
+    net = start_segmenter(trunk, ["a"], None).eval()
+    with torch.no_grad():
+        assert net(prepare(trunk, torch.zeros(1, 9, 128, 128))).shape == (1, 2, 64, 64)
+    card = {"classes": ["a"], "backbone": "torchgeo:Swin_V2_T_Weights.SENTINEL2_SI_MS_SATLAS"}
+    assert network_for(card).stem[0].in_channels == 9
 
 
 def test_only_the_last_stages_are_freed():
@@ -126,8 +184,3 @@ def test_only_the_last_stages_are_freed():
 def test_unknown_backbones_are_named(name: str):
     with pytest.raises(WeightsError, match=name.split(":")[-1] or "timm"):
         build_backbone(name)
-
-
-def test_terratorch_is_an_extra():
-    with pytest.raises(MissingExtra, match="--extra geofm"):
-        build_backbone("terratorch:clay_v15")

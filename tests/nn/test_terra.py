@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from hybridseg.errors import MissingExtra, WeightsError
+from hybridseg.nn import terra
+from hybridseg.nn.backbones import build_backbone
+
+
+def test_terratorch_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "terratorch", None)
+    with pytest.raises(MissingExtra, match="--extra geofm"):
+        build_backbone("terratorch:clay_v15")
+
+
+@pytest.fixture
+def _quiet() -> Iterator[None]:
+    """Terratorch imports much that warns and sets torch's precision for the whole process."""
+    precision = torch.get_float32_matmul_precision()
+    pytest.importorskip("terratorch", reason="needs the extra geofm")
+    yield
+    torch.set_float32_matmul_precision(precision)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("_quiet")
+@pytest.mark.parametrize(
+    ("name", "bands", "channels", "stride"),
+    [("clay_v15", 3, 1024, 8), ("prithvi_eo_v2_tiny_tl", 6, 192, 16)],
+)
+def test_the_real_architectures_give_maps(name: str, bands: int, channels: int, stride: int) -> None:
+    trunk = build_backbone(f"terratorch:{name}").eval()
+    assert len(trunk.wants.bands) == bands
+    x = torch.rand(1, bands, 128, 256)
+    with torch.inference_mode():
+        (found,) = trunk(x)
+        (moved,) = trunk(torch.roll(x, 128, 3))
+    assert found.shape == (1, channels, 128 // stride, 256 // stride)
+    assert not torch.allclose(found, moved, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("_quiet")
+def test_clay_takes_its_checkpoint_from_the_cache(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terra, "CLAY_LARGE", {"dim": 32, "depth": 1, "heads": 2, "dim_head": 8, "mlp_ratio": 2})
+    made = terra.terratorch_body("clay_v15", pretrained=False).body
+    state = {f"model.encoder.{key}": value for key, value in made.encoder.state_dict().items()}
+    torch.save({"state_dict": {**state, "model.decoder.x": torch.zeros(1)}}, tmp_path / "clay.ckpt")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, name: tmp_path / "clay.ckpt")
+    again = terra.terratorch_body("clay_v15", pretrained=True).body
+    assert all(torch.equal(v, again.encoder.state_dict()[k]) for k, v in made.encoder.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("_quiet")
+def test_unknown_names_are_answered_with_those_there_are() -> None:
+    with pytest.raises(WeightsError, match=r"no backbone 'clay_v9' here; there are clay_v15, .*prithvi_eo_v2_300"):
+        build_backbone("terratorch:clay_v9")
