@@ -10,18 +10,6 @@ from hybridseg.read.scaling import check_scaling
 from hybridseg.read.source import Source
 
 
-def parse_numbers(text: str | None, name: str) -> list[int] | None:
-    """Numbers of bands as one types them: 4,3,2.
-
-    Raises:
-        ThemeError: they are none; `name` is the flag's.
-    """
-    try:
-        return None if text is None else [int(number) for number in text.split(",")]
-    except ValueError as error:
-        raise ThemeError(f"{name} is {text!r}; give whole numbers with commas between, e.g. 4,3,2") from error
-
-
 def shown_to(
     backbone: str, start: Mapping[str, Any] | None, sources: Sequence[Source], numbers: Sequence[int] | None
 ) -> list[Source]:

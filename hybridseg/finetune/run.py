@@ -15,12 +15,13 @@ import numpy as np
 import shapely
 
 from hybridseg.errors import OutputError, ThemeError
-from hybridseg.finetune.bands import card_of, parse_numbers, shown_to
+from hybridseg.finetune.bands import card_of, shown_to
 from hybridseg.finetune.fit import Training, find_start, fit_linear_head, linear_name, load_trunk
 from hybridseg.finetune.labels import Ground, parse_classes, read_ground
 from hybridseg.finetune.score import judge
 from hybridseg.finetune.split import Split, SplitBlocks
 from hybridseg.read.source import Source
+from hybridseg.run.arguments import parse_bands
 from hybridseg.theme import GridPolicy, InstancePolicy, Theme, load_theme
 from hybridseg.tune.run import Labelled, search, write_theme
 
@@ -82,8 +83,7 @@ def finetune(
         patience: with conv, looks at the validation blocks without gain before it stops.
         batch: with conv, crops a step.
         rate: with conv, learning rate.
-        search_settings: find thresholds, prompts and gate on the validation blocks, where they hold 20 objects or more;
-            not where `bands` are given.
+        search_settings: find thresholds, prompts and gate on the validation blocks, where they hold 20 objects or more.
         refiner: as for extract; default: the theme's, or sam2-lite in the search, after which the theme gets `none`
             where the coarse outlines score better.
         seed: draws blocks, pixels and crops.
@@ -101,9 +101,9 @@ def finetune(
     names = [t.label for t in themes]
     if not 0 < validation < 1:
         raise ThemeError(f"validation is {validation:g}; give a share between 0 and 1, e.g. 0.25")
-    sources = [Source.open(path, parse_numbers(bands, "bands")) for path in scene.split(",")]
+    sources = [Source.open(path, parse_bands(bands)) for path in scene.split(",")]
     start = find_start(themes, backbone, sources)
-    views = shown_to(backbone, start, sources, parse_numbers(backbone_bands, "backbone-bands"))
+    views = shown_to(backbone, start, sources, parse_bands(backbone_bands, "backbone-bands"))
     trunk = load_trunk(backbone, head, start, device)
     own_m = gsd_m or (start or {}).get("gsd_m") or float(np.median([s.gsd_m for s in sources]))
     themes = [_at_gsd(t, fixed=gsd_m is not None or start is None or len(themes) > 1) for t in themes]
@@ -123,8 +123,7 @@ def finetune(
         net, reached = plan(trunk, start, grounds, splits, run)
         shutil.copyfile(run / "curves.png", out / "curves.png")
         card = {**_card(out.name, head, backbone, trunk, names, own_m, start, grounds), "steps": reached}
-    # the search opens scenes anew, without being told their bands
-    settle = _Settle(out, grounds, splits, search_settings and bands is None, refiner, device)
+    settle = _Settle(out, grounds, splits, search_settings, refiner, device)
     settle(net.eval(), card, themes, f"after finetune on {scene}")
     return out
 
@@ -223,15 +222,14 @@ class _Settle:
 
     def _theme(self, theme: Theme) -> tuple[Theme, list[list[float]] | None, list[dict[str, Any]]]:
         pairs = zip(self.grounds, self.splits, strict=True)
-        found = [(p, g.source) for g, split in pairs if (p := _place(theme.label, g, split)) is not None]
-        places = [place for place, _ in found]
+        places = [place for g, split in pairs if (place := _place(theme.label, g, split)) is not None]
         ready = theme.model_copy(update={"classifier": str(self.out), "refiner": self.refiner or theme.refiner})
         if not places:
             return ready, None, []
         objects = sum(int(place.truth.intersects(place.area).sum()) for place in places)
         if self.searching and (objects >= LEAST or not isinstance(theme.objects, InstancePolicy)):
             ready, _ = search(ready, places, self.refiner or "sam2-lite", self.device)
-        return ready, *judge(ready, found, self.device)
+        return ready, *judge(ready, places, self.device)
 
 
 def _place(label: str, ground: Ground, split: Split) -> Labelled | None:
@@ -243,7 +241,7 @@ def _place(label: str, ground: Ground, split: Split) -> Labelled | None:
     x0, y0, x1, y1 = area.bounds
     left, bottom, right, top = ground.source.geobox.boundingbox.bbox
     extent = max(x0, left), max(y0, bottom), min(x1, right), min(y1, top)
-    return Labelled(Path(ground.source.path), truth, area, extent)
+    return Labelled(Path(ground.source.path), truth, area, extent, bands=ground.source.bands)
 
 
 def _card(

@@ -55,13 +55,13 @@ def calibrate(score: np.ndarray, matched: np.ndarray) -> list[list[float]] | Non
 
 
 def judge(
-    theme: Theme, places: Sequence[tuple[Labelled, Source]], device: str
+    theme: Theme, places: Sequence[Labelled], device: str
 ) -> tuple[list[list[float]] | None, list[dict[str, Any]]]:
     """The calibration of a theme's scores on validation ground, and how good its map is there, place by place.
 
     Args:
         theme: with the classifier to judge.
-        places: each with its scene as it was opened.
+        places: the ground to judge it on.
         device: auto, cpu, cuda, mps.
     """
     from hybridseg.nn.classifier import load_classifier
@@ -70,7 +70,8 @@ def judge(
     classifier = load_classifier(theme.classifier, device)
     pipeline = Pipeline(theme, None if theme.refiner == "none" else load_refiner(theme.refiner, device))
     scores, matches, lines = [], [], []
-    for place, source in places:
+    for place in places:
+        source = Source.open(place.scene, place.bands)
         features = _map(pipeline, source, classifier, place)
         score, matched = _matched(features, place)
         scores.append(score)

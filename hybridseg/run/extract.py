@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import isfinite, nan
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +14,9 @@ import pandas as pd
 import rasterio
 
 from hybridseg.atomic import check_output
-from hybridseg.errors import HybridsegError, OutputError, ThemeError, TooCoarse
+from hybridseg.errors import OutputError, ThemeError, TooCoarse
 from hybridseg.read.source import Source
+from hybridseg.run.arguments import parse_bands, parse_extent
 from hybridseg.run.engine import Progress, Quiet
 from hybridseg.run.model import Calibration, calibrated, calibration_of, themes_in
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
@@ -91,8 +91,8 @@ def extract(
     if out is not None:
         check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
     themes = [_with_parts(t, prompts) for t in _themes(theme, model)]
-    area = None if extent is None else _extent(extent)
-    source = Source.open(scene, None if bands is None else _bands(bands), source_crs)
+    area = None if extent is None else parse_extent(extent)
+    source = Source.open(scene, parse_bands(bands), source_crs)
     if crs is not None:
         _check_crs(crs, out)
 
@@ -236,33 +236,6 @@ def _with_parts(theme: Theme, parts: str | Sequence[str] | None) -> Theme:
     if not chosen or set(chosen) - set(PARTS):
         raise ThemeError(f"prompts are {','.join(chosen)!r}; give some of {','.join(PARTS)}")
     return theme.with_prompts(parts=frozenset(chosen))
-
-
-def _extent(value: str | Sequence[float]) -> Extent:
-    numbers = _numbers(value, "extent")
-    if len(numbers) != 4:
-        raise HybridsegError(f"extent has {len(numbers)} numbers, not 4; give left,bottom,right,top in the scene's CRS")
-    left, bottom, right, top = numbers
-    if not (left < right and bottom < top):
-        raise HybridsegError(f"extent {left:g},{bottom:g},{right:g},{top:g} is empty; give left,bottom,right,top")
-    return left, bottom, right, top
-
-
-def _bands(value: str | Sequence[int]) -> list[int]:
-    numbers = _numbers(value, "bands")
-    if any(not number.is_integer() for number in numbers):
-        raise HybridsegError(f"bands is {value!r}; give whole numbers with commas between, e.g. 4,3,2")
-    return [int(number) for number in numbers]
-
-
-def _numbers(value: str | Sequence[float], name: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(v) for v in (value.split(",") if isinstance(value, str) else value))
-    except ValueError:
-        numbers = (nan,)
-    if not all(isfinite(number) for number in numbers):
-        raise HybridsegError(f"{name} is {value!r}; give numbers with commas between, e.g. 4,3,2")
-    return numbers
 
 
 def _check_crs(crs: str, out: str | Path | None) -> None:

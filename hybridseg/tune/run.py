@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import yaml
 from hybridseg.errors import OutputError, ThemeError
 from hybridseg.evaluate.quick import quick_scores
 from hybridseg.read.source import Source
+from hybridseg.run.arguments import parse_bands
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.theme import Gate, GridPolicy, Theme, load_theme
 from hybridseg.tune.search import GATES, Settings, ascend, choices_for, objective, settings_of
@@ -32,12 +33,16 @@ OPEN = Gate(iou_pred=0, stability=0, agreement=0)
 
 @dataclass(frozen=True)
 class Labelled:
-    """A scene with all its objects drawn within `area` (the scene's CRS); extent: the part of the scene to look at."""
+    """A scene with all its objects drawn within `area` (the scene's CRS).
+
+    extent: the part of the scene to look at; bands: its red, green and blue ones, where it does not say.
+    """
 
     scene: Path
     truth: gpd.GeoDataFrame
     area: shapely.Geometry
     extent: Extent | None = None
+    bands: Sequence[int] | None = field(default=None, kw_only=True)
 
 
 def tune(
@@ -47,6 +52,7 @@ def tune(
     scene: str,
     labels: str,
     within: str | None = None,
+    bands: str | None = None,
     refiner: str = "sam2-lite",
     device: str = "auto",
 ) -> Path:
@@ -58,6 +64,7 @@ def tune(
         scene: raster, or several with commas between; not those that the classifier was trained on.
         labels: polygon layer with every object of the theme, one for each scene.
         within: polygon layer inside which every object is drawn, one for each scene; default: the whole scene.
+        bands: numbers of the red, green and blue bands, as in 4,3,2.
         refiner: as for extract; the theme gets `none` where the coarse outlines score better.
         device: auto, cpu, cuda, mps.
     """
@@ -66,7 +73,8 @@ def tune(
     areas = within.split(",") if within else [None] * len(scenes)
     if not len(scenes) == len(layers) == len(areas):
         raise ThemeError(f"{len(scenes)} scenes came with {len(layers)} labels; give a layer for each scene, in order")
-    places = [_labelled(Path(s), layer, area) for s, layer, area in zip(scenes, layers, areas, strict=True)]
+    chosen = parse_bands(bands)
+    places = [_labelled(Path(s), layer, area, chosen) for s, layer, area in zip(scenes, layers, areas, strict=True)]
     best, report = search(start, places, refiner, device)
     return write_theme(best.model_copy(update={"name": out.stem}), out, f"{start.name} tuned on {scene}: {report}")
 
@@ -94,7 +102,7 @@ def search(start: Theme, places: Sequence[Labelled], refiner: str, device: str =
     with tempfile.TemporaryDirectory(prefix="hybridseg-") as folder:
         trials = []
         for number, place in enumerate(places):
-            source = Source.open(place.scene)
+            source = Source.open(place.scene, place.bands)
             path, gsd_m = Path(folder) / f"{number}.tif", start.gsd_m(source.gsd_m, classifier.gsd_m)
             Pipeline(start, None).heatmap(source, classifier, gsd_m, place.extent, path, Counts())
             trials.append(_Trial(place, source, path))
@@ -179,14 +187,14 @@ def _through(result: Refined | None, gate: Gate) -> Refined | None:
     return result if passes else replace(result, outline=None)
 
 
-def _labelled(scene: Path, labels: str, within: str | None) -> Labelled:
-    source = Source.open(scene)
+def _labelled(scene: Path, labels: str, within: str | None, bands: Sequence[int] | None) -> Labelled:
+    source = Source.open(scene, bands)
     truth = _layer(labels, source)
     bounds = shapely.box(*source.geobox.boundingbox.bbox)
     area = bounds if within is None else shapely.intersection(bounds, _layer(within, source).union_all())
     if area.is_empty:
         raise ThemeError(f"{within} lies beside {scene}; give the ground within which every object is drawn")
-    return Labelled(scene, truth, area)
+    return Labelled(scene, truth, area, bands=bands)
 
 
 def _layer(path: str, source: Source) -> gpd.GeoDataFrame:

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from hybridseg.demo import render_town
-from hybridseg.errors import BandsMissing, ThemeError, WeightsError
+from hybridseg.errors import BandsMissing, HybridsegError, ThemeError, WeightsError
 from hybridseg.evaluate.objects import match
 from hybridseg.finetune import fit
 from hybridseg.finetune.run import finetune
@@ -128,7 +128,7 @@ def test_other_bands_or_scaling_than_the_weights_want_are_refused(
 def test_a_backbone_of_red_green_and_blue_takes_no_bands_of_its_own(backbone: str, folder: Path, tmp_path: Path):
     with pytest.raises(ThemeError, match="leave out --backbone-bands"):
         finetune(**given(folder, backbone=backbone, backbone_bands="10,11,12"), out=tmp_path / "m")
-    with pytest.raises(ThemeError, match="backbone-bands is 'red'"):
+    with pytest.raises(HybridsegError, match="backbone-bands is 'red'"):
         finetune(**given(folder, backbone_bands="red"), out=tmp_path / "m")
 
 

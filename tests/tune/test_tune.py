@@ -3,7 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pytest
+import rasterio
 import yaml
 
 from hybridseg.errors import HybridsegError
@@ -65,6 +67,27 @@ def test_tune_writes_a_theme_that_loads(blocks: Path, labels: Path, tmp_path: Pa
     assert theme.refiner in ("none", "sam2-lite")
     assert "refined" in out.read_text().splitlines()[0]
     assert yaml.safe_load(out.read_text())["objects"]["kind"] == "instances"
+
+
+def test_bands_are_those_asked_for(blocks: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with rasterio.open(blocks) as file:
+        pixels, profile = file.read(), file.profile
+    four = tmp_path / "four.tif"
+    with rasterio.open(four, "w", **profile | {"count": 4, "photometric": "minisblack"}) as file:
+        file.write(np.concatenate([np.zeros_like(pixels[:1]), pixels[[0, 0, 0]]]))
+    seen: list[float] = []
+
+    def search(start, places, *_):  # what it would look at
+        seen.extend(Source.open(place.scene, place.bands).sample()[0].max() for place in places)
+        return start, "seen"
+
+    monkeypatch.setattr("hybridseg.tune.run.search", search)
+    tune("buildings", tmp_path / "mine.yaml", scene=str(four), labels=str(labels), bands="2,3,4")
+    tune("buildings", tmp_path / "mine.yaml", scene=str(four), labels=str(labels), bands="1,1,1")
+    assert seen[0] > 0
+    assert seen[1] == 0
+    with pytest.raises(HybridsegError, match="bands"):
+        tune("buildings", tmp_path / "mine.yaml", scene=str(four), labels=str(labels), bands="2,x")
 
 
 def test_bad_input_is_one_line(blocks: Path, labels: Path, tmp_path: Path):
