@@ -122,6 +122,11 @@ class Theme(_Settings):
         """Discrete objects where nothing else is said."""
         return {"kind": "instances", **value} if isinstance(value, dict) else value
 
+    @property
+    def discrete(self) -> bool:
+        """Whether objects count one by one (buildings, arrays, fields), not the ground they cover (water, roads)."""
+        return isinstance(self.objects, InstancePolicy) or self.shape in ("buildings", "rows")
+
     def to_yaml(self) -> str:
         """The resolved theme, every default spelled out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=True)

@@ -19,15 +19,15 @@ from hybridseg.read.source import Source
 from hybridseg.run.arguments import parse_bands
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.theme import Gate, GridPolicy, Theme, load_theme
-from hybridseg.tune.search import GATES, Settings, ascend, choices_for, objective, settings_of
+from hybridseg.tune.search import GATES, Settings, ascend, choices_for, objective, policies, settings_of
 from hybridseg.where.refine import Promptable, Refined
 
 TOLERANCE_PX = 2
 PARTS = {
-    "instances": [("box", "hint"), ("box", "points", "hint")],
-    "regions": [("hint",), ("points", "hint")],  # boxes of lakes and road networks hold mostly something else
+    True: [("box", "hint"), ("box", "points", "hint")],
+    False: [("hint",), ("points", "hint")],  # boxes of lakes and road networks hold mostly something else
 }
-"""What the refiner may be told, by kind of policy."""
+"""What the refiner may be told, by whether objects count one by one."""
 OPEN = Gate(iou_pred=0, stability=0, agreement=0)
 
 
@@ -105,9 +105,8 @@ def search(start: Theme, places: Sequence[Labelled], refiner: str, device: str =
             source = Source.open(place.scene, place.bands)
             path, gsd_m = Path(folder) / f"{number}.tif", start.gsd_m(source.gsd_m, classifier.gsd_m)
             Pipeline(start, None).heatmap(source, classifier, gsd_m, place.extent, path, Counts())
-            trials.append(_Trial(place, source, path))
-        # shaping takes long and moves outlines little: the search goes without it
-        coarse, coarse_score = _tune_objects(start.model_copy(update={"shape": "none"}), trials)
+            trials.append(_Trial(place, source, path, start.discrete))
+        coarse, coarse_score = _tune_objects(start, trials)
         refined, score = _tune_refining(coarse, trials, load_refiner(refiner, device))
     name = refiner if score > coarse_score else "none"
     best = refined if score > coarse_score else coarse
@@ -116,6 +115,14 @@ def search(start: Theme, places: Sequence[Labelled], refiner: str, device: str =
 
 
 def _tune_objects(theme: Theme, trials: Sequence[_Trial]) -> tuple[Theme, float]:
+    """The best policy, with the best of its settings."""
+    # shaping takes long and moves outlines little: the search goes without it
+    tried = [theme.model_copy(update={"objects": policy, "shape": "none"}) for policy in policies(theme)]
+    found = [_tune_policy(one, trials) for one in tried]
+    return max(found, key=lambda pair: pair[1])
+
+
+def _tune_policy(theme: Theme, trials: Sequence[_Trial]) -> tuple[Theme, float]:
     choices = choices_for(theme.objects)
 
     def with_objects(settings: Settings) -> Theme:
@@ -131,7 +138,7 @@ def _tune_objects(theme: Theme, trials: Sequence[_Trial]) -> tuple[Theme, float]
 def _tune_refining(theme: Theme, trials: Sequence[_Trial], refiner: Promptable) -> tuple[Theme, float]:
     """Prompts first, each with its best gate: a gate is searched without refining again."""
     best, reached = theme, -1.0
-    for chosen in PARTS[theme.objects.kind]:
+    for chosen in PARTS[trials[0].discrete]:
         candidate = theme.with_prompts(parts=frozenset(chosen))
         refined = [trial.refine(candidate, refiner) for trial in trials]
 
@@ -152,14 +159,13 @@ class _Trial:
     place: Labelled
     source: Source
     heatmap: Path
+    discrete: bool
 
     def coarse(self, theme: Theme) -> float:
         """Objective without a refiner."""
         pipeline, counts = Pipeline(theme, None), Counts()
         prompts = pipeline.prompts(self.source, self.heatmap, self.place.extent, counts)
-        return self._score(
-            pipeline.features(self.source, prompts, [None] * len(prompts), counts, self.place.extent), theme
-        )
+        return self._score(pipeline.features(self.source, prompts, [None] * len(prompts), counts, self.place.extent))
 
     def refine(self, theme: Theme, refiner: Promptable) -> tuple[gpd.GeoDataFrame, list[Refined | None]]:
         """Prompts and what becomes of them behind an open gate."""
@@ -172,11 +178,11 @@ class _Trial:
         prompts, outcome = refined
         passed = [_through(result, theme.gate) for result in outcome]
         features = Pipeline(theme, None).features(self.source, prompts, passed, Counts(), self.place.extent)
-        return self._score(features, theme)
+        return self._score(features)
 
-    def _score(self, features: gpd.GeoDataFrame, theme: Theme) -> float:
+    def _score(self, features: gpd.GeoDataFrame) -> float:
         place, tolerance_m = self.place, TOLERANCE_PX * self.source.gsd_m
-        return objective(quick_scores(features, place.truth, place.area, tolerance_m), theme.objects)
+        return objective(quick_scores(features, place.truth, place.area, tolerance_m), self.discrete)
 
 
 def _through(result: Refined | None, gate: Gate) -> Refined | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hybridseg.theme import Gate, InstancePolicy, ObjectPolicy
+from hybridseg.theme import Gate, GridPolicy, InstancePolicy, ObjectPolicy, RegionPolicy, Theme
 
 Settings = dict[str, Any]
 OBJECTS: Mapping[str, Mapping[str, Sequence[float]]] = {
@@ -73,7 +73,19 @@ def settings_of(model: ObjectPolicy | Gate, names: Mapping[str, Any]) -> Setting
     return {name: getattr(model, name) for name in names}
 
 
-def objective(scores: Mapping[str, float], policy: ObjectPolicy) -> float:
-    """What is made best: objects found, or for regions ground covered, and by half outlines met."""
-    main = scores["f1"] if isinstance(policy, InstancePolicy) else scores["area_iou"]
-    return main + 0.5 * scores["boundary_f1"]
+def objective(scores: Mapping[str, float], discrete: bool) -> float:
+    """What is made best: objects found, or where they do not count ground covered, and by half outlines met."""
+    return scores["f1" if discrete else "area_iou"] + 0.5 * scores["boundary_f1"]
+
+
+def policies(theme: Theme) -> list[ObjectPolicy]:
+    """The theme's own policy; for objects that count one by one also the other kind.
+
+    Connected extent is the better one where objects stand apart and their interior is hard to learn.
+    """
+    own = theme.objects
+    if not theme.discrete or isinstance(own, GridPolicy):
+        return [own]
+    if isinstance(own, InstancePolicy):
+        return [own, RegionPolicy(min_area_m2=own.min_area_m2, piece_m=own.max_object_m, overlap_m=0)]
+    return [own, InstancePolicy(min_area_m2=own.min_area_m2, max_object_m=own.piece_m)]

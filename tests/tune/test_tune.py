@@ -12,7 +12,7 @@ from hybridseg.errors import HybridsegError
 from hybridseg.read.source import Source
 from hybridseg.theme import RegionPolicy, load_theme
 from hybridseg.tune.run import tune
-from hybridseg.tune.search import ascend, choices_for, objective
+from hybridseg.tune.search import ascend, choices_for, objective, policies
 from tests.conftest import BLOCKS
 from tests.doubles import Bright, Threshold
 
@@ -40,8 +40,16 @@ def test_lengths_are_tried_as_factors_of_the_themes_own():
     assert tried["smooth_m"] == [0, 1, 2, 4, 8]
     assert tried["min_area_m2"][1] == 50
     scores = {"f1": 0.2, "area_iou": 0.8, "boundary_f1": 0.4}
-    assert objective(scores, RegionPolicy()) == pytest.approx(1.0)
-    assert objective(scores, load_theme("buildings").objects) == pytest.approx(0.4)
+    assert objective(scores, discrete=False) == pytest.approx(1.0)
+    assert objective(scores, discrete=True) == pytest.approx(0.4)
+
+
+def test_objects_that_count_are_looked_for_in_two_ways():
+    kinds = {name: [p.kind for p in policies(load_theme(name))] for name in ("buildings", "fields", "roads", "water")}
+    assert kinds["buildings"] == kinds["fields"] == ["instances", "regions"]
+    assert kinds["water"] == kinds["roads"] == ["regions"]
+    solar = load_theme("solar").model_copy(update={"objects": RegionPolicy(min_area_m2=7)})
+    assert [p.min_area_m2 for p in policies(solar)] == [7, 7]
 
 
 @pytest.fixture
