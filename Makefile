@@ -18,7 +18,9 @@ uv:
 demo: setup
 	$(RUN) hybridseg demo --folder demo
 
+# Clay and Prithvi are tested in their real architecture, which terratorch has (extra geofm)
 test: check
+	$(UV) sync --quiet --all-extras
 	$(RUN) pytest
 	$(RUN) pytest --nbmake notebooks
 

@@ -33,7 +33,7 @@ from hybridseg.tune.run import write_theme
 COUNTS = (10, 30, 100)
 SEEDS = (0, 1)
 HEADS = ("linear", "conv")
-STEPS = 120
+STEPS = 60
 AWAY_M = 20.0
 DOCS = Path(__file__).parent.parent / "docs"
 RESULTS = Path(__file__).parent / "results" / "finetune.json"

@@ -3,8 +3,9 @@
 python -m benchmarks.refiner [DATA [MODEL]]      writes benchmarks/results/refiner.md and .json
 
 On objects of places that nothing was trained on, each in a window of the refiner's size that it spans to 30 % at most,
-with the objects around it, as in extraction. "coarse support" is the outline blurred, shifted, grown or shrunken;
-"filled box" is what a refiner must beat.
+with the objects around it, as in extraction. "coarse support" is the outline blurred, shifted, grown or shrunken, as a
+poor heatmap has it; "clean support" is the outline in blocks of 16 px, as a perfect heatmap has it; "filled box" is
+what a refiner must beat.
 """
 
 from __future__ import annotations
@@ -33,10 +34,11 @@ SETS = {
     "NAIP fields": ("naip_fields", DataSet(share=1, split="val", label="field")),
     "Dubai scene 2 water": ("dubai", DataSet(share=1, split="val", codes={"water": 3}, gsd_m=1.0)),
 }
-KINDS = ("box", "one point", "coarse support", "support and box")
+KINDS = ("box", "one point", "coarse support", "clean support", "support and box")
 PER_SET = 120
 SPAN = 0.3
 LEAST_PX = 12
+BLOCK_PX = 16
 
 
 @dataclass(frozen=True)
@@ -77,26 +79,39 @@ def ask(model: Promptable, case: Case, rng: np.random.Generator) -> dict[str, tu
     x0, y0, x1, y1 = _box(case.mask, rng, 0)
     rough = _roughen(_cover(case.mask), rng)
     corners = ([(x0, y0), (x1, y1)], [2, 3])
-    told = {
-        "box": (*corners, False),
-        "one point": ([_inside(case.mask, rng)], [1], False),
-        "coarse support": ([], [], True),
-        "support and box": (*corners, True),
+    clean = _in_blocks(case.mask)
+    told: dict[str, tuple[list[tuple[float, float]], list[int], np.ndarray | None]] = {
+        "box": (*corners, None),
+        "one point": ([_inside(case.mask, rng)], [1], None),
+        "coarse support": ([], [], rough),
+        "clean support": ([], [], clean),
+        "support and box": (*corners, rough),
     }
     answers = {}
-    for kind, (points, labels, hinted) in told.items():
+    for kind, (points, labels, hint) in told.items():
         at, kinds = np.zeros((1, POINTS, 2), np.float32), np.full((1, POINTS), -1, np.int32)
         if points:
             at[0, : len(points)], kinds[0, : len(labels)] = points, labels
-        logits, iou = model.decode(embedding, at, kinds, hint_logits(rough)[None] if hinted else None)
+        logits, iou = model.decode(embedding, at, kinds, None if hint is None else hint_logits(hint)[None])
         fine = np.asarray(Image.fromarray(logits[0]).resize(case.mask.shape, Image.Resampling.BILINEAR)) > 0
         answers[kind] = (_iou(fine, case.mask), float(iou[0]))
     filled = np.zeros_like(case.mask)
     filled[int(y0) : int(y1), int(x0) : int(x1)] = True
     answers["filled box"] = (_iou(filled, case.mask), 0.0)
-    coarse = np.asarray(Image.fromarray(rough.astype(np.uint8)).resize(case.mask.shape, Image.Resampling.NEAREST)) > 0
-    answers["the coarse support itself"] = (_iou(coarse, case.mask), 0.0)
+    for name, support in (("the coarse support itself", rough), ("the clean support itself", clean)):
+        full = (
+            np.asarray(Image.fromarray(support.astype(np.uint8)).resize(case.mask.shape, Image.Resampling.NEAREST)) > 0
+        )
+        answers[name] = (_iou(full, case.mask), 0.0)
     return answers
+
+
+def _in_blocks(mask: np.ndarray) -> np.ndarray:
+    """The mask's share of each block, brought to the hint's grid between them and cut at a half: (S/4, S/4) bool."""
+    side = mask.shape[0] // BLOCK_PX
+    share = mask.reshape(side, BLOCK_PX, side, BLOCK_PX).mean((1, 3)).astype(np.float32)
+    grid = (mask.shape[1] // 4, mask.shape[0] // 4)
+    return np.asarray(Image.fromarray(share).resize(grid, Image.Resampling.BILINEAR)) > 0.5
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> float:

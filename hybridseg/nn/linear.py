@@ -19,6 +19,8 @@ SURE = 0.05
 """Interior is learnt as a logit, between this and one less it."""
 STRENGTHS = (1e-4, 1e-3, 1e-2)
 """Of the logistic regression's fit against its L2 penalty (scikit-learn's C); the best on held-out ground is taken."""
+CAREFUL = (1e-6, 1e-5, 1e-4)
+"""The same for a correction to a start: looser ones fit the pixels of a few dozen objects better, and lose objects."""
 _FREE = 30.0
 """How much the start's logit is enlarged among the features, so that the penalty hardly holds it."""
 
@@ -98,10 +100,10 @@ def _joined(parts: Sequence[Samples]) -> Samples:
 
 
 def _extent(own: Samples, other: Samples | None, start: tuple[Row, Row] | None) -> Row:
-    found = [(strength, _logistic(own, start, strength)) for strength in STRENGTHS]
+    found = [_logistic(own, start, strength) for strength in (CAREFUL if start else STRENGTHS)]
     if other is None or not len(other.extent):
-        return found[-1][1]
-    candidates = [row for _, row in found] + ([start[0]] if start else [])
+        return found[-1]
+    candidates = [*found, *([start[0]] if start else [])]
     return min(candidates, key=lambda row: _log_loss(row, other))
 
 
