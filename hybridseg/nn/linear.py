@@ -19,7 +19,7 @@ SURE = 0.05
 """Interior is learnt as a logit, between this and one less it."""
 STRENGTHS = (1e-4, 1e-3, 1e-2)
 """Of the logistic regression's fit against its L2 penalty (scikit-learn's C); the best on held-out ground is taken."""
-CAREFUL = (1e-6, 1e-5, 1e-4)
+CAREFUL = (1e-6, 1e-5)
 """The same for a correction to a start: looser ones fit the pixels of a few dozen objects better, and lose objects."""
 _FREE = 30.0
 """How much the start's logit is enlarged among the features, so that the penalty hardly holds it."""
