@@ -36,7 +36,10 @@ class Learner(lightning.LightningModule):
         ids = {id(p) for p in slow}
         fast = [p for p in self.net.parameters() if id(p) not in ids]
         groups = [{"params": slow, "lr": self.rate / 4}, {"params": fast, "lr": self.rate}]
-        optimizer = torch.optim.AdamW(groups, weight_decay=0.05)
+        return self._scheduled(torch.optim.AdamW(groups, weight_decay=0.05))
+
+    def _scheduled(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """As Lightning takes it: the rate changes with every step."""
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -232,9 +232,7 @@ class MemoryLearner(Learner):
 
     def configure_optimizers(self) -> Any:
         """One group: the memory."""
-        optimizer = torch.optim.AdamW(memory_parameters(self.net), self.rate, weight_decay=0.05)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return self._scheduled(torch.optim.AdamW(memory_parameters(self.net), self.rate, weight_decay=0.05))
 
     def on_train_epoch_start(self) -> None:
         """No dropout, and all batch statistics stay."""
@@ -253,7 +251,7 @@ class MemoryLearner(Learner):
             past.append((numbers[k], memory.recall(frames[k], past, numbers[k], last)))
         presence = torch.cat([seen.presence for _, seen in past], 1)
         there = truth.flatten(2).any(2)
-        total = F.binary_cross_entropy_with_logits(presence, there.float())
+        total = _presence_loss(presence, there)
         logits = torch.cat([seen.logits for _, seen in past[1:]], 1)[there[:, 1:]][:, None]
         if len(logits):
             wanted = F.avg_pool2d(truth[:, 1:][there[:, 1:]].float()[:, None], 2)
@@ -264,6 +262,12 @@ class MemoryLearner(Learner):
         self.log("loss", total, prog_bar=True)
         self.log("presence", ((presence > 0) == there).float().mean(), prog_bar=True)
         return total
+
+
+def _presence_loss(presence: Tensor, there: Tensor) -> Tensor:
+    """Entropy of presence logits (N, T); objects that are gone, one in ten, weigh together as much as the others."""
+    entropy = F.binary_cross_entropy_with_logits(presence, there.float(), reduction="none")
+    return torch.stack([entropy[group].mean() for group in (there, ~there) if group.any()]).mean()
 
 
 def _from_the_first_seen(masks: Tensor) -> tuple[Tensor, Tensor]:
