@@ -33,6 +33,7 @@ check: setup
 # accuracy of the embedded models on the places kept from training: benchmarks/results, and the tables of this README
 scores: setup
 	$(RUN) python -m benchmarks.refiner $(DATA)
+	$(RUN) python -m benchmarks.memory_track $(DATA)
 	$(RUN) python -m benchmarks.accuracy $(DATA)
 	$(RUN) python -m benchmarks.publish
 

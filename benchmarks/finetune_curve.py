@@ -90,14 +90,15 @@ def main(data: Path, classifier: Path) -> None:
             largest = setting.square(max(COUNTS), seed).buffer(AWAY_M)
             rest = shapely.difference(setting.whole, largest)
             rows.append({"labels": 0, "head": "untouched", "seed": seed, "f1": setting.score(None, rest)})
+            print(rows[-1], flush=True)
             for count in COUNTS:
                 for head in HEADS:
                     f1 = setting.score(setting.run(count, head, seed), rest)
                     rows.append({"labels": count, "head": head, "seed": seed, "f1": f1})
                     print(rows[-1], flush=True)
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-    _draw(rows)
-    _write(rows)
+            RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+            _draw(rows)
+            _write(rows)
 
 
 def _setting(data: Path, classifier: Path, work: Path) -> Setting:
@@ -138,8 +139,8 @@ def _write(rows: list[dict]) -> None:
         "# What your own labels are worth", "",
         "Made by `python -m benchmarks.finetune_curve`: F1 (IoU 0.5) of coarse outlines on the rest of Banepa, after",
         "`hybridseg finetune` on one square of ground with so many buildings. The classifier had not seen Banepa.",
-        f"Linear: scikit-learn; conv: {STEPS} steps at most, backbone frozen. Mean of {len(SEEDS)} squares,",
-        "each a small dot.",
+        f"Linear: scikit-learn; conv: {STEPS} steps at most, backbone frozen. Squares: {len({r['seed'] for r in rows})};",
+        "lines are their mean, small dots each.",
         "", "![F1 by labelled buildings](finetune.png)", "", "| labelled buildings | linear | conv |", "|---|---|---|",
         f"| 0 (untouched) | {_untouched(rows):.3f} | {_untouched(rows):.3f} |",
         *(f"| {n} | {a:.3f} | {b:.3f} |" for n, a, b in zip(COUNTS, *(_means(rows, h) for h in HEADS), strict=True)),

@@ -34,30 +34,40 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def scores_of(model: str, accuracy: list[dict[str, Any]], refiner: dict[str, Any]) -> dict[str, Any]:
+def scores_of(
+    model: str, accuracy: list[dict[str, Any]], refiner: dict[str, Any], track: dict[str, Any]
+) -> dict[str, Any]:
     """A card's entry: for a classifier the coarse outlines of its themes, for the refiner what it makes of prompts."""
     if model == refiner["model"]:
         return {
             "command": "make scores",
             "what": "mean IoU with the reference outline, by what it is told; predicted against real IoU",
-            "places": [{k: round(v, 3) if isinstance(v, float) else v for k, v in r.items()} for r in refiner["rows"]],
+            "places": [_rounded(row) for row in refiner["rows"]],
             **{name: round(refiner[name], 3) for name in ("correlation", "ece")},
+            "memory": {
+                "what": "over three made-up dates: IoU on the last, and how often it tells whether an object is there",
+                "places": [_rounded(row) for row in track["rows"]],
+            },
         }
     mine = {name for name in THEMES if load_theme(name).classifier == model}
     rows = [row for row in accuracy if row["theme"] in mine and row["run"] == "coarse only"]
     kept = ("theme", "place", "objects", "f1", "mean_iou", "area_iou", "boundary_f1", "relaxed_f1")
-    places = [{k: round(row[k], 3) if isinstance(row[k], float) else row[k] for k in kept if k in row} for row in rows]
+    places = [_rounded({k: row[k] for k in kept if k in row}) for row in rows]
     return {"command": "make scores", "what": "coarse outlines alone", "places": places}
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in row.items()}
 
 
 def main() -> None:
     """Write the README's tables and the cards' scores."""
     accuracy = json.loads((RESULTS / "accuracy.json").read_text())
     refiner = (RESULTS / "refiner.md").read_text().split("\n\n")
-    measured = json.loads((RESULTS / "refiner.json").read_text())
+    measured, track = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("refiner", "track"))
     for path in sorted((README.parent / "models").glob("*/card.yaml")):
         card = yaml.safe_load(path.read_text())
-        scores = scores_of(path.parent.name, accuracy, measured)
+        scores = scores_of(path.parent.name, accuracy, measured, track)
         if scores["places"]:
             path.write_text(yaml.safe_dump(card | {"scores": scores}, sort_keys=False, allow_unicode=True, width=100))
     text = README.read_text()
