@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -61,11 +62,14 @@ def test_a_convolutional_head_stops_early_goes_on_and_draws_its_curves(town: tup
     assert len(read_curve(run, "val_loss")) == 6
 
 
-def test_other_bands_or_scaling_are_refused_before_anything_is_fetched(town: tuple[Path, Path], tmp_path: Path):
+def test_other_bands_or_scaling_are_refused_before_anything_is_fetched(
+    town: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     scene, labels = map(str, town)
     given = {"scene": scene, "labels": labels, "theme": "buildings", "out": tmp_path / "m"}
     with pytest.raises(BandsMissing, match="wants 13 bands"):
         finetune(**given, backbone="torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO")
+    monkeypatch.setitem(sys.modules, "terratorch", None)
     with pytest.raises(MissingExtra, match="geofm"):
         finetune(**given, backbone="terratorch:prithvi_eo_v2_300")
 
