@@ -35,12 +35,15 @@ def _quiet() -> Iterator[None]:
 def test_the_real_architectures_give_maps(name: str, bands: int, channels: int, stride: int) -> None:
     trunk = build_backbone(f"terratorch:{name}").eval()
     assert len(trunk.wants.bands) == bands
-    x = torch.rand(1, bands, 128, 256)
+    x = torch.zeros(1, bands, 128, 128)
+    x[..., 64:] = 2.0
     with torch.inference_mode():
         (found,) = trunk(x)
-        (moved,) = trunk(torch.roll(x, 128, 3))
-    assert found.shape == (1, channels, 128 // stride, 256 // stride)
-    assert not torch.allclose(found, moved, atol=1e-3)
+    side = 128 // stride
+    assert found.shape == (1, channels, side, side)
+    # what it says of one half is not what it says of the other: the map is the right way round
+    left, right = found[..., : side // 2].mean((2, 3)), found[..., side // 2 :].mean((2, 3))
+    assert (left - right).abs().max() > 0.05
 
 
 @pytest.mark.filterwarnings("ignore")
