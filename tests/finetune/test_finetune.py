@@ -69,7 +69,7 @@ def test_other_bands_or_scaling_are_refused_before_anything_is_fetched(
     given = {"scene": scene, "labels": labels, "theme": "buildings", "out": tmp_path / "m"}
     with pytest.raises(BandsMissing, match="wants 13 bands"):
         finetune(**given, backbone="torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO")
-    monkeypatch.setitem(sys.modules, "terratorch", None)
+    monkeypatch.setitem(sys.modules, "terratorch.registry", None)
     with pytest.raises(MissingExtra, match="geofm"):
         finetune(**given, backbone="terratorch:prithvi_eo_v2_300")
 

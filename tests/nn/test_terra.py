@@ -12,7 +12,7 @@ from hybridseg.nn.backbones import build_backbone
 
 
 def test_terratorch_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "terratorch", None)
+    monkeypatch.setitem(sys.modules, "terratorch.registry", None)
     with pytest.raises(MissingExtra, match="--extra geofm"):
         build_backbone("terratorch:clay_v15")
 
