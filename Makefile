@@ -41,6 +41,7 @@ scores: setup
 bench: setup
 	$(RUN) python -m benchmarks.speed
 	$(RUN) python -m benchmarks.memory
+	$(RUN) python -m benchmarks.evaluate_speed
 
 clean:
 	rm -rf .venv .uv demo

@@ -62,10 +62,8 @@ class Setting:
 
     def score(self, model: Path | None, area: shapely.Geometry) -> float:
         """F1 on `area` of a model folder, or of the theme's own classifier."""
-        out = self.work / "out.parquet"
         how = {"theme": str(self.theme)} if model is None else {"model": str(model)}
-        extract(str(self.scene), out, refiner="none", **how)
-        found = gpd.read_parquet(out)
+        found = extract(str(self.scene), None, refiner="none", **how)
         return quick_scores(found, self.truth, area, 0.3)["f1"]
 
     def run(self, count: int, head: str, seed: int) -> Path:
@@ -139,8 +137,8 @@ def _write(rows: list[dict]) -> None:
         "# What your own labels are worth", "",
         "Made by `python -m benchmarks.finetune_curve`: F1 (IoU 0.5) of coarse outlines on the rest of Banepa, after",
         "`hybridseg finetune` on one square of ground with so many buildings. The classifier had not seen Banepa.",
-        f"Linear: scikit-learn; conv: {STEPS} steps at most, backbone frozen. Mean of squares (small dots: each):",
-        f"{len({r['seed'] for r in rows})}.",
+        f"Linear: scikit-learn; conv: {STEPS} steps at most, backbone frozen. Lines are the mean of",
+        f"{len({r['seed'] for r in rows})} squares, small dots each of them.",
         "", "![F1 by labelled buildings](finetune.png)", "", "| labelled buildings | linear | conv |", "|---|---|---|",
         f"| 0 (untouched) | {_untouched(rows):.3f} | {_untouched(rows):.3f} |",
         *(f"| {n} | {a:.3f} | {b:.3f} |" for n, a, b in zip(COUNTS, *(_means(rows, h) for h in HEADS), strict=True)),

@@ -196,10 +196,10 @@ def _common_classes(pred: Features, ref: Features) -> tuple[tuple[str, ...], np.
     """(names, class of each predicted object, class of each reference object, warnings)."""
     alone = (ANY,), np.zeros(len(pred), int), np.zeros(len(ref), int)
     if pred.classes is None or ref.classes is None:
-        named = next((side for side in (pred, ref) if side.classes is not None), None)
-        if named is None or not len(pred) or len(set(named.classes)) == 1:  # type: ignore[arg-type]
+        known = ref.classes if pred.classes is None else pred.classes
+        if known is None or not len(pred) or len(set(known)) == 1:
             return *alone, ()
-        other = ref if named is pred else pred
+        other = pred if pred.classes is None else ref
         return *alone, (f"{other.name} has no class column: all rows are compared as one class",)
     of_pred, of_ref = set(pred.classes), set(ref.classes)
     if of_pred and not of_pred & of_ref:

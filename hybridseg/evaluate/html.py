@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import geopandas as gpd
+import shapely
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -96,7 +98,7 @@ def _table(per_class: Any) -> tuple[list[str], list[list[str]]] | None:
 
 
 def _cell(value: float | None) -> str:
-    if value is None or value != value:
+    if value is None or math.isnan(value):
         return "-"
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) > 1 else f"{value:.3f}"
 
@@ -108,7 +110,8 @@ def _name(report: Report, side: str) -> str:
 def _map(verdicts: gpd.GeoDataFrame, scene: str | Path | None, layers: list[Layer]) -> str:
     left, bottom, right, top = verdicts.total_bounds
     margin = _MARGIN * max(right - left, top - bottom)
-    return _jpeg(_under(verdicts.geometry.buffer(margin).envelope, scene, _MAP_PX), layers)
+    frame = shapely.box(left - margin, bottom - margin, right + margin, top + margin)
+    return _jpeg(_under(gpd.GeoSeries([frame], crs=verdicts.crs), scene, _MAP_PX), layers)
 
 
 def _thumbnail(around: gpd.GeoSeries, scene: str | Path | None, layers: list[Layer]) -> str:

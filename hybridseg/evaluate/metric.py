@@ -77,7 +77,8 @@ def degrees(bounds: Bounds, crs: CRS, name: str) -> Bounds:
     if not (np.isfinite(found).all() and np.abs(found[[1, 3]]).max() <= 90):
         text = ", ".join(f"{value:.10g}" for value in bounds)
         raise NoGeoreference(f"{name} spans {text}, where {title(crs)} is not defined: set the true CRS of the layer")
-    return tuple(float(value) for value in found)  # type: ignore[return-value]
+    west, south, east, north = map(float, found)
+    return west, south, east, north
 
 
 def title(crs: CRS) -> str:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage as ndi
 
+from hybridseg.errors import ThemeError
 from hybridseg.read.windows import tile
-from hybridseg.theme import InstancePolicy, RegionPolicy, load_theme
+from hybridseg.theme import GridPolicy, InstancePolicy, load_theme
 from hybridseg.train.recipe import DataSet
 from hybridseg.train.scenes import Scene, rescale
 from hybridseg.what.classify import Network
@@ -32,16 +33,18 @@ def find_supports(scene: Scene, chosen: DataSet, runs: Path) -> np.ndarray | Non
     classifier = _classifier(str(draft if draft.exists() else chosen.supports))
     theme = load_theme(chosen.supports_theme)
     gsd_m = theme.gsd_m(scene.gsd_m, classifier.gsd_m)
+    if theme.label not in classifier.classes or isinstance(theme.objects, GridPolicy):
+        raise ThemeError(
+            f"supports of {scene.dataset}: {chosen.supports} finds {', '.join(classifier.classes)}, not as theme "
+            f"{theme.name} wants {theme.label}; give another supports_theme"
+        )
     first = 2 * classifier.classes.index(theme.label)
     extent, interior = _heatmap(rescale(scene, gsd_m).image, classifier)[first : first + 2]
     pixel_m = gsd_m * classifier.stride
-    match theme.objects:
-        case InstancePolicy() as policy:
-            return find_objects(extent, interior, policy, pixel_m).labels
-        case RegionPolicy() as policy:
-            return ndi.label(ndi.gaussian_filter(extent, policy.smooth_m / pixel_m) >= policy.extent)[0]
-        case other:
-            raise ValueError(f"objects of kind {other.kind} have no supports")
+    policy = theme.objects
+    if isinstance(policy, InstancePolicy):
+        return find_objects(extent, interior, policy, pixel_m).labels
+    return ndi.label(ndi.gaussian_filter(extent, policy.smooth_m / pixel_m) >= policy.extent)[0]
 
 
 @cache

@@ -20,6 +20,7 @@ from hybridseg.train.recipe import DataSet, Recipe, load_recipe
 from hybridseg.train.refiner import RefinerSamples, ground
 from hybridseg.train.run import train
 from hybridseg.train.scenes import Scene, depth, load_scenes
+from hybridseg.train.supports import find_supports
 from hybridseg.where.hints import POINTS
 
 
@@ -172,3 +173,13 @@ def test_training_learns_stops_and_goes_on(kind: str, tmp_path: Path):
     assert yaml.safe_load((folder / "card.yaml").read_text())["steps"] == 2
     path.write_text(path.read_text().replace("steps: 2", "steps: 3"))
     assert yaml.safe_load((train(path, runs=tmp_path / "runs", quiet=True) / "card.yaml").read_text())["steps"] == 3
+
+
+def test_supports_need_a_theme_that_their_model_knows(scene: Scene, tmp_path: Path):
+    assert find_supports(scene, DataSet(share=1), tmp_path) is None
+    assert find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_on="x*"), tmp_path) is None
+    with pytest.raises(ThemeError, match="wants water; give another supports_theme"):
+        find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_theme="water"), tmp_path)
+    found = find_supports(scene, DataSet(share=1, supports="buildings-lite0"), tmp_path)
+    assert found is not None
+    assert found.max() > 3
