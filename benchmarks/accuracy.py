@@ -19,8 +19,8 @@ import yaml
 
 from benchmarks.places import Place, places
 from hybridseg import extract
-from hybridseg.evaluate.picture import against_truth, draw_features
-from hybridseg.evaluate.quick import quick_scores, within
+from hybridseg.evaluate.measure.quick import quick_scores, within
+from hybridseg.evaluate.show.picture import against_truth, draw_features
 from hybridseg.read.source import Source
 from hybridseg.theme import Gate, GridPolicy, load_theme
 

@@ -84,6 +84,11 @@ class PromptPolicy(_Settings):
     negatives: int = Field(3, ge=0, le=8, description="most points on touching neighbours")
     span: float = Field(0.3, gt=0.05, le=0.7, description="most of the window's side that an object's box may take")
     max_zoom: float = Field(4.0, ge=1, description="most that source pixels are enlarged for the refiner")
+    windows: Literal["own", "shared"] = Field(
+        "own",
+        description="own: each object at the zoom that suits it; shared: through the first sweep's windows, encoded "
+        "once for both, where the classifier looks through the refiner's encoder",
+    )
 
     @field_serializer("parts")
     def _in_order(self, parts: frozenset[str]) -> list[str]:

@@ -14,6 +14,7 @@ class Bright:
 
     stride = 2
     snap_px = 32
+    image_px = None
     classes = ("building",)
     gsd_m = 0.25
     coarsest_gsd_m = 0.6

@@ -9,7 +9,7 @@ import pytest
 import shapely
 
 from hybridseg.demo import render_town
-from hybridseg.evaluate.objects import match
+from hybridseg.evaluate.measure.objects import match
 from hybridseg.nn.classifier import load_classifier
 from hybridseg.nn.refiners import load_refiner
 from hybridseg.read.source import Source

@@ -10,9 +10,9 @@ import geopandas as gpd
 
 from hybridseg.demo.town import render_town
 from hybridseg.errors import OutputError
-from hybridseg.evaluate.boundary import BoundaryScore, boundary_f1
-from hybridseg.evaluate.objects import Match, match
-from hybridseg.evaluate.picture import against_truth, draw_features
+from hybridseg.evaluate.measure.boundary import BoundaryScore, boundary_f1
+from hybridseg.evaluate.measure.objects import Match, match
+from hybridseg.evaluate.show.picture import against_truth, draw_features
 from hybridseg.run.extract import extract
 from hybridseg.run.summary import Summary
 

@@ -1,7 +1,6 @@
 """How good a map is against a reference, whoever made them: `run.evaluate` measures everything.
 
-What it measures with: objects (`objects`, `ranking`, `verdicts`, `scores`), pixels (`pixels`), outlines (`boundary`,
-`near`), roads (`roads`), intervals (`bootstrap`). What it reads: `layers`, `rasters`; and brings together: `compare`,
-`ground`, `metric`. What shows it: `picture` draws outlines over a scene; `html`, with `charts` and `worst`, makes the
-report.
+`align` brings the two sides together, `measure` holds the metrics, `show` draws what was found. Between them: `sums`,
+what each block of ground holds; `polygons` and `networks`, all figures of a comparison; `report`, the value that holds
+them. Imports run measure <- align <- sums <- polygons <- networks <- run, and `verb` joins `run` with `show`.
 """

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from hybridseg.evaluate.bootstrap import Bootstrap, Lattice, Sample
-from hybridseg.evaluate.compare import Comparison
-from hybridseg.evaluate.near import near_lengths
+from hybridseg.evaluate.align.compare import Comparison
+from hybridseg.evaluate.measure.bootstrap import Bootstrap, Lattice, Sample
+from hybridseg.evaluate.measure.near import near_lengths
+from hybridseg.evaluate.measure.roads import Paths, compare_paths, noded, segments
+from hybridseg.evaluate.measure.verdicts import FALSE, HIT, MISSED
 from hybridseg.evaluate.polygons import Values, harmonic, share_of
-from hybridseg.evaluate.roads import Paths, compare_paths, noded, segments
-from hybridseg.evaluate.verdicts import FALSE, HIT, MISSED
 
 _PIECES_A_BLOCK = 8
 _BUFFERS: dict[str, Values] = {

@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from hybridseg.evaluate import pixels, scores, sums
-from hybridseg.evaluate.bootstrap import Bootstrap, Sample, over_classes, ratio
-from hybridseg.evaluate.compare import Comparison, Side
-from hybridseg.evaluate.ranking import IOUS, RECALLS, Ranking, mean_average_precision
+from hybridseg.evaluate import sums
+from hybridseg.evaluate.align.compare import Comparison, Side
+from hybridseg.evaluate.measure import pixels, scores
+from hybridseg.evaluate.measure.bootstrap import Bootstrap, Sample, over_classes, ratio
+from hybridseg.evaluate.measure.ranking import IOUS, RECALLS, Ranking, mean_average_precision
+from hybridseg.evaluate.measure.verdicts import HIT, IGNORED, MERGED, SPLIT
 from hybridseg.evaluate.sums import Paired
-from hybridseg.evaluate.verdicts import HIT, IGNORED, MERGED, SPLIT
 
 SIZES_M2 = (0, 10, 100, 1_000, 10_000, 100_000, np.inf)
 """Edges of the size bins: decades, as fields, houses and panels have no common scale."""

@@ -10,7 +10,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 
-from hybridseg.evaluate.bootstrap import Figure
+from hybridseg.evaluate.measure.bootstrap import Figure
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from hybridseg.evaluate import networks, polygons
-from hybridseg.evaluate.bootstrap import FEW_BLOCKS, Bootstrap, Figure, Lattice, Sample
-from hybridseg.evaluate.compare import Comparison, compare
-from hybridseg.evaluate.layers import Vectors
-from hybridseg.evaluate.rasters import RasterKind
+from hybridseg.evaluate.align.compare import Comparison, compare
+from hybridseg.evaluate.align.layers import Vectors
+from hybridseg.evaluate.align.rasters import RasterKind
+from hybridseg.evaluate.measure.bootstrap import FEW_BLOCKS, Bootstrap, Figure, Lattice, Sample
 from hybridseg.evaluate.report import UNITS, Report, Rival
 from hybridseg.evaluate.sums import Paired
 

@@ -11,17 +11,17 @@ import numpy as np
 import shapely
 from odc.geo.geobox import GeoBox
 
-from hybridseg.evaluate import pixels, scores
-from hybridseg.evaluate.bootstrap import Lattice
-from hybridseg.evaluate.boundary import boundary_iou, corners, hausdorff, polis
-from hybridseg.evaluate.compare import Comparison
-from hybridseg.evaluate.ground import crop
-from hybridseg.evaluate.metric import to_crs
-from hybridseg.evaluate.near import near_lengths
-from hybridseg.evaluate.objects import Match, Overlaps, best_first, overlaps
-from hybridseg.evaluate.ranking import Ranking, rank
-from hybridseg.evaluate.rasters import crs_of
-from hybridseg.evaluate.verdicts import HIT, IGNORED, segmentation, verdicts
+from hybridseg.evaluate.align.compare import Comparison
+from hybridseg.evaluate.align.ground import crop
+from hybridseg.evaluate.align.metric import to_crs
+from hybridseg.evaluate.align.rasters import crs_of
+from hybridseg.evaluate.measure import pixels, scores
+from hybridseg.evaluate.measure.bootstrap import Lattice
+from hybridseg.evaluate.measure.boundary import boundary_iou, corners, hausdorff, polis
+from hybridseg.evaluate.measure.near import near_lengths
+from hybridseg.evaluate.measure.objects import Match, Overlaps, best_first, overlaps
+from hybridseg.evaluate.measure.ranking import Ranking, rank
+from hybridseg.evaluate.measure.verdicts import HIT, IGNORED, segmentation, verdicts
 
 IOU = 0.5
 _MIN_CORE_PX, _MAX_CORE_PX = 16, 1024

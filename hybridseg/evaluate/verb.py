@@ -8,9 +8,9 @@ from typing import Literal
 import pyogrio
 
 from hybridseg.atomic import check_output, replacing
-from hybridseg.evaluate.html import page
 from hybridseg.evaluate.report import UNITS, Report, Rival
 from hybridseg.evaluate.run import evaluate as compare_layers
+from hybridseg.evaluate.show.html import page
 
 
 def evaluate(

@@ -20,6 +20,7 @@ from hybridseg.theme import Theme
 from hybridseg.train.classifier import pool
 
 CROP_PX = 256
+"""Side of training crops, where the backbone takes images of any size."""
 PIXELS = 4000
 """Pixels of each class, and as many beside it, that the linear head learns from."""
 
@@ -117,22 +118,28 @@ class Training:
             raise MissingExtra("the convolutional head needs Lightning: uv sync --extra train") from error
         net = start_segmenter(trunk, self.names, None if start is None else start["folder"], self.seed)
         learner = watched(net, self.steps, self.rate, self.free)
-        watch = validation_batches([g.scene for g in grounds], splits, self.names, CROP_PX, self.batch)
+        watch = validation_batches([g.scene for g in grounds], splits, self.names, _crop_px(trunk), self.batch)
         steps = fit(
-            learner, self._batches(grounds, splits, run), run, every=max(1, min(50, self.steps // 4)),
+            learner, self._batches(grounds, splits, run, _crop_px(trunk)), run, every=max(1, min(50, self.steps // 4)),
             quiet=self.quiet, watch=watch, patience=self.patience, accelerator=_accelerator(self.device),
         )  # fmt: skip
         draw_curves(run, run / "curves.png")
         return learner.net, steps
 
-    def _batches(self, grounds: Sequence[Ground], splits: Sequence[Split], run: Path) -> Any:
+    def _batches(self, grounds: Sequence[Ground], splits: Sequence[Split], run: Path, side: int) -> Any:
         pools = [
             pool([replace(g.scene, valid=s.train)], g.scene.gsd_m, zoom=(0.75, 1.33))
             for g, s in zip(grounds, splits, strict=True)
         ]
         # a resumed run draws other samples than those it has seen
         seed = self.seed + int(time.time()) * (run / "last.ckpt").exists()
-        return FocusedSamples(pools, self.names, CROP_PX).batches(self.batch, seed)
+        return FocusedSamples(pools, self.names, side).batches(self.batch, seed)
+
+
+def _crop_px(trunk: Any) -> int:
+    from hybridseg.nn.bodies import image_px
+
+    return image_px(trunk) or CROP_PX
 
 
 def _accelerator(device: str) -> str:

@@ -106,6 +106,9 @@ def finetune(
     views = shown_to(backbone, start, sources, parse_bands(backbone_bands, "backbone-bands"))
     trunk = load_trunk(backbone, head, start, device)
     own_m = gsd_m or (start or {}).get("gsd_m") or float(np.median([s.gsd_m for s in sources]))
+    if backbone.partition(":")[0] == "sam2" and not (head == "conv" and free):
+        # the refiner's own encoder, as it is: what it says of a window serves both sweeps
+        themes = [t.with_prompts(windows="shared") for t in themes]
     themes = [_at_gsd(t, fixed=gsd_m is not None or start is None or len(themes) > 1) for t in themes]
     called = parse_classes(classes, names, column)
     grounds = _grounds(sources, views, labels, complete_within, themes[0], own_m, trunk, called, column, width)

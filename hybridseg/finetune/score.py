@@ -10,10 +10,11 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 
-from hybridseg.evaluate.objects import match
-from hybridseg.evaluate.quick import quick_scores
+from hybridseg.evaluate.measure.objects import match
+from hybridseg.evaluate.measure.quick import quick_scores
 from hybridseg.read.source import Source
 from hybridseg.run.pipeline import Counts, Pipeline
+from hybridseg.run.sight import look_through
 from hybridseg.theme import Theme
 from hybridseg.tune.run import Labelled
 
@@ -68,11 +69,11 @@ def judge(
     from hybridseg.nn.refiners import load_refiner
 
     classifier = load_classifier(theme.classifier, device)
-    pipeline = Pipeline(theme, None if theme.refiner == "none" else load_refiner(theme.refiner, device))
+    refiner = None if theme.refiner == "none" else load_refiner(theme.refiner, device)
     scores, matches, lines = [], [], []
     for place in places:
         source = Source.open(place.scene, place.bands)
-        features = _map(pipeline, source, classifier, place)
+        features = _map(theme, source, classifier, refiner, place)
         score, matched = _matched(features, place)
         scores.append(score)
         matches.append(matched)
@@ -81,12 +82,14 @@ def judge(
     return calibrate(np.concatenate(scores), np.concatenate(matches)), lines
 
 
-def _map(pipeline: Pipeline, source: Source, classifier: Any, place: Labelled) -> gpd.GeoDataFrame:
+def _map(theme: Theme, source: Source, classifier: Any, refiner: Any, place: Labelled) -> gpd.GeoDataFrame:
     counts = Counts()
-    gsd_m = pipeline.theme.gsd_m(source.gsd_m, classifier.gsd_m)
+    gsd_m = theme.gsd_m(source.gsd_m, classifier.gsd_m)
     with tempfile.TemporaryDirectory(prefix="hybridseg-") as folder:
         path = Path(folder) / "heatmap.tif"
-        pipeline.heatmap(source, classifier, gsd_m, place.extent, path, counts)
+        sight = look_through(theme, source, classifier, refiner, Path(folder))
+        pipeline = Pipeline(theme, sight.refiner, grid=sight.grid)
+        pipeline.heatmap(source, sight.network, gsd_m, place.extent, path, counts)
         prompts = pipeline.prompts(source, path, place.extent, counts)
         outcome = pipeline.refine(source, prompts, counts)
         return pipeline.features(source, prompts, outcome, counts, place.extent)

@@ -30,6 +30,8 @@ from hybridseg.nn.terra import terratorch_body
 from hybridseg.nn.trunk import IMAGENET_MEAN, IMAGENET_STD, Lite0
 
 KINDS = "lite0, sam2, sam2:REFINER, timm:NAME, torchgeo:WEIGHTS, terratorch:NAME"
+SAM2_PX = 1024
+"""Side of the image that official SAM2 checkpoints take."""
 GLOBAL = re.compile(
     "attention|attn|squeezeexcite|semodule|ecamodule|globalcontext|groupnorm|globalresponsenorm", re.IGNORECASE
 )
@@ -74,9 +76,10 @@ def _sam2(name: str, pretrained: bool) -> nn.Module:
         trunk = build_sam2(HF_MODEL_ID_TO_FILENAMES[official][0], device="cpu").image_encoder.trunk
     else:
         trunk = build_sam2_lite().image_encoder.trunk
-    strides, channels = [4, 8, 16, 32], list(trunk.channel_list[::-1])
-    body = trunk if isinstance(trunk, Lite0) else Cells(trunk, channels, 256)
-    return Backbone(body.requires_grad_(True), channels, strides, Wants())
+    channels = list(trunk.channel_list[::-1])
+    # Hiera looks at the whole of its image, at the size that it was trained with
+    image_px = None if isinstance(trunk, Lite0) else SAM2_PX
+    return Backbone(trunk.requires_grad_(True), channels, [4, 8, 16, 32], Wants(), image_px)
 
 
 def _timm(name: str, pretrained: bool) -> nn.Module:

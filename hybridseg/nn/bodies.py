@@ -13,6 +13,7 @@ from hybridseg.errors import BandsMissing
 from hybridseg.nn.sam2 import normalise
 from hybridseg.nn.segmenter import Segmenter
 from hybridseg.nn.trunk import IMAGENET_MEAN, IMAGENET_STD
+from hybridseg.read.windows import core_px
 
 RGB = ("red", "green", "blue")
 CORE_PX = 128
@@ -48,15 +49,22 @@ class Wants:
 class Backbone(nn.Module):
     """A body that gives feature maps, with the scaling before it and, where it is needed, the cells around it.
 
-    Takes what `prepare` gives.
+    Takes what `prepare` gives. image_px: side of the only image that the body takes; None: any, in whole strides.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, body: nn.Module, channels: Sequence[int], strides: Sequence[int], wants: Wants) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        wants: Wants,
+        image_px: int | None = None,
+    ) -> None:
         super().__init__()
-        self.body, self.wants = body, wants
+        self.body, self.wants, self.image_px = body, wants, image_px
         self.channels, self.strides = list(channels), list(strides)
         own_mean, own_std = wants.spread()
         mean, std = own_mean, own_std
@@ -154,8 +162,15 @@ def prepare(trunk: nn.Module, pixels: Tensor) -> Tensor:
     return ((pixels.float() - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
+def image_px(trunk: nn.Module) -> int | None:
+    """Side of the only image that a backbone takes; None: any whose sides are multiples of `snap_px`."""
+    return trunk.image_px if isinstance(trunk, Backbone) else None
+
+
 def snap_px(trunk: nn.Module) -> int:
-    """Windows must start and end on multiples of this."""
+    """Windows must start and end on multiples of this; it is the core of an image of fixed size."""
+    if (side := image_px(trunk)) is not None:
+        return core_px(side)
     if any(isinstance(module, Cells) for module in trunk.modules()):
         return CORE_PX
     return max(32, *getattr(trunk, "strides", [32]))

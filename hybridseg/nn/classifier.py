@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from hybridseg.errors import WeightsError
-from hybridseg.nn.bodies import prepare, snap_px, wants_of
+from hybridseg.nn.bodies import image_px, prepare, snap_px, wants_of
 from hybridseg.nn.device import pick_device
 from hybridseg.nn.heads import LinearSegmenter, network_for
 from hybridseg.nn.segmenter import STRIDE, Segmenter
@@ -35,6 +35,11 @@ class Classifier:
     def snap_px(self) -> int:
         """Windows start and end on multiples of this."""
         return snap_px(self.net.trunk)
+
+    @property
+    def image_px(self) -> int | None:
+        """Side of the only image that it takes; None: any whose sides are multiples of `snap_px`."""
+        return image_px(self.net.trunk)
 
     @property
     def classes(self) -> list[str]:

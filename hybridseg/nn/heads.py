@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from hybridseg.errors import WeightsError
 from hybridseg.nn.backbones import build_backbone
-from hybridseg.nn.bodies import Lite0Pyramid, prepare, snap_px, wants_of
+from hybridseg.nn.bodies import Lite0Pyramid, image_px, prepare, snap_px, wants_of
 from hybridseg.nn.segmenter import FINE_WIDTH, STRIDE, Segmenter
 from hybridseg.nn.weights import load_weights, read_card
 
@@ -37,9 +37,13 @@ class LinearSegmenter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, bands, H, W), as `prepare` gives it, to (B, 2 x classes, H/2, W/2) logits."""
+        return self.read(x, self.trunk(x))
+
+    def read(self, x: Tensor, levels: Sequence[Tensor]) -> Tensor:
+        """Logits of an image whose feature maps are known."""
         weights = torch.split(self.head.weight, list(self.trunk.channels), dim=1)
         total: Any = self.head.bias.view(1, -1, 1, 1) if self.head.bias is not None else 0
-        for level, weight, stride in zip(self.trunk(x), weights, self.trunk.strides, strict=True):
+        for level, weight, stride in zip(levels, weights, self.trunk.strides, strict=True):
             part = F.conv2d(level, weight)
             if stride != STRIDE:
                 part = F.interpolate(part, scale_factor=stride / STRIDE, mode="bilinear")
@@ -155,16 +159,17 @@ def _windows(
     """Features of each window that holds a chosen pixel; its corner and its core, in heatmap pixels (row, column)."""
     every = np.concatenate(list(chosen)) * STRIDE
     device = next(trunk.parameters()).device
-    height, width = image.shape[:2]
-    snap = snap_px(trunk)
-    for row, col in np.unique(every // CORE_PX, axis=0) * CORE_PX if len(every) else []:
-        r0, c0 = max(0, row - HALO_PX), max(0, col - HALO_PX)
-        part = image[r0 : row + CORE_PX + HALO_PX, c0 : col + CORE_PX + HALO_PX]
-        pad = [(0, -side % snap) for side in part.shape[:2]]
+    fixed = image_px(trunk)
+    side = CORE_PX if fixed is None else snap_px(trunk)
+    halo = HALO_PX if fixed is None else (fixed - side) // 2
+    whole, end = side + 2 * halo, np.array(image.shape[:2])
+    around = np.pad(image, [(halo, halo), (halo, halo), (0, 0)])
+    for first in np.unique(every // side, axis=0) * side if len(every) else []:
+        part = around[first[0] : first[0] + whole, first[1] : first[1] + whole]
+        pad = [(0, -n % snap_px(trunk) if fixed is None else fixed - n) for n in part.shape[:2]]
         pixels = np.pad(part, [*pad, (0, 0)]).transpose(2, 0, 1)
         levels = trunk(prepare(trunk, torch.from_numpy(np.ascontiguousarray(pixels))[None].to(device)))
-        core = np.array([row, col]) // STRIDE, np.array([min(row + CORE_PX, height), min(col + CORE_PX, width)])
-        yield levels, np.array([r0, c0]) // STRIDE, (core[0], -(-core[1] // STRIDE))
+        yield levels, (first - halo) // STRIDE, (first // STRIDE, -(-np.minimum(first + side, end) // STRIDE))
 
 
 def _at(levels: Sequence[Tensor], at: np.ndarray, trunk: nn.Module) -> np.ndarray:

@@ -105,7 +105,7 @@ class Promptable:
         """Encode (3, S, S) uint8 RGB."""
         device = next(self.model.parameters()).device
         images = normalise(torch.from_numpy(pixels)[None].to(device))
-        with _fast(device):
+        with fast(device):
             coarse, fine = split_features(self.model, images)
         return Embedding(coarse.float(), tuple(level.float() for level in fine))
 
@@ -171,7 +171,7 @@ def _cut(maps: Tensor, corner: Tensor, side: int) -> Tensor:
     return torch.stack([m[:, y : y + side, x : x + side] for m, (x, y) in zip(each, corner.tolist(), strict=True)])
 
 
-def _fast(device: torch.device) -> torch.autocast:
+def fast(device: torch.device) -> torch.autocast:
     """bf16 where the hardware multiplies it natively: Hiera-tiny encodes twice as fast, with 1 % relative error."""
     native = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
     return torch.autocast(device.type, torch.bfloat16, enabled=native)

@@ -49,7 +49,10 @@ class Segmenter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits at stride 2."""
-        levels = self.trunk(x)
+        return self.read(x, self.trunk(x))
+
+    def read(self, x: Tensor, levels: list[Tensor]) -> Tensor:
+        """Logits of an image whose feature maps are known."""
         return self.decode(levels if self.stem is None else [self.stem(x), *levels])
 
     def decode(self, levels: list[Tensor]) -> Tensor:

@@ -189,10 +189,7 @@ class Source:
             window: on the raster's pixel grid, may reach beyond it.
             out_size_px: side, or (height, width).
         """
-        height, width = (out_size_px, out_size_px) if isinstance(out_size_px, int) else out_size_px
-        zoom = Affine.scale(window.width / width, window.height / height)
-        affine = self.geobox.affine @ Affine.translation(window.col, window.row) @ zoom
-        return self.read_grid(GeoBox((height, width), affine, self.crs))
+        return self.read_grid(zoomed(self.geobox, window, out_size_px))
 
     def _read(self, affine: Affine, shape: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """Pixels (B, H, W) and validity (H, W) of a grid given by its affine."""
@@ -233,6 +230,13 @@ class Source:
             colours = np.frombuffer(self.palette, np.uint8).reshape(-1, 3)
             pixels = np.moveaxis(colours[np.minimum(pixels[0], len(colours) - 1)], -1, 0)
         return self.stretch.apply(np.broadcast_to(pixels, (3, *valid.shape)), valid), valid
+
+
+def zoomed(geobox: GeoBox, window: Window, out_size_px: int | tuple[int, int]) -> GeoBox:
+    """A window of a grid, which may reach beyond it, in so many pixels: side, or (height, width)."""
+    height, width = (out_size_px, out_size_px) if isinstance(out_size_px, int) else out_size_px
+    zoom = Affine.scale(window.width / width, window.height / height)
+    return GeoBox((height, width), geobox.affine @ Affine.translation(window.col, window.row) @ zoom, geobox.crs)
 
 
 def _handle(path: str, level: int | None, fingerprint: str) -> DatasetReader:

@@ -27,6 +27,14 @@ def tile(shape: tuple[int, int], core_px: int, offset_px: int = 0) -> list[Windo
     return [Window(c0, r0, c1 - c0, r1 - r0) for r0, r1 in rows for c0, c1 in cols]
 
 
+def core_px(image_px: int) -> int:
+    """Side of the core of a network's image, where it takes images of one size only: five eighths of the side.
+
+    The rest shows what lies around. In whole strides of 32 px.
+    """
+    return image_px * 5 // 8 // 32 * 32
+
+
 def _spans(length: int, step: int, first: int) -> list[tuple[int, int]]:
     """(start, stop) of the pieces of 0..length, the first one `first` long where that is not 0."""
     starts = sorted({0, *range(first, length, step)}) if length else []

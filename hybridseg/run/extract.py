@@ -18,9 +18,10 @@ from hybridseg.errors import OutputError, ThemeError, TooCoarse
 from hybridseg.read.source import Source
 from hybridseg.run.arguments import parse_bands, parse_extent
 from hybridseg.run.engine import Progress, Quiet
-from hybridseg.run.model import Calibration, calibrated, calibration_of, themes_in
+from hybridseg.run.model import calibrated, calibration_of, themes_in
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.run.policies import label_everything
+from hybridseg.run.sight import look_through
 from hybridseg.run.summary import Summary
 from hybridseg.shape.centreline import Centrelines
 from hybridseg.theme import Theme, load_theme
@@ -102,20 +103,22 @@ def extract(
 
     counts = Counts()
     refiners = {n: load_refiner(n, device) for n in {refiner or t.refiner for t in themes} - {"none"}}
-    pipelines = [Pipeline(t, refiners.get(refiner or t.refiner), progress=progress or Quiet()) for t in themes]
+    classifiers = {name: load_classifier(name, device) for name in {t.classifier: None for t in themes}}
     models = {r.name: r.sha256 for r in refiners.values()}
     # GDAL would keep a twentieth of the memory for decoded blocks; windows pass once, so little is enough
     cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
-    with _work_folder(keep_work) as work, rasterio.Env(**cache):
+    with _work_folder(keep_work) as work, _work_folder(None) as kept, rasterio.Env(**cache):
+        sights = [
+            look_through(t, source, classifiers[t.classifier], refiners.get(refiner or t.refiner), kept) for t in themes
+        ]
+        pipelines = [
+            Pipeline(t, s.refiner, grid=s.grid, progress=progress or Quiet())
+            for t, s in zip(themes, sights, strict=True)
+        ]
         heatmaps: dict[str, Path] = {}
-        tables: dict[str, Calibration] = {}
         if from_prompts is None:
-            for name in {t.classifier: None for t in themes}:
-                classifier = load_classifier(name, device)
-                models[classifier.folder.name] = classifier.sha256
-                tables[name] = calibration_of(classifier.card)
-                sharing = [p for p in pipelines if p.theme.classifier == name]
-                heatmaps |= _heatmaps(sharing, classifier, source, area, work, counts, len(themes) == 1)
+            models |= {c.folder.name: c.sha256 for c in classifiers.values()}
+            heatmaps = _heatmaps(pipelines, [s.network for s in sights], source, area, work, counts)
             found = [p.prompts(source, heatmaps[p.theme.name], area, counts) for p in pipelines]
             write_prompts(pd.concat(found, ignore_index=True), work / "prompts.parquet")
         else:
@@ -127,7 +130,7 @@ def extract(
             if pipeline.theme.name in heatmaps:
                 rows, outcome = label_everything(pipeline.theme, source, heatmaps[pipeline.theme.name], rows, outcome)
             features = pipeline.features(source, rows, outcome, counts, area)
-            layers.append(calibrated(features, tables.get(pipeline.theme.classifier, {})))
+            layers.append(calibrated(features, calibration_of(classifiers[pipeline.theme.classifier].card)))
     features = gpd.GeoDataFrame(pd.concat(layers, ignore_index=True), crs=source.crs)
     provenance = Provenance.collect(
         theme=",".join(t.name for t in themes),
@@ -177,24 +180,27 @@ def _names(theme: str | Path | Sequence[str]) -> list[str]:
 
 def _heatmaps(
     pipelines: Sequence[Pipeline],
-    classifier: Network,
+    networks: Sequence[Network],
     source: Source,
     area: Extent | None,
     work: Path,
     counts: Counts,
-    alone: bool,
 ) -> dict[str, Path]:
-    """Heatmap of each theme that looks with this classifier; themes that look at one GSD share one sweep."""
-    sweeps: dict[float, list[Pipeline]] = {}
-    for pipeline in pipelines:
+    """Heatmap of each theme; themes that look with one network at one GSD share one sweep."""
+    sweeps: dict[tuple[str, float, bool], list[Pipeline]] = {}
+    looking: dict[tuple[str, float, bool], Network] = {}
+    for pipeline, network in zip(pipelines, networks, strict=True):
         theme = pipeline.theme
-        _check_gsd(source, theme.max_gsd_m or classifier.coarsest_gsd_m, theme)
-        sweeps.setdefault(theme.gsd_m(source.gsd_m, classifier.gsd_m), []).append(pipeline)
+        _check_gsd(source, theme.max_gsd_m or network.coarsest_gsd_m, theme)
+        key = theme.classifier, theme.gsd_m(source.gsd_m, network.gsd_m), pipeline.grid is not None
+        sweeps.setdefault(key, []).append(pipeline)
+        looking[key] = network
     made: dict[str, Path] = {}
-    for gsd_m, sharing in sweeps.items():
-        path = work / ("heatmap.tif" if alone else f"heatmap-{'-'.join(p.theme.name for p in sharing)}.tif")
+    for key, sharing in sweeps.items():
+        names = "-".join(p.theme.name for p in sharing)
+        path = work / ("heatmap.tif" if len(pipelines) == 1 else f"heatmap-{names}.tif")
         reach_m = max(p.theme.objects.reach_m for p in sharing)
-        sharing[0].heatmap(source, classifier, gsd_m, area, path, counts, reach_m)
+        sharing[0].heatmap(source, looking[key], key[1], area, path, counts, reach_m)
         made |= {p.theme.name: path for p in sharing}
     return made
 

@@ -20,6 +20,7 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.read.grid import pixel_anchor, work_grid
 from hybridseg.read.source import Source
+from hybridseg.read.view import OnGrid
 from hybridseg.read.windows import tile
 from hybridseg.run.engine import Progress, Quiet, serial
 from hybridseg.run.policies import finder, lattice_of, shaped
@@ -61,12 +62,16 @@ class Counts:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Everything that a run needs besides the source. core_px and offset_px must not matter to the result."""
+    """Everything that a run needs besides the source. core_px and offset_px must not matter to the result.
+
+    grid: what the refiner looks at through the first sweep's windows; None: it has windows of its own.
+    """
 
     theme: Theme
     refiner: Promptable | None
     core_px: int = 1024
     offset_px: int = 0
+    grid: GeoBox | None = None
     progress: Progress = field(default_factory=Quiet)
 
     def heatmap(
@@ -91,7 +96,7 @@ class Pipeline:
         grid = work_grid(source, gsd_m, network.snap_px, around)
         raster = _place_on(grid, whole)
         classify, seen = Classify(network), shown(source, network)
-        cores = tile((grid.height, grid.width), self.core_px, self.offset_px)
+        cores = classify.cores((grid.height, grid.width), self.core_px, self.offset_px)
         self.progress.start("classify", len(cores))
         names = [f"{name}:{part}" for name in network.classes for part in ("extent", "interior")]
         with heatmap_sink(path, grid.zoom_out(network.stride), names) as sink:
@@ -135,16 +140,20 @@ class Pipeline:
             return outcome
         begun = time.monotonic()
         policy = self.theme.prompts
-        objects = _to_pixels(prompts, source.geobox)
+        seen = source if self.grid is None else OnGrid(source, self.grid)
+        objects = _to_pixels(prompts, seen.geobox)
         boxes = np.array([p.support.bounds for p in objects])
-        lattice = ObjectWindows(self.refiner.size_px, policy.span, policy.max_zoom, pixel_anchor(source.geobox))
+        side, anchor = self.refiner.size_px, pixel_anchor(seen.geobox)
+        lattice = ObjectWindows(side, policy.span, policy.max_zoom, anchor)
+        if self.grid is not None:
+            lattice = ObjectWindows.of_sweep(side, anchor)
         windows, _ = lattice.assign(boxes, _bounded(objects) if self._regions else None)
-        counts.windows_in_raster += lattice.count(source.window, {w.width for w in windows})
+        counts.windows_in_raster += lattice.count(seen.window, {w.width for w in windows})
         stage = Refine(self.refiner, policy, self.theme.gate)
         self.progress.start("refine", len(windows))
 
         def work(window: Window) -> list[Refined]:
-            return stage(source, window, [objects[row] for row in windows[window]])
+            return stage(seen, window, [objects[row] for row in windows[window]])
 
         for window, results in serial(work, list(windows), _place, counts.failures):
             for row, result in zip(windows[window], results or [], strict=False):

@@ -12,6 +12,7 @@ import shapely
 from buildingregulariser import regularize_geodataframe
 
 from hybridseg.shape.measure import as_complex, by_metric_crs
+from hybridseg.shape.valid import repaired
 from hybridseg.shape.versions import settle, where_true
 
 _STEP_PX = 0.75
@@ -72,8 +73,7 @@ class RegulariseBuildings:
         versions = np.stack([features.geometry.to_numpy().copy()] * 3)
         for crs, rows in by_metric_crs(features.geometry):
             ground = features.geometry.iloc[rows].to_crs(crs).to_numpy()
-            repaired = shapely.make_valid(ground, method="structure", keep_collapsed=False)
-            traced = _fill_holes(np.where(shapely.is_valid(ground), ground, repaired), self.min_hole_m2)
+            traced = _fill_holes(repaired(ground), self.min_hole_m2)
             smooth = shapely.simplify(_smooth_steps(traced, pixel_m), self.waves_m if pixel_m > 0 else 0)
             light = where_true(smooth, traced, _STEP_IOU, otherwise=traced)
             square = where_true(self._regularise(traced, pixel_m), traced, self.min_iou, otherwise=light)

@@ -18,6 +18,7 @@ from hybridseg.errors import NoGeoreference, ThemeError
 from hybridseg.shape.graph import Graph, bridged, extended, redrawn, to_edge, value_at, without_spurs, xy
 from hybridseg.shape.measure import by_metric_crs
 from hybridseg.shape.skeleton import Skeleton
+from hybridseg.shape.valid import repaired
 
 LINE_COLUMNS = ("id", "class", "score", "width_m", "length_m", "from_node", "to_node", "geometry")
 """Columns of `Network.lines`, in order."""
@@ -98,7 +99,7 @@ class Centrelines:
         usable = features[~(features.geometry.is_empty | features.geometry.isna())]
         for label, rows in usable.groupby("class"):
             for crs, members in _by_frame(rows.geometry, self.join_gap_m):
-                surface = _repaired(rows.geometry.iloc[members].to_crs(crs).to_numpy())
+                surface = repaired(rows.geometry.iloc[members].to_crs(crs).to_numpy())
                 solid = shapely.area(surface) > 0
                 lines = self._lines(surface[solid], rows["score"].to_numpy(float)[members][solid])
                 found.append(lines.set_crs(crs).to_crs(features.crs).assign(**{"class": label}))
@@ -155,12 +156,6 @@ def _by_frame(polygons: gpd.GeoSeries, gap_m: float) -> Iterator[tuple[CRS, np.n
     groups = gpd.GeoSeries(shapely.geometrycollections(lon_lat[order], indices=group[order]), crs=4326)
     for crs, numbers in by_metric_crs(groups):
         yield crs, np.flatnonzero(np.isin(group, numbers))
-
-
-def _repaired(polygons: np.ndarray) -> np.ndarray:
-    polygons, invalid = polygons.copy(), ~shapely.is_valid(polygons)
-    polygons[invalid] = shapely.make_valid(polygons[invalid], method="structure", keep_collapsed=False)
-    return polygons
 
 
 def _measured(graph: Graph, surface: np.ndarray, score: np.ndarray) -> pd.DataFrame:

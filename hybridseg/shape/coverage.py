@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hybridseg.shape.measure import area_m2, by_metric_crs
+from hybridseg.shape.valid import repaired
 
 _GAP_PX = 2.5
 """Tracing leaves gaps of one and two pixels between neighbours; what is wider was seen."""
@@ -82,10 +83,9 @@ class CleanCoverage:
         """One coverage of polygons in metres, (n,); empty where nothing worth keeping is left."""
         gap_m, snap_m = max(self.gap_m, _GAP_PX * gsd_m), max(1e-3, _SNAP_PX * gsd_m)
         simplify_m, least_m2 = max(self.simplify_m, _STEP_PX * gsd_m), max(self.min_area_m2, _SLIVER_PX * gsd_m**2)
-        repaired = shapely.make_valid(traced, method="structure", keep_collapsed=False)
-        repaired = np.where(shapely.is_valid(traced), traced, repaired)
-        order = np.lexsort((*shapely.bounds(repaired).T, shapely.area(repaired)))  # small ones first: they win
-        worthy = _without_bits(_first_wins(repaired[order], snap_m), self.min_part, least_m2)
+        sound = repaired(traced)
+        order = np.lexsort((*shapely.bounds(sound).T, shapely.area(sound)))  # small ones first: they win
+        worthy = _without_bits(_first_wins(sound[order], snap_m), self.min_part, least_m2)
         left = np.flatnonzero(~shapely.is_empty(worthy))
         smooth = smooth_steps(worthy[left], gsd_m, simplify_m)
         # Simplifying takes out the many vertices of closed gaps, and may open a few anew.

@@ -7,6 +7,8 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from hybridseg.shape.valid import repaired
+
 _SLIVER = 1e-7
 """Share of the smaller polygon below which a common area is rounding, not overlap."""
 
@@ -35,9 +37,7 @@ def resolve_overlaps(
         The remaining rows in order of `id`, index 0..n-1, all columns kept (`area_m2` is not computed anew).
     """
     ranked = features.sort_values(["score", "id"], ascending=[False, True], ignore_index=True)
-    polygons = ranked.geometry.to_numpy().copy()
-    invalid = ~shapely.is_valid(polygons)
-    polygons[invalid] = shapely.make_valid(polygons[invalid], method="structure", keep_collapsed=False)
+    polygons = repaired(ranked.geometry.to_numpy())
     kept = shapely.area(polygons) > 0
 
     better, worse, common = _overlaps(polygons)

@@ -10,6 +10,7 @@ import shapely
 
 from hybridseg.shape.coverage import smooth_steps
 from hybridseg.shape.measure import as_complex, by_metric_crs
+from hybridseg.shape.valid import repaired
 from hybridseg.shape.versions import settle, where_true
 
 _STEP_PX = 0.75
@@ -64,8 +65,7 @@ class AlignRows:
         versions = np.stack([features.geometry.to_numpy().copy()] * 4)
         for crs, rows in by_metric_crs(features.geometry):
             ground = features.geometry.iloc[rows].to_crs(crs).to_numpy()
-            repaired = shapely.make_valid(ground, method="structure", keep_collapsed=False)
-            traced = np.where(shapely.is_valid(ground), ground, repaired)
+            traced = repaired(ground)
             smooth = smooth_steps(traced, gsd_m, _STEP_PX * gsd_m)
             light = where_true(smooth, traced, _STEP_IOU, otherwise=traced)
             alone, aligned = self._rectangles(traced)

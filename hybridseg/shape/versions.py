@@ -39,8 +39,9 @@ def _extent(versions: np.ndarray) -> np.ndarray:
 
 
 def where_true(shaped: np.ndarray, traced: np.ndarray, min_iou: float, otherwise: np.ndarray) -> np.ndarray:
-    """`shaped` where it is valid and its IoU with the traced outline is at least `min_iou`."""
-    sound = np.where(shapely.is_valid(shaped), shaped, shapely.Polygon())
+    """`shaped` where it is a valid polygon and its IoU with the traced outline is at least `min_iou`."""
+    polygonal = np.isin(shapely.get_type_id(shaped), (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON))
+    sound = np.where(shapely.is_valid(shaped) & polygonal, shaped, shapely.Polygon())
     common = shapely.area(shapely.intersection(sound, traced))
     union = shapely.area(sound) + shapely.area(traced) - common
     return np.where((common > 0) & (common >= min_iou * union), shaped, otherwise)

@@ -14,13 +14,14 @@ import shapely
 import yaml
 
 from hybridseg.errors import OutputError, ThemeError
-from hybridseg.evaluate.quick import quick_scores
+from hybridseg.evaluate.measure.quick import quick_scores
 from hybridseg.read.source import Source
 from hybridseg.run.arguments import parse_bands
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
+from hybridseg.run.sight import Sight, look_through
 from hybridseg.theme import Gate, GridPolicy, Theme, load_theme
 from hybridseg.tune.search import GATES, Settings, ascend, choices_for, objective, policies, settings_of
-from hybridseg.where.refine import Promptable, Refined
+from hybridseg.where.refine import Refined
 
 TOLERANCE_PX = 2
 PARTS = {
@@ -98,16 +99,17 @@ def search(start: Theme, places: Sequence[Labelled], refiner: str, device: str =
     from hybridseg.nn.classifier import load_classifier
     from hybridseg.nn.refiners import load_refiner
 
-    classifier = load_classifier(start.classifier, device)
+    classifier, asked = load_classifier(start.classifier, device), load_refiner(refiner, device)
     with tempfile.TemporaryDirectory(prefix="hybridseg-") as folder:
         trials = []
         for number, place in enumerate(places):
             source = Source.open(place.scene, place.bands)
             path, gsd_m = Path(folder) / f"{number}.tif", start.gsd_m(source.gsd_m, classifier.gsd_m)
-            Pipeline(start, None).heatmap(source, classifier, gsd_m, place.extent, path, Counts())
-            trials.append(_Trial(place, source, path, start.discrete))
+            sight = look_through(start, source, classifier, asked, Path(folder))
+            Pipeline(start, None).heatmap(source, sight.network, gsd_m, place.extent, path, Counts())
+            trials.append(_Trial(place, source, path, sight, start.discrete))
         coarse, coarse_score = _tune_objects(start, trials)
-        refined, score = _tune_refining(coarse, trials, load_refiner(refiner, device))
+        refined, score = _tune_refining(coarse, trials)
     name = refiner if score > coarse_score else "none"
     best = refined if score > coarse_score else coarse
     report = f"coarse {coarse_score:.3f}, refined {score:.3f} (object F1 or area IoU, plus half of boundary F1)"
@@ -135,12 +137,12 @@ def _tune_policy(theme: Theme, trials: Sequence[_Trial]) -> tuple[Theme, float]:
     return with_objects(best), reached
 
 
-def _tune_refining(theme: Theme, trials: Sequence[_Trial], refiner: Promptable) -> tuple[Theme, float]:
+def _tune_refining(theme: Theme, trials: Sequence[_Trial]) -> tuple[Theme, float]:
     """Prompts first, each with its best gate: a gate is searched without refining again."""
     best, reached = theme, -1.0
     for chosen in PARTS[trials[0].discrete]:
         candidate = theme.with_prompts(parts=frozenset(chosen))
-        refined = [trial.refine(candidate, refiner) for trial in trials]
+        refined = [trial.refine(candidate) for trial in trials]
 
         def score(settings: Settings, theme: Theme = candidate, refined: list[Any] = refined) -> float:
             gated = theme.model_copy(update={"gate": Gate(**settings)})
@@ -159,6 +161,7 @@ class _Trial:
     place: Labelled
     source: Source
     heatmap: Path
+    sight: Sight
     discrete: bool
 
     def coarse(self, theme: Theme) -> float:
@@ -167,9 +170,10 @@ class _Trial:
         prompts = pipeline.prompts(self.source, self.heatmap, self.place.extent, counts)
         return self._score(pipeline.features(self.source, prompts, [None] * len(prompts), counts, self.place.extent))
 
-    def refine(self, theme: Theme, refiner: Promptable) -> tuple[gpd.GeoDataFrame, list[Refined | None]]:
+    def refine(self, theme: Theme) -> tuple[gpd.GeoDataFrame, list[Refined | None]]:
         """Prompts and what becomes of them behind an open gate."""
-        pipeline, counts = Pipeline(theme.model_copy(update={"gate": OPEN}), refiner), Counts()
+        counts = Counts()
+        pipeline = Pipeline(theme.model_copy(update={"gate": OPEN}), self.sight.refiner, grid=self.sight.grid)
         prompts = pipeline.prompts(self.source, self.heatmap, self.place.extent, counts)
         return prompts, pipeline.refine(self.source, prompts, counts)
 

@@ -12,6 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.read.scaling import check_scaling
 from hybridseg.read.source import Source
+from hybridseg.read.windows import tile
 from hybridseg.types import Window
 
 BEYOND_SNAPS = 4
@@ -28,6 +29,10 @@ class Network(Protocol):
     @property
     def snap_px(self) -> int:
         """Windows start and end on multiples of this."""
+
+    @property
+    def image_px(self) -> int | None:
+        """Side of the only image that it takes, whose core is `snap_px` wide; None: any in multiples of `snap_px`."""
 
     @property
     def gsd_m(self) -> float:
@@ -59,10 +64,17 @@ class Classify:
 
     halo_px: on the working grid; a multiple of the network's deepest stride. Lite0 with its pyramid sees 480 px to each
     side; what lies beyond 384 px moves no value by a step of the stored heatmap (1/254), beyond 160 px some by 35.
+    Where the network takes images of one size only, the halo is what that leaves around cores at fixed places.
     """
 
     network: Network
     halo_px: int = 384
+
+    def cores(self, shape: tuple[int, int], core_px: int, offset_px: int) -> list[Window]:
+        """The windows of the sweep: of `core_px`, or of the core that the network's image has."""
+        if self.network.image_px is None:
+            return tile(shape, core_px, offset_px)
+        return tile(shape, self.network.snap_px)
 
     def __call__(self, source: Source, grid: GeoBox, core: Window, raster: Window) -> tuple[np.ndarray, np.ndarray]:
         """Heatmap of one core.
@@ -78,7 +90,9 @@ class Classify:
             (B, h, w) float32 in [0, 1] and (h, w) bool, both at the heatmap's resolution.
         """
         stride = self.network.stride
-        window = core.pad(self.halo_px).clip(raster.pad(BEYOND_SNAPS * self.network.snap_px))
+        fixed = self.network.image_px
+        halo_px = self.halo_px if fixed is None else (fixed - self.network.snap_px) // 2
+        window = core.pad(halo_px).clip(raster.pad(BEYOND_SNAPS * self.network.snap_px))
         chip = source.read_grid(crop(grid, window))
         rows, cols = core.slices(window)
         inner = (slice(rows.start // stride, rows.stop // stride), slice(cols.start // stride, cols.stop // stride))

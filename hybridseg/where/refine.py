@@ -11,6 +11,7 @@ import shapely
 from rasterio.features import rasterize
 
 from hybridseg.read.source import Source
+from hybridseg.read.view import OnGrid
 from hybridseg.theme import Gate, PromptPolicy
 from hybridseg.types import Chip, Window
 from hybridseg.where.gate import Verdict, judge
@@ -51,7 +52,7 @@ class Promptable(Protocol):
 
 @dataclass(frozen=True)
 class Prompt:
-    """One object to refine. Everything in source pixels, x to the right and y down.
+    """One object to refine. Everything in pixels of the source or its view on a grid, x to the right and y down.
 
     support: its coarse outline; positive (P, 2) and negative (Q, 2): points.
     """
@@ -77,7 +78,7 @@ class Refine:
     policy: PromptPolicy
     gate: Gate
 
-    def __call__(self, source: Source, window: Window, prompts: list[Prompt]) -> list[Refined]:
+    def __call__(self, source: Source | OnGrid, window: Window, prompts: list[Prompt]) -> list[Refined]:
         """Refine all prompts of one window."""
         chip = source.read_window(window, self.model.size_px)
         embedding = self.model.encode(chip.pixels)
@@ -88,7 +89,7 @@ class Refine:
         ]
 
     def _batch(
-        self, source: Source, window: Window, chip: Chip, embedding: Any, prompts: list[Prompt]
+        self, source: Source | OnGrid, window: Window, chip: Chip, embedding: Any, prompts: list[Prompt]
     ) -> Iterator[Refined]:
         supports = np.stack([self._cover(p.support, window) for p in prompts])
         points, labels = self._points(prompts, window)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hybridseg.read.windows import core_px
 from hybridseg.types import Window
 
 MARGIN = 0.05
@@ -39,6 +40,11 @@ class ObjectWindows:
         if not 0 < self.span < 1 - 2 * MARGIN:
             raise ValueError(f"span must be between 0 and {1 - 2 * MARGIN}, got {self.span}")
 
+    @classmethod
+    def of_sweep(cls, model_px: int, anchor: tuple[int, int]) -> ObjectWindows:
+        """The windows that a sweep with images of `model_px` looks through, for what fits them; larger ones besides."""
+        return cls(model_px, 1 - 2 * MARGIN - core_px(model_px) / model_px, 1.0, anchor)
+
     @property
     def sizes_px(self) -> list[int]:
         """Window sides on offer, in source pixels, ascending."""
@@ -49,7 +55,7 @@ class ObjectWindows:
 
     def step_px(self, size_px: int) -> int:
         """Distance between windows of one size: what is left of the side after box and margins."""
-        return int(size_px * (1 - self.span - 2 * MARGIN))
+        return int(size_px * (1 - self.span - 2 * MARGIN) + 1e-6)  # a whole number may come out just below itself
 
     def assign(
         self, boxes: np.ndarray, wanted: np.ndarray | None = None

@@ -14,10 +14,10 @@ from rasterio.features import rasterize
 from torchmetrics.functional.detection import panoptic_quality
 
 from hybridseg.errors import EvaluateError, NoGeoreference
-from hybridseg.evaluate.rasters import read_reference
+from hybridseg.evaluate.align.rasters import read_reference
 from hybridseg.evaluate.report import UNITS, Report
 from hybridseg.evaluate.run import evaluate
-from tests.evaluate.test_rasters import save
+from tests.evaluate.align.test_rasters import save
 
 UTM = "EPSG:32633"
 X, Y = 500_000, 5_000_000

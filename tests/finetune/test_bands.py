@@ -13,7 +13,7 @@ import yaml
 
 from hybridseg.demo import render_town
 from hybridseg.errors import BandsMissing, HybridsegError, ThemeError, WeightsError
-from hybridseg.evaluate.objects import match
+from hybridseg.evaluate.measure.objects import match
 from hybridseg.finetune import fit
 from hybridseg.finetune.run import finetune
 from hybridseg.nn import backbones

@@ -11,7 +11,7 @@ import yaml
 
 from hybridseg.demo import render_town
 from hybridseg.errors import BandsMissing, MissingExtra, ThemeError
-from hybridseg.evaluate.objects import match
+from hybridseg.evaluate.measure.objects import match
 from hybridseg.finetune.curves import read_curve
 from hybridseg.finetune.run import finetune
 from hybridseg.nn.classifier import load_classifier

@@ -8,7 +8,15 @@ from torch.nn import functional as F
 from hybridseg.errors import BandsMissing, ThemeError, WeightsError
 from hybridseg.nn.backbones import build_backbone
 from hybridseg.nn.bodies import Backbone, Wants, freeze, prepare, snap_px, stages, wants_of
-from hybridseg.nn.heads import LinearSegmenter, Samples, load_pyramid, network_for, sample_features, start_segmenter
+from hybridseg.nn.heads import (
+    HALO_PX,
+    LinearSegmenter,
+    Samples,
+    load_pyramid,
+    network_for,
+    sample_features,
+    start_segmenter,
+)
 from hybridseg.nn.linear import Row, fit_linear, start_rows
 from hybridseg.nn.segmenter import Segmenter
 from hybridseg.nn.weights import load_weights, model_folder
@@ -43,7 +51,9 @@ def test_features_sampled_are_those_that_the_head_sees():
     with torch.no_grad():
         from hybridseg.nn.sam2 import normalise
 
-        heatmap = net(normalise(torch.from_numpy(image.transpose(2, 0, 1).copy())[None]))[0]
+        # as much empty ground around as the features were looked at with
+        shown = np.pad(image, [(HALO_PX, HALO_PX), (HALO_PX, HALO_PX), (0, 0)]).transpose(2, 0, 1)
+        heatmap = net(normalise(torch.from_numpy(shown.copy())[None]))[0, :, *[slice(HALO_PX // 2, -HALO_PX // 2)] * 2]
     assert heatmap.shape == (2, 48, 64)
     for value in direct[:5, 0].tolist():
         assert (heatmap[0] - value).abs().min() < 1e-3
@@ -106,6 +116,7 @@ def test_cards_without_entries_mean_the_first_classifiers():
     ("name", "strides", "snap"),
     [
         ("sam2", [4, 8, 16, 32], 32),
+        ("sam2:sam2.1-hiera-tiny", [4, 8, 16, 32], 640),
         ("timm:resnet18", [2, 4, 8, 16, 32], 32),
         ("timm:vit_tiny_patch16_224", [16], 128),
         ("torchgeo:ResNet18_Weights.SENTINEL2_RGB_MOCO", [2, 4, 8, 16, 32], 32),

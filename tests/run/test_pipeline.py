@@ -8,7 +8,7 @@ import pytest
 import shapely
 
 from hybridseg.demo.town import render_town
-from hybridseg.evaluate.objects import match
+from hybridseg.evaluate.measure.objects import match
 from hybridseg.read.source import Source
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.theme import Theme, load_theme

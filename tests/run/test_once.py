@@ -1,0 +1,149 @@
+"""A classifier and a refiner with one encoder: each window is encoded once, and the map says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from hybridseg.demo import render_town
+from hybridseg.evaluate.measure.objects import match
+from hybridseg.finetune.run import finetune
+from hybridseg.nn.classifier import Classifier, load_classifier
+from hybridseg.nn.once import Once, once
+from hybridseg.nn.refiners import load_refiner
+from hybridseg.nn.sam2 import Promptable
+from hybridseg.read.source import Source
+from hybridseg.run.extract import extract
+from hybridseg.run.model import themes_in
+from hybridseg.run.sight import look_through
+from hybridseg.where.windows import ObjectWindows
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return render_town(448, 0.3, seed=5, density=0.7).write(tmp_path_factory.mktemp("town"))
+
+
+@pytest.fixture(scope="module")
+def model(town: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    scene, labels = map(str, town)
+    out = tmp_path_factory.mktemp("model") / "mine"
+    return finetune(scene=scene, labels=labels, theme="buildings", backbone="sam2", out=out, search_settings=False)
+
+
+@pytest.fixture
+def pair(model: Path) -> tuple[Classifier, Promptable]:
+    return load_classifier(model, "cpu"), load_refiner("sam2-lite", "cpu")
+
+
+class Counted:
+    """How often a refiner's encoder runs."""
+
+    def __init__(self, refiner: Promptable) -> None:
+        self.runs = 0
+        refiner.model.image_encoder.register_forward_hook(self)
+
+    def __call__(self, *_: object) -> None:
+        self.runs += 1
+
+
+def test_finetune_on_the_refiners_encoder_shares_its_windows(model: Path):
+    assert yaml.safe_load((model / "theme.yaml").read_text())["prompts"]["windows"] == "shared"
+
+
+def test_one_look_serves_both(pair: tuple[Classifier, Promptable], tmp_path: Path):
+    classifier, refiner = pair
+    both, counted = once(classifier, refiner, tmp_path), Counted(refiner)
+    assert both is not None
+    pixels = np.random.default_rng(0).integers(0, 255, (3, both.image_px, both.image_px), np.uint8)
+    heat = both.predict(pixels)
+    alone = classifier.predict(pixels)
+    assert heat.shape == alone.shape
+    assert np.abs(heat - alone).mean() < 0.01  # the refiner may encode in bf16
+    kept = both.encode(pixels)
+    assert counted.runs == 1
+    fresh = refiner.encode(pixels)
+    assert torch.allclose(kept.coarse, fresh.coarse, atol=2e-3 * float(fresh.coarse.abs().max()))
+
+
+def test_what_is_remembered_and_what_is_made_anew_are_the_same(pair: tuple[Classifier, Promptable], tmp_path: Path):
+    both = once(*pair, tmp_path)
+    assert both is not None
+    pixels = np.random.default_rng(1).integers(0, 255, (3, both.image_px, both.image_px), np.uint8)
+    anew = both.encode(pixels)
+    assert not list(tmp_path.iterdir())
+    both._keep(pixels, both._look(both._images(pixels))[0])
+    read = both.encode(pixels)
+    assert torch.equal(anew.coarse, read.coarse)
+    assert all(torch.equal(a, b) for a, b in zip(anew.fine, read.fine, strict=True))
+
+
+def test_windows_where_nothing_is_likely_are_not_kept(pair: tuple[Classifier, Promptable], tmp_path: Path):
+    both = once(*pair, tmp_path)
+    assert both is not None
+    both.classifier.net.head.bias.data[0] = -100
+    both.predict(np.zeros((3, both.image_px, both.image_px), np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_encoder_is_not_shared(pair: tuple[Classifier, Promptable], tmp_path: Path):
+    classifier, refiner = pair
+    assert once(load_classifier("buildings-lite0", "cpu"), refiner, tmp_path) is None
+    assert once(classifier, None, tmp_path) is None
+    next(classifier.net.trunk.body.parameters()).data.add_(0.1)
+    assert once(classifier, refiner, tmp_path) is None
+
+
+def test_a_theme_may_keep_windows_of_its_own(
+    pair: tuple[Classifier, Promptable], model: Path, town: tuple[Path, Path], tmp_path: Path
+):
+    (theme,) = themes_in(model)
+    source = Source.open(town[0])
+    shared = look_through(theme, source, *pair, tmp_path)
+    assert isinstance(shared.network, Once)
+    assert shared.grid is not None
+    own = look_through(theme.with_prompts(windows="own"), source, *pair, tmp_path)
+    assert (own.network, own.refiner, own.grid) == (*pair, None)
+
+
+def test_the_sweeps_windows_are_the_objects_windows():
+    lattice = ObjectWindows.of_sweep(512, (3 * 320, -2 * 320))
+    boxes = np.array([[5.0, 5, 30, 30], [300, 310, 330, 325], [0, 0, 400, 400]])
+    windows, too_large = lattice.assign(boxes)
+    corners = {(w.col, w.row, w.width) for w in windows if w.width == 512}
+    assert corners == {(-96, -96, 512)}
+    assert [w.width for w in windows if w.width != 512] == [1536]
+    assert not len(too_large)
+
+
+def test_the_second_sweep_encodes_nothing_that_the_first_has_seen(
+    model: Path, town: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+):
+    counts = []
+
+    def counted(*args: object) -> Promptable:
+        refiner = load_refiner(*args)
+        counts.append(Counted(refiner))
+        return refiner
+
+    monkeypatch.setattr("hybridseg.nn.refiners.load_refiner", counted)
+    features = extract(town[0], None, model=model, device="cpu")
+    summary = features.attrs["summary"]
+    assert summary.refined > 10
+    assert counts[0].runs == summary.windows_classified >= 4
+    assert match(features.geometry, gpd.read_file(town[1]).geometry).f1 > 0.6
+
+
+def test_the_result_does_not_depend_on_the_extent(model: Path, town: tuple[Path, Path]):
+    left, bottom, right, top = Source.open(town[0]).geobox.boundingbox
+    half = (left, bottom, (left + right) / 2, top)
+    whole = extract(town[0], None, model=model, device="cpu")
+    part = extract(town[0], None, model=model, device="cpu", extent=half)
+    inside = whole[whole["id"].isin(part["id"])].reset_index(drop=True)
+    assert len(inside) == len(part) > 5
+    assert match(part.geometry, inside.geometry, iou=0.98).f1 == 1
