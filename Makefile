@@ -42,6 +42,7 @@ bench: setup
 	$(RUN) python -m benchmarks.speed
 	$(RUN) python -m benchmarks.memory
 	$(RUN) python -m benchmarks.evaluate_speed
+	$(RUN) python -m benchmarks.once $(DATA)
 
 clean:
 	rm -rf .venv .uv demo

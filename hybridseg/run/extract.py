@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -115,22 +115,25 @@ def extract(
             Pipeline(t, s.refiner, grid=s.grid, progress=progress or Quiet())
             for t, s in zip(themes, sights, strict=True)
         ]
+        networks = {t.name: s.network for t, s in zip(themes, sights, strict=True)}
         heatmaps: dict[str, Path] = {}
+        tables = {name: calibration_of(c.card) for name, c in classifiers.items()}
         if from_prompts is None:
             models |= {c.folder.name: c.sha256 for c in classifiers.values()}
-            heatmaps = _heatmaps(pipelines, [s.network for s in sights], source, area, work, counts)
+            heatmaps = _heatmaps(pipelines, networks, source, area, work, counts)
             found = [p.prompts(source, heatmaps[p.theme.name], area, counts) for p in pipelines]
             write_prompts(pd.concat(found, ignore_index=True), work / "prompts.parquet")
         else:
             every = read_prompts(Path(from_prompts), themes[0].label, source.crs)
             found = [every[every["class"] == t.label].reset_index(drop=True) for t in themes]
+            tables = tables if every.attrs["scored"] else {}
         layers = []
         for pipeline, rows in zip(pipelines, found, strict=True):
             outcome = pipeline.refine(source, rows, counts)
             if pipeline.theme.name in heatmaps:
                 rows, outcome = label_everything(pipeline.theme, source, heatmaps[pipeline.theme.name], rows, outcome)
             features = pipeline.features(source, rows, outcome, counts, area)
-            layers.append(calibrated(features, calibration_of(classifiers[pipeline.theme.classifier].card)))
+            layers.append(calibrated(features, tables.get(pipeline.theme.classifier, {})))
     features = gpd.GeoDataFrame(pd.concat(layers, ignore_index=True), crs=source.crs)
     provenance = Provenance.collect(
         theme=",".join(t.name for t in themes),
@@ -180,28 +183,27 @@ def _names(theme: str | Path | Sequence[str]) -> list[str]:
 
 def _heatmaps(
     pipelines: Sequence[Pipeline],
-    networks: Sequence[Network],
+    networks: Mapping[str, Network],
     source: Source,
     area: Extent | None,
     work: Path,
     counts: Counts,
 ) -> dict[str, Path]:
-    """Heatmap of each theme; themes that look with one network at one GSD share one sweep."""
+    """Heatmap of each theme, by its name; themes that look with one network at one GSD share one sweep."""
     sweeps: dict[tuple[str, float, bool], list[Pipeline]] = {}
-    looking: dict[tuple[str, float, bool], Network] = {}
-    for pipeline, network in zip(pipelines, networks, strict=True):
+    for pipeline in pipelines:
         theme = pipeline.theme
+        network = networks[theme.name]
         _check_gsd(source, theme.max_gsd_m or network.coarsest_gsd_m, theme)
-        key = theme.classifier, theme.gsd_m(source.gsd_m, network.gsd_m), pipeline.grid is not None
-        sweeps.setdefault(key, []).append(pipeline)
-        looking[key] = network
+        look = theme.classifier, theme.gsd_m(source.gsd_m, network.gsd_m), pipeline.grid is not None
+        sweeps.setdefault(look, []).append(pipeline)
     made: dict[str, Path] = {}
-    for key, sharing in sweeps.items():
-        names = "-".join(p.theme.name for p in sharing)
-        path = work / ("heatmap.tif" if len(pipelines) == 1 else f"heatmap-{names}.tif")
+    for (_, gsd_m, _), sharing in sweeps.items():
+        names = [p.theme.name for p in sharing]
+        path = work / ("heatmap.tif" if len(pipelines) == 1 else f"heatmap-{'-'.join(names)}.tif")
         reach_m = max(p.theme.objects.reach_m for p in sharing)
-        sharing[0].heatmap(source, looking[key], key[1], area, path, counts, reach_m)
-        made |= {p.theme.name: path for p in sharing}
+        sharing[0].heatmap(source, networks[names[0]], gsd_m, area, path, counts, reach_m)
+        made |= dict.fromkeys(names, path)
     return made
 
 

@@ -139,7 +139,8 @@ def _first_layer(path: Path) -> str | None:
 def read_prompts(path: Path, label: str, crs: object) -> gpd.GeoDataFrame:
     """Prompts from a file: this module's own, edited or not, or any layer of polygons drawn by hand.
 
-    What a hand-drawn layer lacks is filled in: class `label`, score 1, a point inside as the positive point.
+    What a hand-drawn layer lacks is filled in: class `label`, score 1, a point inside as the positive point. Whether
+    the scores are a classifier's is in `.attrs["scored"]`.
 
     Raises:
         PromptsError: not readable, no CRS, or rows that are not polygons.
@@ -156,7 +157,7 @@ def read_prompts(path: Path, label: str, crs: object) -> gpd.GeoDataFrame:
     if not frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"]).all():
         kinds = ", ".join(sorted(set(frame.geometry.geom_type.astype(str))))
         raise PromptsError(f"{path} holds {kinds}; prompts are polygons (the support of each object)")
-    inside = frame.geometry.representative_point()
+    inside, scored = frame.geometry.representative_point(), "score" in frame
     defaults = {
         "id": [f"{label}-{hashlib.sha256(g.wkb).hexdigest()[:12]}" for g in frame.geometry],
         "class": label,
@@ -173,4 +174,6 @@ def read_prompts(path: Path, label: str, crs: object) -> gpd.GeoDataFrame:
         if not isinstance(frame[column], gpd.GeoSeries):
             frame[column] = gpd.GeoSeries(list(frame[column]), index=frame.index, crs=crs)
         frame[column] = frame[column].set_crs(frame[column].crs or crs).to_crs(crs)
-    return set_geometries(frame[list(PROMPT_COLUMNS)].reset_index(drop=True), crs)
+    prompts = set_geometries(frame[list(PROMPT_COLUMNS)].reset_index(drop=True), crs)
+    prompts.attrs["scored"] = scored
+    return prompts

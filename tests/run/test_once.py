@@ -147,3 +147,19 @@ def test_the_result_does_not_depend_on_the_extent(model: Path, town: tuple[Path,
     inside = whole[whole["id"].isin(part["id"])].reset_index(drop=True)
     assert len(inside) == len(part) > 5
     assert match(part.geometry, inside.geometry, iou=0.98).f1 == 1
+
+
+def test_prompts_that_were_kept_make_the_same_map_with_the_same_scores(
+    model: Path, town: tuple[Path, Path], tmp_path: Path
+):
+    whole = extract(town[0], None, model=model, device="cpu", keep_work=tmp_path)
+    again = extract(town[0], None, model=model, device="cpu", from_prompts=tmp_path / "prompts.parquet")
+    assert again["id"].tolist() == whole["id"].tolist()
+    assert np.allclose(again["score"], whole["score"])
+    assert whole["score"].max() < 1  # calibrated: validation ground has shown misses
+    assert match(again.geometry, whole.geometry, iou=0.98).f1 == 1
+
+
+def test_what_was_drawn_by_hand_is_not_scored(model: Path, town: tuple[Path, Path]):
+    drawn = extract(town[0], None, model=model, device="cpu", from_prompts=town[1])
+    assert set(drawn["score"]) == {1.0}
