@@ -18,6 +18,7 @@ from hybridseg.demo.run import demo
 from hybridseg.errors import HybridsegError
 from hybridseg.evaluate.verb import evaluate
 from hybridseg.evaluate.verb import lines as figures
+from hybridseg.finetune.report import lines as made
 from hybridseg.finetune.run import finetune
 from hybridseg.run.cards import models, one_line
 from hybridseg.run.extract import extract
@@ -51,7 +52,7 @@ def _parser() -> ArgumentParser:
         verb.add_function_arguments(function, skip={"progress", "name"}, as_positional=True)
         if function is models:  # signatures give no optional positional
             verb.add_argument("name", nargs="?", help="one model, or the path of a model folder: its whole card")
-        if function not in (train, finetune, tune):
+        if function not in (train, tune):
             verb.add_argument("--json", action="store_true", help="print the summary as one JSON object")
         _dash(verb)
         verbs.add_subcommand(function.__name__, verb, help=(function.__doc__ or "").splitlines()[0])
@@ -99,12 +100,21 @@ def _train(settings: Namespace, _: bool) -> int:
 
 
 def _tune(settings: Namespace, _: bool) -> int:
-    sys.stdout.write(f"{tune(**settings.as_dict())}\n")
+    with Bars() as bars:
+        path = tune(**settings.as_dict(), progress=bars)
+    sys.stdout.write(path.read_text())
+    _table([("written", str(path)), ("use it", f"hybridseg extract SCENE map.gpkg --theme {path}")])
     return OK
 
 
-def _finetune(settings: Namespace, _: bool) -> int:
-    sys.stdout.write(f"{finetune(**settings.as_dict())}\n")
+def _finetune(settings: Namespace, as_json: bool) -> int:
+    with Bars() as bars:
+        folder = finetune(**settings.as_dict(), progress=None if settings.quiet else bars)
+    card = models(str(folder))[0]
+    if as_json:
+        sys.stdout.write(json.dumps(card, default=str) + "\n")
+    else:
+        _table(made(card, folder))
     return OK
 
 

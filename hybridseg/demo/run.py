@@ -12,7 +12,6 @@ from hybridseg.demo.town import render_town
 from hybridseg.errors import OutputError
 from hybridseg.evaluate.measure.boundary import BoundaryScore, boundary_f1
 from hybridseg.evaluate.measure.objects import Match, match
-from hybridseg.evaluate.show.picture import against_truth, draw_features
 from hybridseg.run.extract import extract
 from hybridseg.run.summary import Summary
 
@@ -60,6 +59,9 @@ def demo(folder: Path = Path("demo"), size_px: int = 1024, seed: int = SEED, ref
         seed: another number, another town.
         refiner: as for extract.
     """
+    # matplotlib comes with it: `hybridseg --help` must not wait for it
+    from hybridseg.evaluate.show.picture import against_truth, draw_features
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

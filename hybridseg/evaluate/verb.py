@@ -10,7 +10,6 @@ import pyogrio
 from hybridseg.atomic import check_output, replacing
 from hybridseg.evaluate.report import UNITS, Report, Rival
 from hybridseg.evaluate.run import evaluate as compare_layers
-from hybridseg.evaluate.show.html import page
 
 
 def evaluate(
@@ -66,6 +65,8 @@ def evaluate(
         with replacing(layer) as beside:
             pyogrio.write_dataframe(report.verdicts, beside, layer="verdicts", driver="GPKG")
     if html is not None:
+        from hybridseg.evaluate.show.html import page  # matplotlib comes with it: `hybridseg --help` must not wait
+
         with replacing(html) as beside:
             beside.write_text(page(report, scene), encoding="utf-8")
     return report

@@ -22,8 +22,9 @@ from hybridseg.finetune.score import judge
 from hybridseg.finetune.split import Split, SplitBlocks
 from hybridseg.read.source import Source
 from hybridseg.run.arguments import parse_bands
+from hybridseg.run.engine import Progress
 from hybridseg.theme import GridPolicy, InstancePolicy, Theme, load_theme
-from hybridseg.tune.run import Labelled, search, write_theme
+from hybridseg.tune.run import QUIET, Labelled, search, write_theme
 
 LEAST = 20
 """Fewer objects than this choose no settings: the search would fit them, and lose elsewhere."""
@@ -57,6 +58,7 @@ def finetune(
     seed: int = 0,
     device: str = "auto",
     quiet: bool = False,
+    progress: Progress | None = None,
 ) -> Path:
     """Train a classifier on your own labels, and make a model folder of it for `extract --model`.
 
@@ -89,6 +91,7 @@ def finetune(
         seed: draws blocks, pixels and crops.
         device: auto, cpu, cuda, mps.
         quiet: no progress bar.
+        progress: told how far the search is (Python only).
 
     Returns:
         the model folder: weights.safetensors, card.yaml, theme.yaml (theme-NAME.yaml each for several), curves.png.
@@ -126,7 +129,7 @@ def finetune(
         net, reached = plan(trunk, start, grounds, splits, run)
         shutil.copyfile(run / "curves.png", out / "curves.png")
         card = {**_card(out.name, head, backbone, trunk, names, own_m, start, grounds), "steps": reached}
-    settle = _Settle(out, grounds, splits, search_settings, refiner, device)
+    settle = _Settle(out, grounds, splits, search_settings, refiner, device, progress or QUIET)
     settle(net.eval(), card, themes, f"after finetune on {scene}")
     return out
 
@@ -206,6 +209,7 @@ class _Settle:
     searching: bool
     refiner: str | None
     device: str
+    progress: Progress
 
     def __call__(self, net: Any, card: Mapping[str, Any], themes: Sequence[Theme], how: str) -> None:
         """Write the model folder: first as it is, since the search looks with it, then with all that was found."""
@@ -231,8 +235,8 @@ class _Settle:
             return ready, None, []
         objects = sum(int(place.truth.intersects(place.area).sum()) for place in places)
         if self.searching and (objects >= LEAST or not isinstance(theme.objects, InstancePolicy)):
-            ready, _ = search(ready, places, self.refiner or "sam2-lite", self.device)
-        return ready, *judge(ready, places, self.device)
+            ready, _ = search(ready, places, self.refiner or "sam2-lite", self.device, self.progress)
+        return ready, *judge(ready, places, self.device, self.progress)
 
 
 def _place(label: str, ground: Ground, split: Split) -> Labelled | None:

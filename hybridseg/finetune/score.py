@@ -13,6 +13,7 @@ import numpy as np
 from hybridseg.evaluate.measure.objects import match
 from hybridseg.evaluate.measure.quick import quick_scores
 from hybridseg.read.source import Source
+from hybridseg.run.engine import Progress
 from hybridseg.run.pipeline import Counts, Pipeline
 from hybridseg.run.sight import look_through
 from hybridseg.theme import Theme
@@ -56,7 +57,7 @@ def calibrate(score: np.ndarray, matched: np.ndarray) -> list[list[float]] | Non
 
 
 def judge(
-    theme: Theme, places: Sequence[Labelled], device: str
+    theme: Theme, places: Sequence[Labelled], device: str, progress: Progress
 ) -> tuple[list[list[float]] | None, list[dict[str, Any]]]:
     """The calibration of a theme's scores on validation ground, and how good its map is there, place by place.
 
@@ -64,6 +65,7 @@ def judge(
         theme: with the classifier to judge.
         places: the ground to judge it on.
         device: auto, cpu, cuda, mps.
+        progress: is told of each place.
     """
     from hybridseg.nn.classifier import load_classifier
     from hybridseg.nn.refiners import load_refiner
@@ -71,6 +73,7 @@ def judge(
     classifier = load_classifier(theme.classifier, device)
     refiner = None if theme.refiner == "none" else load_refiner(theme.refiner, device)
     scores, matches, lines = [], [], []
+    progress.start("judge", len(places), "scenes")
     for place in places:
         source = Source.open(place.scene, place.bands)
         features = _map(theme, source, classifier, refiner, place)
@@ -79,6 +82,7 @@ def judge(
         matches.append(matched)
         found = quick_scores(features, place.truth, place.area, TOLERANCE_PX * source.gsd_m)
         lines.append({"place": place.scene.name, **{k: round(float(v), 3) for k, v in found.items()}})
+        progress.step()
     return calibrate(np.concatenate(scores), np.concatenate(matches)), lines
 
 

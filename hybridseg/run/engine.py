@@ -20,8 +20,8 @@ MISHAPS = (OSError, RuntimeError, MemoryError, rasterio.errors.RasterioError, Hy
 class Progress(Protocol):
     """Is told how far a sweep is."""
 
-    def start(self, sweep: str, windows: int) -> None:
-        """A sweep begins."""
+    def start(self, sweep: str, windows: int | None, unit: str = "windows") -> None:
+        """A sweep begins, of so many windows or other units; None: nobody knows."""
 
     def step(self, objects: int = 0) -> None:
         """One window more is done, so many objects more are found."""
@@ -30,7 +30,7 @@ class Progress(Protocol):
 class Quiet:
     """Shows nothing."""
 
-    def start(self, sweep: str, windows: int) -> None:
+    def start(self, sweep: str, windows: int | None, unit: str = "windows") -> None:
         """Nothing."""
 
     def step(self, objects: int = 0) -> None:

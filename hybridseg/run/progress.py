@@ -14,11 +14,11 @@ class Bars:
     def __init__(self) -> None:
         console = Console(stderr=True)
         self._bars = Progress(
-            TextColumn("{task.description:>12}"),
+            TextColumn("{task.description:>14}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("windows"),
-            TextColumn("{task.fields[objects]:,} objects"),
+            TextColumn("{task.fields[unit]}"),
+            TextColumn("{task.fields[found]}"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
@@ -27,7 +27,6 @@ class Bars:
         self._objects = 0
 
     def __enter__(self) -> Bars:
-        self._bars.start()
         return self
 
     def __exit__(
@@ -35,13 +34,15 @@ class Bars:
     ) -> None:
         self._bars.stop()
 
-    def start(self, sweep: str, windows: int) -> None:
+    def start(self, sweep: str, windows: int | None, unit: str = "windows") -> None:
         """Begin a bar."""
+        self._bars.start()  # not before: Lightning's own bar may come first
         self._objects = 0
-        self._task = self._bars.add_task(sweep, total=windows, objects=0)
+        self._task = self._bars.add_task(sweep, total=windows, unit=unit, found="")
 
     def step(self, objects: int = 0) -> None:
         """One window more."""
         if self._task is not None:
             self._objects += objects
-            self._bars.update(self._task, advance=1, objects=self._objects)
+            found = f"{self._objects:,} objects" if self._objects else ""
+            self._bars.update(self._task, advance=1, found=found)

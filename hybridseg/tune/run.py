@@ -17,6 +17,7 @@ from hybridseg.errors import OutputError, ThemeError
 from hybridseg.evaluate.measure.quick import quick_scores
 from hybridseg.read.source import Source
 from hybridseg.run.arguments import parse_bands
+from hybridseg.run.engine import Progress, Quiet
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.run.sight import Sight, look_through
 from hybridseg.theme import Gate, GridPolicy, Theme, load_theme
@@ -29,6 +30,7 @@ PARTS = {
     False: [("hint",), ("points", "hint")],  # boxes of lakes and road networks hold mostly something else
 }
 """What the refiner may be told, by whether objects count one by one."""
+QUIET = Quiet()
 OPEN = Gate(iou_pred=0, stability=0, agreement=0)
 
 
@@ -56,6 +58,7 @@ def tune(
     bands: str | None = None,
     refiner: str = "sam2-lite",
     device: str = "auto",
+    progress: Progress | None = None,
 ) -> Path:
     """Find a theme's thresholds, prompts and gate on labelled scenes, and write them as a theme's YAML.
 
@@ -68,6 +71,7 @@ def tune(
         bands: numbers of the red, green and blue bands, as in 4,3,2.
         refiner: as for extract; the theme gets `none` where the coarse outlines score better.
         device: auto, cpu, cuda, mps.
+        progress: told how far the search is (Python only).
     """
     start = load_theme(theme)
     scenes, layers = scene.split(","), labels.split(",")
@@ -76,7 +80,7 @@ def tune(
         raise ThemeError(f"{len(scenes)} scenes came with {len(layers)} labels; give a layer for each scene, in order")
     chosen = parse_bands(bands)
     places = [_labelled(Path(s), layer, area, chosen) for s, layer, area in zip(scenes, layers, areas, strict=True)]
-    best, report = search(start, places, refiner, device)
+    best, report = search(start, places, refiner, device, progress or QUIET)
     return write_theme(best.model_copy(update={"name": out.stem}), out, f"{start.name} tuned on {scene}: {report}")
 
 
@@ -92,7 +96,9 @@ def write_theme(theme: Theme, out: Path, comment: str) -> Path:
     return out
 
 
-def search(start: Theme, places: Sequence[Labelled], refiner: str, device: str = "auto") -> tuple[Theme, str]:
+def search(
+    start: Theme, places: Sequence[Labelled], refiner: str, device: str = "auto", progress: Progress = QUIET
+) -> tuple[Theme, str]:
     """The theme with the best settings found, and a line that says what they score."""
     if isinstance(start.objects, GridPolicy):
         raise ThemeError(f"theme {start.name} is everything mode, which has nothing to tune; give another theme")
@@ -102,42 +108,47 @@ def search(start: Theme, places: Sequence[Labelled], refiner: str, device: str =
     classifier, asked = load_classifier(start.classifier, device), load_refiner(refiner, device)
     with tempfile.TemporaryDirectory(prefix="hybridseg-") as folder:
         trials = []
+        progress.start("heatmaps", len(places), "scenes")
         for number, place in enumerate(places):
             source = Source.open(place.scene, place.bands)
             path, gsd_m = Path(folder) / f"{number}.tif", start.gsd_m(source.gsd_m, classifier.gsd_m)
             sight = look_through(start, source, classifier, asked, Path(folder))
             Pipeline(start, None).heatmap(source, sight.network, gsd_m, place.extent, path, Counts())
             trials.append(_Trial(place, source, path, sight, start.discrete))
-        coarse, coarse_score = _tune_objects(start, trials)
-        refined, score = _tune_refining(coarse, trials)
+            progress.step()
+        progress.start("search objects", None, "settings tried")
+        coarse, coarse_score = _tune_objects(start, trials, progress)
+        progress.start("search prompts", len(PARTS[start.discrete]), "kinds, each with its gate")
+        refined, score = _tune_refining(coarse, trials, progress)
     name = refiner if score > coarse_score else "none"
     best = refined if score > coarse_score else coarse
     report = f"coarse {coarse_score:.3f}, refined {score:.3f} (object F1 or area IoU, plus half of boundary F1)"
     return best.model_copy(update={"refiner": name, "shape": start.shape}), report
 
 
-def _tune_objects(theme: Theme, trials: Sequence[_Trial]) -> tuple[Theme, float]:
+def _tune_objects(theme: Theme, trials: Sequence[_Trial], progress: Progress) -> tuple[Theme, float]:
     """The best policy, with the best of its settings."""
     # shaping takes long and moves outlines little: the search goes without it
     tried = [theme.model_copy(update={"objects": policy, "shape": "none"}) for policy in policies(theme)]
-    found = [_tune_policy(one, trials) for one in tried]
+    found = [_tune_policy(one, trials, progress) for one in tried]
     return max(found, key=lambda pair: pair[1])
 
 
-def _tune_policy(theme: Theme, trials: Sequence[_Trial]) -> tuple[Theme, float]:
+def _tune_policy(theme: Theme, trials: Sequence[_Trial], progress: Progress) -> tuple[Theme, float]:
     choices = choices_for(theme.objects)
 
     def with_objects(settings: Settings) -> Theme:
         return theme.model_copy(update={"objects": theme.objects.model_copy(update=settings)})
 
     def score(settings: Settings) -> float:
+        progress.step()
         return float(np.mean([trial.coarse(with_objects(settings)) for trial in trials]))
 
     best, reached = ascend(settings_of(theme.objects, choices), choices, score)
     return with_objects(best), reached
 
 
-def _tune_refining(theme: Theme, trials: Sequence[_Trial]) -> tuple[Theme, float]:
+def _tune_refining(theme: Theme, trials: Sequence[_Trial], progress: Progress) -> tuple[Theme, float]:
     """Prompts first, each with its best gate: a gate is searched without refining again."""
     best, reached = theme, -1.0
     for chosen in PARTS[trials[0].discrete]:
@@ -149,6 +160,7 @@ def _tune_refining(theme: Theme, trials: Sequence[_Trial]) -> tuple[Theme, float
             return float(np.mean([t.gated(gated, outcome) for t, outcome in zip(trials, refined, strict=True)]))
 
         gate, value = ascend(settings_of(theme.gate, GATES), GATES, score)
+        progress.step()
         if value > reached:
             best, reached = candidate.model_copy(update={"gate": Gate(**gate)}), value
     return best, reached

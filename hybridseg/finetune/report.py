@@ -1,0 +1,28 @@
+"""What a finetune made, for a person to read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+FIGURES = {"objects": "objects", "found": "found", "f1": "F1", "area_iou": "IoU", "boundary_f1": "boundary F1"}
+"""Figures of a card's scores, and what they are called."""
+
+
+def lines(card: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
+    """(what, how much) of a model folder's card."""
+    labels = ", ".join(f"{count:,} {name}" for name, count in card["objects"].items())
+    start = f", going on from {card['start']}" if card["start"] else ""
+    rows = [
+        ("learnt from", f"{labels} objects at {card['gsd_m']:g} m"),
+        ("head", f"{card['head']} on {card['backbone']}{start}"),
+    ]
+    for score in card["scores"]["places"]:
+        figures = ", ".join(f"{called} {score[name]:g}" for name, called in FIGURES.items())
+        rows.append((f"{score['class']}", f"{figures} (validation blocks of {score['place']})"))
+    if not card["scores"]["places"]:
+        rows.append(("scores", "none: no object lies in a validation block; label more, or raise --validation"))
+    known = ", ".join(card["calibration"]) or "none: fewer than 10 polygons, or all right or all wrong"
+    rows.append(("calibrated", known))
+    return [*rows, ("written", str(folder)), ("use it", f"hybridseg extract SCENE map.gpkg --model {folder}")]
