@@ -22,8 +22,9 @@ from PIL import Image
 from benchmarks.accuracy import RESULTS
 from hybridseg.nn.refiners import load_refiner
 from hybridseg.nn.sam2 import Promptable
+from hybridseg.train.prompts import box_of, covered, point_in, roughened
 from hybridseg.train.recipe import DataSet
-from hybridseg.train.refiner import POINTS, _box, _cover, _inside, _roughen
+from hybridseg.train.refiner import POINTS
 from hybridseg.train.scenes import Scene, load_scenes, resize_labels
 from hybridseg.where.hints import hint_logits
 
@@ -76,13 +77,13 @@ def cases(scenes: list[Scene], size_px: int, rng: np.random.Generator) -> Iterat
 def ask(model: Promptable, case: Case, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
     """IoU reached and predicted, for each kind of prompt."""
     embedding = model.encode(case.pixels)
-    x0, y0, x1, y1 = _box(case.mask, rng, 0)
-    rough = _roughen(_cover(case.mask), rng)
+    x0, y0, x1, y1 = box_of(case.mask, rng, 0)
+    rough = roughened(covered(case.mask), rng)
     corners = ([(x0, y0), (x1, y1)], [2, 3])
     clean = _in_blocks(case.mask)
     told: dict[str, tuple[list[tuple[float, float]], list[int], np.ndarray | None]] = {
         "box": (*corners, None),
-        "one point": ([_inside(case.mask, rng)], [1], None),
+        "one point": ([point_in(case.mask, rng)], [1], None),
         "coarse support": ([], [], rough),
         "clean support": ([], [], clean),
         "support and box": (*corners, rough),

@@ -48,11 +48,14 @@ def _full(array: np.ndarray, side: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FocusedSamples(ClassifierSamples):
-    """Random crops, so many of them around an object: classes are mostly rare, and a user's labels few.
+    """Random crops of labelled ground, so many of them around an object: classes are rare, and a user's labels few.
+
+    The ground may be much smaller than a crop, so nearly any share of known pixels is enough.
 
     focus: share of the crops that lie around an object of a random class.
     """
 
+    least_known: float = 0.02
     focus: float = 0.5
 
     def middle(self, scene: Scene, rng: np.random.Generator) -> tuple[float, float]:
@@ -62,12 +65,25 @@ class FocusedSamples(ClassifierSamples):
             at = places[rng.integers(len(places))]
             row, col = np.unravel_index(at[rng.integers(len(at))], scene.valid.shape)
             return float(col), float(row)
-        return super().middle(scene, rng)
+        col, row, width, height = self._known[id(scene)]
+        return rng.uniform(col, col + width), rng.uniform(row, row + height)
 
     @cached_property
     def _places(self) -> dict[int, list[np.ndarray]]:
         """Of each scene, by its id: flat indices of known object pixels of each class that it has."""
         return {id(scene): _known_objects(scene) for pool in self.pools for scene in pool.scenes}
+
+    @cached_property
+    def _known(self) -> dict[int, tuple[int, int, int, int]]:
+        """Of each scene, by its id: column, row, width and height of the ground that labels speak of."""
+        return {id(scene): _bounds(scene.valid) for pool in self.pools for scene in pool.scenes}
+
+
+def _bounds(known: np.ndarray) -> tuple[int, int, int, int]:
+    rows, cols = np.flatnonzero(known.any(1)), np.flatnonzero(known.any(0))
+    if not len(rows):
+        return 0, 0, known.shape[1], known.shape[0]
+    return int(cols[0]), int(rows[0]), int(cols[-1] - cols[0]) + 1, int(rows[-1] - rows[0]) + 1
 
 
 def _known_objects(scene: Scene) -> list[np.ndarray]:

@@ -33,11 +33,15 @@ def pool(scenes: Sequence[Scene], gsd_m: float, share: float = 1.0, zoom: tuple[
 
 @dataclass(frozen=True)
 class ClassifierSamples:
-    """Endless random crops with a target for each of `classes`."""
+    """Endless random crops with a target for each of `classes`.
+
+    least_known: share of a crop that labels should speak of; after 20 tries any will do.
+    """
 
     pools: Sequence[Pool]
     classes: Sequence[str]
     size_px: int = 256
+    least_known: float = 0.8
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Image (bands, S, S) and target (C, 3, S, S) float32: extent, interior, known (1 where labels hold)."""
@@ -47,7 +51,7 @@ class ClassifierSamples:
         which = rng.choice(len(areas), p=areas / areas.sum())
         for _ in range(20):
             sample = self._crop(chosen.scenes[which], chosen.interiors[which], chosen.zoom, rng)
-            if sample[1][:, 2].max(0).mean() > 0.8:
+            if sample[1][:, 2].max(0).mean() > self.least_known:
                 break
         return sample
 
@@ -59,14 +63,21 @@ class ClassifierSamples:
         angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else 0.0
         step = np.exp(rng.uniform(*np.log(zoom)))
         cx, cy = self.middle(scene, rng)
-        a, b = step * np.cos(angle), step * np.sin(angle)
         half = side / 2
+        # a turned crop reaches half its diagonal; Pillow would copy the whole scene for each layer
+        reach = int(np.ceil(1.5 * half * step)) + 2
+        col, row = max(0, int(cx) - reach), max(0, int(cy) - reach)
+        near = np.s_[row : int(cy) + reach, col : int(cx) + reach]
+        cx, cy = cx - col, cy - row
+        a, b = step * np.cos(angle), step * np.sin(angle)
         affine = (a, -b, cx - a * half + b * half, b, a, cy - b * half - a * half)
         quarters, mirror = int(rng.integers(4)), bool(rng.integers(2))
 
         def warp(array: np.ndarray, smooth: bool) -> np.ndarray:
             how = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-            moved = by_band(array, lambda b: b.transform((side, side), Image.Transform.AFFINE, affine, resample=how))
+            moved = by_band(
+                array[near], lambda b: b.transform((side, side), Image.Transform.AFFINE, affine, resample=how)
+            )
             return turn(moved, quarters, mirror)
 
         inside = warp(np.ones(scene.valid.shape, bool), smooth=False)

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy import ndimage as ndi
 
 from hybridseg.train.augment import recolour, turn
+from hybridseg.train.prompts import box_of, covered, point_in, roughened
 from hybridseg.train.scenes import Scene, resize_labels
 from hybridseg.where.hints import POINTS, hint_logits
 
@@ -124,24 +125,24 @@ class RefinerSamples:
         """Points, labels and hint of one object, of a kind drawn at random."""
         kind = rng.choice(list(KINDS), p=list(KINDS.values()))
         # hints, and so supports, live on the decoder's grid, a quarter of the image's
-        rough = support if support.any() and rng.random() < 0.75 else _roughen(_cover(mask), rng)
+        rough = support if support.any() and rng.random() < 0.75 else roughened(covered(mask), rng)
         points: list[tuple[float, float]] = []
         told: list[int] = []
         if kind == "box" or (kind == "support" and rng.random() < 0.7):
             # as in extraction: the box of the support, wrong where the support is
-            box = _box(mask, rng, 0.03) if kind == "box" else tuple(4 * v for v in _box(rough, rng, 0.02))
+            box = box_of(mask, rng, 0.03) if kind == "box" else tuple(4 * v for v in box_of(rough, rng, 0.02))
             points, told = [(box[0], box[1]), (box[2], box[3])], [2, 3]
         if kind in ("click", "clicks") or (kind != "correction" and rng.random() < 0.5):
             for _ in range(1 if kind == "click" or rng.random() < 0.7 else 2):
-                points.append(_inside(mask, rng))
+                points.append(point_in(mask, rng))
                 told.append(1)
         if kind == "clicks" or (kind in ("box", "support") and rng.random() < 0.4):
             others = (labels > 0) & ~mask
-            points.append(_inside(others if others.any() and rng.random() < 0.6 else labels == 0, rng, ~mask))
+            points.append(point_in(others if others.any() and rng.random() < 0.6 else labels == 0, rng, ~mask))
             told.append(0)
         if kind == "correction":
             wrong = mask ^ (np.kron(rough, np.ones((4, 4))) > 0.5)
-            at = _inside(wrong if wrong.any() else mask, rng)
+            at = point_in(wrong if wrong.any() else mask, rng)
             points.append(at)
             told.append(int(mask[int(at[1]), int(at[0])]))
         hinted = kind in ("support", "correction")
@@ -164,47 +165,3 @@ class RefinerSamples:
             batch["images"] = np.stack([d["image"] for d in drawn])
             batch["image_of"] = np.repeat(np.arange(size), [len(d["masks"]) for d in drawn])
             yield batch
-
-
-def _box(mask: np.ndarray, rng: np.random.Generator, jitter: float) -> tuple[float, ...]:
-    """x0, y0, x1, y1 of a mask, each side moved by a share of the box's size."""
-    rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    x0, x1, y0, y1 = cols[0], cols[-1] + 1, rows[0], rows[-1] + 1
-    move = rng.normal(0, jitter, 4) * (x1 - x0, y1 - y0, x1 - x0, y1 - y0)
-    side = mask.shape[0]
-    a, b, c, d = np.clip(np.array([x0, y0, x1, y1]) + move, 0, side)
-    return float(min(a, c)), float(min(b, d)), float(max(a, c)), float(max(b, d))
-
-
-def _inside(mask: np.ndarray, rng: np.random.Generator, within: np.ndarray | None = None) -> tuple[float, float]:
-    """A pixel's centre inside the mask, half of the time a deep one, as a heatmap's peak is."""
-    mask = mask if within is None else mask & within
-    if not mask.any():
-        return 0.5, 0.5
-    if within is None and rng.random() < 0.6:
-        deep = ndi.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-        mask = deep >= 0.7 * deep.max()
-    spots = np.flatnonzero(mask)
-    y, x = divmod(int(spots[rng.integers(len(spots))]), mask.shape[1])
-    return x + 0.5, y + 0.5
-
-
-def _cover(mask: np.ndarray) -> np.ndarray:
-    """Share of each 4 x 4 px block that the mask covers, (S/4, S/4)."""
-    side = mask.shape[0] // 4
-    return mask.reshape(side, 4, side, 4).mean((1, 3))
-
-
-def _roughen(cover: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A coarse, shifted, swollen or shrunken version of a mask, as a heatmap would give."""
-    side, size = cover.shape[0], np.sqrt(cover.sum())
-    soft = ndi.gaussian_filter(cover.astype(np.float32), max(0.5, size * rng.uniform(0.03, 0.2)), truncate=3)
-    soft = ndi.shift(soft, rng.normal(0, 0.06 * size, 2), order=1)
-    grain = np.asarray(Image.fromarray(rng.normal(0, 1, (12, 12)).astype(np.float32)).resize((side, side), 2))
-    rough = soft + 0.18 * grain * (soft > 0.02) > rng.uniform(0.3, 0.65)
-    if rng.random() < 0.15:  # half of the object, as when a watershed splits it
-        y, x = np.mgrid[:side, :side]
-        cy, cx = ndi.center_of_mass(cover)
-        angle = rng.uniform(0, 2 * np.pi)
-        rough &= (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle) > -0.15 * size
-    return rough if rough.any() else cover > 0

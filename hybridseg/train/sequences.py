@@ -14,7 +14,8 @@ from PIL import Image
 from scipy import ndimage as ndi
 
 from hybridseg.train.augment import recolour, turn
-from hybridseg.train.refiner import Ground, _box, _inside, pick
+from hybridseg.train.prompts import box_of, point_in
+from hybridseg.train.refiner import Ground, pick
 from hybridseg.train.scenes import resize_labels
 from hybridseg.where.hints import POINTS
 
@@ -189,7 +190,7 @@ def _prompt(mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.
     points, labels = np.zeros((POINTS, 2), np.float32), np.full(POINTS, -1, np.int32)
     kind = rng.choice(list(STARTS), p=list(STARTS.values()))
     if kind == "box":
-        points[:2], labels[:2] = np.reshape(_box(mask, rng, 0.03), (2, 2)), (2, 3)
+        points[:2], labels[:2] = np.reshape(box_of(mask, rng, 0.03), (2, 2)), (2, 3)
     elif kind == "click":
-        points[0], labels[0] = _inside(mask, rng), 1
+        points[0], labels[0] = point_in(mask, rng), 1
     return points, labels

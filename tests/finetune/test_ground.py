@@ -167,6 +167,16 @@ def test_focused_crops_hold_objects_that_random_ones_miss(source: Source, tmp_pa
     assert (targets[:, 0, 0].max((1, 2)) > 0.5).all()
 
 
+def test_crops_look_at_labelled_ground_however_little_there_is(source: Source, tmp_path: Path):
+    drawn = layer(tmp_path / "l.gpkg", [box(100, 80, 6, 6)])
+    within = layer(tmp_path / "w.gpkg", [box(92, 72, 20, 20)])
+    scene = read_ground(source, drawn, {"building": None}, 1.0, 32, complete_within=within).scene
+    assert scene.valid.mean() < 0.05
+    samples = FocusedSamples([pool([scene], 1.0, zoom=(0.9, 1.1))], ["building"], size_px=32, focus=0.0)
+    _, targets = next(samples.batches(6, seed=0))
+    assert (targets[:, 0, 2].max((1, 2)) == 1).all()
+
+
 def test_a_score_becomes_the_chance_of_a_match():
     rng = np.random.default_rng(0)
     for count in (60, 2000):
