@@ -23,7 +23,7 @@ from benchmarks.accuracy import RESULTS
 from hybridseg.demo import render_town
 
 TOWN_PX = 1024
-SHOWN = ("windows_classified", "windows_in_raster", "windows_encoded", "prompts", "features")
+SHOWN = ("windows_classified", "windows_in_raster", "windows_refined", "prompts", "features")
 
 
 def repeat_town(path: Path, side_px: int) -> None:

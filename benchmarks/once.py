@@ -45,6 +45,7 @@ def main(data: Path) -> None:
             complete_within=str(work / "within.gpkg"), search_settings=False, refiner="sam2-lite", quiet=True,
         )  # fmt: skip
         (theme,) = themes_in(model)
+        extract(scene, None, model=model, extent=(third + 10, top - 50, third + 60, top))  # warms up
         for windows in ("own", "shared"):
             path = write_theme(theme.with_prompts(windows=windows), work / f"{windows}.yaml", f"windows: {windows}")
             features = extract(scene, None, theme=path, extent=rest)
@@ -52,11 +53,16 @@ def main(data: Path) -> None:
             took = features.attrs["summary"].seconds
             found[windows] = {
                 **{name: round(float(scores[name]), 3) for name in ("f1", "boundary_f1", "objects")},
-                "seconds": round(sum(took[sweep] for sweep in ("classify", "refine")), 1),
+                **{f"{sweep}_s": round(took[sweep], 1) for sweep in ("classify", "refine")},
             }
             print(windows, found[windows], flush=True)
-    found["shared"]["times_faster"] = round(found["own"]["seconds"] / found["shared"]["seconds"], 2)
+    for windows in found.values():
+        windows["times_the_time_of_own"] = round(_both(windows) / _both(found["own"]), 2)
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _both(took: dict[str, float]) -> float:
+    return took["classify_s"] + took["refine_s"]
 
 
 if __name__ == "__main__":

@@ -109,6 +109,7 @@ def _tune(settings: Namespace, _: bool) -> int:
 
 def _finetune(settings: Namespace, as_json: bool) -> int:
     with Bars() as bars:
+        settings.quiet = settings.quiet or as_json  # Lightning's bar goes to standard output
         folder = finetune(**settings.as_dict(), progress=None if settings.quiet else bars)
     card = models(str(folder))[0]
     if as_json:

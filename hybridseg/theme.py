@@ -87,7 +87,7 @@ class PromptPolicy(_Settings):
     windows: Literal["own", "shared"] = Field(
         "own",
         description="own: each object at the zoom that suits it; shared: through the first sweep's windows, encoded "
-        "once for both, where the classifier looks through the refiner's encoder",
+        "once for both, where the classifier looks through the refiner's encoder; span and max_zoom do not count then",
     )
 
     @field_serializer("parts")

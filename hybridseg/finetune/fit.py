@@ -117,7 +117,7 @@ class Training:
         except ImportError as error:
             raise MissingExtra("the convolutional head needs Lightning: uv sync --extra train") from error
         net = start_segmenter(trunk, self.names, None if start is None else start["folder"], self.seed)
-        learner = watched(net, self.steps, self.rate, self.free)
+        learner = watched(net, self.steps, self.rate, self.free, going_on=start is not None)
         watch = validation_batches([g.scene for g in grounds], splits, self.names, _crop_px(trunk), self.batch)
         steps = fit(
             learner, self._batches(grounds, splits, run, _crop_px(trunk)), run, every=max(1, min(50, self.steps // 4)),

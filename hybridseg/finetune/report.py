@@ -18,6 +18,8 @@ def lines(card: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
         ("learnt from", f"{labels} objects at {card['gsd_m']:g} m"),
         ("head", f"{card['head']} on {card['backbone']}{start}"),
     ]
+    if card.get("steps") == 0:
+        rows.append(("", "as it was: no step was better on the validation blocks"))
     for score in card["scores"]["places"]:
         figures = ", ".join(f"{called} {score[name]:g}" for name, called in FIGURES.items())
         rows.append((f"{score['class']}", f"{figures} (validation blocks of {score['place']})"))

@@ -28,6 +28,8 @@ from hybridseg.tune.run import QUIET, Labelled, search, write_theme
 
 LEAST = 20
 """Fewer objects than this choose no settings: the search would fit them, and lose elsewhere."""
+FRESH = 1e-3
+"""Learning rate of an untrained convolutional head."""
 HERE = "."
 """The classifier of a theme that lies in its own model folder, wherever that is moved to."""
 
@@ -52,7 +54,7 @@ def finetune(
     steps: int = 600,
     patience: int = 5,
     batch: int = 8,
-    rate: float = 1e-3,
+    rate: float | None = None,
     search_settings: bool = True,
     refiner: str | None = None,
     seed: int = 0,
@@ -84,7 +86,7 @@ def finetune(
         steps: with conv, most steps.
         patience: with conv, looks at the validation blocks without gain before it stops.
         batch: with conv, crops a step.
-        rate: with conv, learning rate.
+        rate: with conv, learning rate; default: 1e-3, or half of that for a head that goes on from a trained one.
         search_settings: find thresholds, prompts and gate on the validation blocks, where they hold 20 objects or more.
         refiner: as for extract; default: the theme's, or sam2-lite in the search, after which the theme gets `none`
             where the coarse outlines score better.
@@ -109,9 +111,9 @@ def finetune(
     views = shown_to(backbone, start, sources, parse_bands(backbone_bands, "backbone-bands"))
     trunk = load_trunk(backbone, head, start, device)
     own_m = gsd_m or (start or {}).get("gsd_m") or float(np.median([s.gsd_m for s in sources]))
-    if backbone.partition(":")[0] == "sam2" and not (head == "conv" and free):
-        # the refiner's own encoder, as it is: what it says of a window serves both sweeps
-        themes = [t.with_prompts(windows="shared") for t in themes]
+    if backbone.partition(":")[0] == "sam2":
+        refiner = refiner or backbone.partition(":")[2] or None
+        themes = [_sharing(t) if head == "linear" or not free else t for t in themes]
     themes = [_at_gsd(t, fixed=gsd_m is not None or start is None or len(themes) > 1) for t in themes]
     called = parse_classes(classes, names, column)
     grounds = _grounds(sources, views, labels, complete_within, themes[0], own_m, trunk, called, column, width)
@@ -125,6 +127,7 @@ def finetune(
                  "bands": views[0].bands, "classes": classes, "width": width, "within": complete_within, "gsd_m": own_m,
                  "validation": validation, "batch": batch, "rate": rate, "seed": seed}  # fmt: skip
         run = _run_folder(out, given)
+        rate = rate or (FRESH if start is None else FRESH / 2)
         plan = Training(names, steps, patience, batch, rate, free, seed, device, quiet)
         net, reached = plan(trunk, start, grounds, splits, run)
         shutil.copyfile(run / "curves.png", out / "curves.png")
@@ -152,6 +155,11 @@ def _check(themes: Sequence[Theme]) -> None:
 
 def _at_gsd(theme: Theme, fixed: bool) -> Theme:
     return theme.model_copy(update={"work_gsd_m": None, "max_gsd_m": None}) if fixed else theme
+
+
+def _sharing(theme: Theme) -> Theme:
+    """Encoded once, where the encoder stays as it is; pieces of regions are mostly larger than shared windows serve."""
+    return theme.with_prompts(windows="shared") if isinstance(theme.objects, InstancePolicy) else theme
 
 
 def _grounds(

@@ -66,6 +66,9 @@ def judge(
         places: the ground to judge it on.
         device: auto, cpu, cuda, mps.
         progress: is told of each place.
+
+    Returns:
+        points (score, chance) as of `calibrate`, and for each place its name and figures.
     """
     from hybridseg.nn.classifier import load_classifier
     from hybridseg.nn.refiners import load_refiner

@@ -30,8 +30,6 @@ from hybridseg.nn.terra import terratorch_body
 from hybridseg.nn.trunk import IMAGENET_MEAN, IMAGENET_STD, Lite0
 
 KINDS = "lite0, sam2, sam2:REFINER, timm:NAME, torchgeo:WEIGHTS, terratorch:NAME"
-SAM2_PX = 1024
-"""Side of the image that official SAM2 checkpoints take."""
 GLOBAL = re.compile(
     "attention|attn|squeezeexcite|semodule|ecamodule|globalcontext|groupnorm|globalresponsenorm", re.IGNORECASE
 )
@@ -70,16 +68,19 @@ def _lite0(_: str, pretrained: bool) -> nn.Module:
 def _sam2(name: str, pretrained: bool) -> nn.Module:
     name = name or "sam2-lite"
     official = OFFICIAL.get(name.removeprefix("facebook/"))
+    if official is None and name != "sam2-lite":
+        raise WeightsError(f"no backbone 'sam2:{name}'; give one of sam2, {', '.join(f'sam2:{n}' for n in OFFICIAL)}")
     if pretrained:
-        trunk = load_refiner(name, "cpu").model.image_encoder.trunk
+        model: Any = load_refiner(name, "cpu").model
     elif official:
-        trunk = build_sam2(HF_MODEL_ID_TO_FILENAMES[official][0], device="cpu").image_encoder.trunk
+        model = build_sam2(HF_MODEL_ID_TO_FILENAMES[official][0], device="cpu")
     else:
-        trunk = build_sam2_lite().image_encoder.trunk
-    channels = list(trunk.channel_list[::-1])
-    # Hiera looks at the whole of its image, at the size that it was trained with
-    image_px = None if isinstance(trunk, Lite0) else SAM2_PX
-    return Backbone(trunk.requires_grad_(True), channels, [4, 8, 16, 32], Wants(), image_px)
+        model = build_sam2_lite()
+    trunk = model.image_encoder.trunk
+    # shown what the refiner is shown: its features depend on what else is in the image, and on the place there
+    return Backbone(
+        trunk.requires_grad_(True), list(trunk.channel_list[::-1]), [4, 8, 16, 32], Wants(), int(model.image_size)
+    )
 
 
 def _timm(name: str, pretrained: bool) -> nn.Module:

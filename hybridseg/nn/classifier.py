@@ -27,6 +27,11 @@ class Classifier:
     folder: Path
 
     @property
+    def name(self) -> str:
+        """For messages and provenance."""
+        return self.folder.name
+
+    @property
     def stride(self) -> int:
         """Image pixels along a heatmap pixel's side."""
         return STRIDE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from hybridseg.nn.learn import Learner
+from hybridseg.nn.learn import Learner, WatchedLearner
 
 
 class _Stream(IterableDataset):
@@ -66,7 +67,11 @@ def fit(
 
     With `watch`, validation batches for a learner that logs `val_loss`, it looks at them every `every` steps, stops
     when they have not gained `patience` times in a row, keeps `folder/best.ckpt` and leaves its weights in the learner.
+    A learner that goes on from a trained head keeps that, and 0 is returned, where no look was better than the first.
     """
+    known = isinstance(learner, WatchedLearner) and learner.going_on
+    first = copy.deepcopy(learner.state_dict()) if known else {}
+    bar = _mean_loss(learner, watch) if known and watch else np.inf
     checkpoint = ModelCheckpoint(dirpath=folder, save_last=True, save_top_k=0, every_n_train_steps=every)
     last = folder / "last.ckpt"
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -102,7 +107,18 @@ def fit(
     best = folder / "best.ckpt"
     if watch is not None and best.exists():
         learner.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    if known and watch and _mean_loss(learner, watch) >= bar:
+        learner.load_state_dict(first)
+        return 0
     return int(trainer.global_step)
+
+
+def _mean_loss(learner: Any, watch: Sequence[Any]) -> float:
+    learner.eval()
+    with torch.no_grad():
+        losses = [float(learner.loss(_tensors(batch))) for batch in watch]
+    learner.train()
+    return float(np.mean(losses))
 
 
 def _watchers(folder: Path, patience: int) -> list[Callback]:

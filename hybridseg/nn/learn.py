@@ -84,17 +84,27 @@ class ClassifierLearner(Learner):
 
 
 class WatchedLearner(ClassifierLearner):
-    """The same with a loss on validation batches, for early stopping and the best checkpoint."""
+    """The same with a loss on validation batches, for early stopping and the best checkpoint.
+
+    going_on: its head is a trained one, worth keeping.
+    """
+
+    going_on = False
+
+    def on_train_epoch_start(self) -> None:
+        """Keep the batch statistics of what was trained before: those of a few labels would say less."""
+        freeze_batchnorm(self.net if self.going_on else self.trunk)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Note the loss."""
         self.log("val_loss", self.loss(batch), prog_bar=True, batch_size=len(batch[0]))
 
 
-def watched(net: Segmenter, steps: int, rate: float, free: int) -> WatchedLearner:
+def watched(net: Segmenter, steps: int, rate: float, free: int, going_on: bool = False) -> WatchedLearner:
     """A learner of the head and of the last `free` stages of the backbone; the others stay as they are."""
     freeze(net.trunk, free)
     learner = WatchedLearner(net.train(), steps, rate)
+    learner.going_on = going_on
     learner.warmup = min(learner.warmup, max(1, steps // 10))
     return learner
 

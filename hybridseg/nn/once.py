@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -44,8 +45,9 @@ class Once:
     """A classifier and a refiner with one encoder (made by `once`), as both at a time.
 
     Is what the sweeps need of either (what.classify.Network and where.refine.Promptable). An embedding is filed in
-    `folder` under what its pixels are, so whoever asks for the same window again gets it read, not made. Kept in fp16,
-    2 MB for an image of 512 px; the first decoding sees it rounded, too, so that results do not depend on the file.
+    `folder` under what made it and of which pixels, so whoever asks for the same window again gets it read, not made.
+    Kept in fp16, 1 MB for an image of 512 px and 4 for one of 1024; what was not kept is decoded rounded, too, so that
+    results do not depend on the file.
     """
 
     classifier: Classifier
@@ -119,7 +121,8 @@ class Once:
         embedding, levels = self._look(images)
         heat = self.classifier.net.read(images, levels)[0].sigmoid().cpu().numpy()
         if heat[::2].max() >= WORTH:
-            self._keep(pixels, embedding)
+            with suppress(SafetensorError, OSError):  # a full disk costs a second encoding, not the map
+                self._keep(pixels, embedding)
         return heat
 
     @torch.inference_mode()
@@ -127,7 +130,7 @@ class Once:
         """(3, S, S) uint8 to an embedding: the one kept in the first sweep, or a new one."""
         path = self._path(pixels)
         if path.exists():
-            stored = load_file(path, device=str(self._device))
+            stored = {name: part.to(self._device) for name, part in load_file(path).items()}
             return _full(stored["coarse"], stored["fine_0"], stored["fine_1"])
         embedding, _ = self._look(self._images(pixels))
         return _full(*(part.half() for part in (embedding.coarse, *embedding.fine)))
@@ -152,7 +155,9 @@ class Once:
         return next(self.refiner.model.parameters()).device
 
     def _path(self, pixels: np.ndarray) -> Path:
-        return self.folder / f"{hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()}.safetensors"
+        made_by = bytes.fromhex(self.refiner.sha256)
+        name = hashlib.blake2b(pixels.tobytes(), digest_size=16, key=made_by).hexdigest()
+        return self.folder / f"{name}.safetensors"
 
     def _keep(self, pixels: np.ndarray, embedding: Embedding) -> None:
         first, second = embedding.fine

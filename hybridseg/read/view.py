@@ -26,5 +26,9 @@ class OnGrid:
         return Window(0, 0, self.geobox.width, self.geobox.height)
 
     def read_window(self, window: Window, out_size_px: int | tuple[int, int]) -> Chip:
-        """As `Source.read_window`, for a window of the grid's pixels."""
+        """A window of the grid's pixels, zoomed to a size: side, or (height, width).
+
+        Raises:
+            SourceError: when the file cannot be read.
+        """
         return self.source.read_grid(zoomed(self.geobox, window, out_size_px))

@@ -92,6 +92,8 @@ def extract(
     if out is not None:
         check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
     themes = [_with_parts(t, prompts) for t in _themes(theme, model)]
+    if len({t.name for t in themes}) < len(themes):
+        raise ThemeError(f"themes {', '.join(t.name for t in themes)} share a name; give each a `name:` of its own")
     area = None if extent is None else parse_extent(extent)
     source = Source.open(scene, parse_bands(bands), source_crs)
     if crs is not None:
@@ -104,7 +106,7 @@ def extract(
     counts = Counts()
     refiners = {n: load_refiner(n, device) for n in {refiner or t.refiner for t in themes} - {"none"}}
     classifiers = {name: load_classifier(name, device) for name in {t.classifier: None for t in themes}}
-    models = {r.name: r.sha256 for r in refiners.values()}
+    models = {r.name: r.sha256 for r in refiners.values()} | {c.name: c.sha256 for c in classifiers.values()}
     # GDAL would keep a twentieth of the memory for decoded blocks; windows pass once, so little is enough
     cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
     with _work_folder(keep_work) as work, _work_folder(None) as kept, rasterio.Env(**cache):
@@ -119,7 +121,6 @@ def extract(
         heatmaps: dict[str, Path] = {}
         tables = {name: calibration_of(c.card) for name, c in classifiers.items()}
         if from_prompts is None:
-            models |= {c.folder.name: c.sha256 for c in classifiers.values()}
             heatmaps = _heatmaps(pipelines, networks, source, area, work, counts)
             found = [p.prompts(source, heatmaps[p.theme.name], area, counts) for p in pipelines]
             write_prompts(pd.concat(found, ignore_index=True), work / "prompts.parquet")
@@ -226,7 +227,7 @@ def _summary(
         refiner=",".join(refiners) or "none",
         windows_classified=counts.windows_classified,
         windows_in_raster=counts.windows_in_raster,
-        windows_encoded=counts.windows_encoded,
+        windows_refined=counts.windows_refined,
         prompts=counts.prompts,
         refined=counts.refined,
         coarse=counts.prompts - counts.refined,

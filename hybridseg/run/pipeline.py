@@ -18,6 +18,7 @@ import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
+from hybridseg.read import ground
 from hybridseg.read.grid import pixel_anchor, work_grid
 from hybridseg.read.source import Source
 from hybridseg.read.view import OnGrid
@@ -48,7 +49,7 @@ class Counts:
 
     windows_classified: int = 0
     windows_in_raster: int = 0
-    windows_encoded: int = 0
+    windows_refined: int = 0
     prompts: int = 0
     refined: int = 0
     overlapping: int = 0
@@ -158,7 +159,7 @@ class Pipeline:
         for window, results in serial(work, list(windows), _place, counts.failures):
             for row, result in zip(windows[window], results or [], strict=False):
                 outcome[row] = result
-            counts.windows_encoded += 1
+            counts.windows_refined += 1
             self.progress.step(len(results or []))
         counts.took("refine", begun)
         return outcome
@@ -202,7 +203,7 @@ class Pipeline:
         else:
             joined = resolve_overlaps(frame)
             counts.overlapping += len(frame) - len(joined)
-        joined = shaped(joined.reset_index(drop=True), self.theme.shape, source.gsd_m)
+        joined = shaped(joined.reset_index(drop=True), self.theme.shape, ground.gsd_m(self.grid or source.geobox))
         if extent is not None and not self._regions:
             joined = joined[joined["id"].isin(prompts["id"][within(prompts, extent)])].reset_index(drop=True)
         joined["area_m2"] = area_m2(joined.geometry)

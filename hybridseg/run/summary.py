@@ -25,7 +25,7 @@ class Summary:
     refiner: str
     windows_classified: int
     windows_in_raster: int
-    windows_encoded: int
+    windows_refined: int
     prompts: int
     refined: int
     coarse: int
@@ -46,8 +46,8 @@ class Summary:
             ("dropped", f"{self.overlapping:,} that doubled another"),
             ("classified", f"{self.windows_classified:,} windows"),
             (
-                "encoded",
-                f"{self.windows_encoded:,} of {self.windows_in_raster:,} windows over the raster ({self.refiner})",
+                "refined",
+                f"{self.windows_refined:,} of {self.windows_in_raster:,} windows over the raster ({self.refiner})",
             ),
             ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())),
         ]

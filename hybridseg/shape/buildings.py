@@ -11,6 +11,7 @@ import numpy as np
 import shapely
 from buildingregulariser import regularize_geodataframe
 
+from hybridseg.shape.join import set_apart
 from hybridseg.shape.measure import as_complex, by_metric_crs
 from hybridseg.shape.valid import repaired
 from hybridseg.shape.versions import settle, where_true
@@ -38,8 +39,9 @@ class RegulariseBuildings:
     2. the traced outline without its pixel steps, see `_smooth_steps`, and without waves smaller than `waves_m`;
     3. the traced outline.
 
-    None may newly overlap a neighbour (a row house would grow into the next one): versions 1 and 2 are kept only where,
-    whatever version each neighbour ends with, they share at most `max_overlap` more with it than the traced ones do.
+    None may grow into a neighbour (a row house into the next one): versions 1 and 2 are kept only where, whatever
+    version each neighbour ends with, they share at most `max_overlap` more with it than the traced ones do. What they
+    do share, the smaller of the two gives up.
 
     simplify_m: detail smaller than this is not a wall (never less than a source pixel).
     parallel_threshold_m: parallel walls closer than this become one.
@@ -55,7 +57,7 @@ class RegulariseBuildings:
     parallel_threshold_m: float = 0.5
     min_iou: float = 0.95
     waves_m: float = 0.3
-    max_overlap: float = 0.01
+    max_overlap: float = 0.05
     min_hole_m2: float = 4.0
     allow_45: bool = True
     circle_iou: float = 0.95
@@ -81,7 +83,8 @@ class RegulariseBuildings:
                 back = gpd.GeoSeries(shaped, crs=crs).to_crs(features.crs).to_numpy()
                 # What was not changed keeps its coordinates to the last digit.
                 version[rows] = np.where(shapely.equals_exact(shaped, ground), version[rows], back)
-        return features.set_geometry(gpd.GeoSeries(settle(versions, self.max_overlap), features.index, features.crs))
+        outlines = repaired(set_apart(settle(versions, self.max_overlap)))
+        return features.set_geometry(gpd.GeoSeries(outlines, features.index, features.crs))
 
     def _regularise(self, traced: np.ndarray, pixel_m: float) -> np.ndarray:
         """The library's proposal for each polygon in metres, (n,); empty where there is none."""

@@ -75,7 +75,7 @@ class CleanCoverage:
             outlines = features.geometry.iloc[rows]
             for crs, members in _by_neighbourhood(outlines, 2 * max(self.gap_m, _GAP_PX * gsd_m)):
                 cleaned = self._clean(outlines.iloc[members].to_crs(crs).to_numpy(), gsd_m)
-                polygons[rows[members]] = gpd.GeoSeries(cleaned, crs=crs).to_crs(features.crs).to_numpy()
+                polygons[rows[members]] = repaired(gpd.GeoSeries(cleaned, crs=crs).to_crs(features.crs).to_numpy())
         kept = np.flatnonzero(~shapely.is_empty(polygons))
         return features.iloc[kept].set_geometry(gpd.GeoSeries(polygons[kept], features.index[kept], features.crs))
 

@@ -43,7 +43,7 @@ def resolve_overlaps(
     better, worse, common = _overlaps(polygons)
     kept = _suppress(polygons, kept, better, worse, common, duplicate_iou, duplicate_containment)
     both = kept[better] & kept[worse]
-    rivals = np.split(better[both], np.searchsorted(worse[both], np.arange(1, len(polygons))))
+    rivals = _rivals(better[both], worse[both], len(polygons))
     for row in np.unique(worse[both]):  # best first: all rivals of a row are final when its turn comes
         left = _trim(polygons[row], polygons[[rival for rival in rivals[row] if kept[rival]]])
         kept[row] = left.area >= min_left * polygons[row].area
@@ -51,6 +51,24 @@ def resolve_overlaps(
 
     ranked[ranked.geometry.name] = gpd.GeoSeries(polygons, crs=features.crs)
     return ranked[kept].sort_values("id", ignore_index=True)
+
+
+def set_apart(polygons: np.ndarray) -> np.ndarray:
+    """Polygons (n,) without common ground: of two the smaller gives it up, and keeps its largest piece.
+
+    Each looks at what its larger neighbours were given as, not at what those give up in turn: no chain of consequences
+    across the map. One that would lose all stays as it is.
+    """
+    order = np.lexsort((*shapely.bounds(polygons).T, -shapely.area(polygons)))
+    ranked = polygons[order]
+    better, worse, _ = _overlaps(ranked)
+    rivals = _rivals(better, worse, len(ranked))
+    out = polygons.copy()
+    for row in np.unique(worse):
+        left = _trim(ranked[row], ranked[rivals[row]])
+        if left.area > 0:
+            out[order[row]] = left
+    return out
 
 
 def union_pieces(features: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
@@ -82,6 +100,11 @@ def _overlaps(polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     order = np.lexsort((second, first))
     order = order[common[order] > 0]
     return second[order], first[order], common[order]
+
+
+def _rivals(better: np.ndarray, worse: np.ndarray, count: int) -> list[np.ndarray]:
+    """Of each row, the better ones that it meets; pairs as from `_overlaps`."""
+    return np.split(better, np.searchsorted(worse, np.arange(1, count)))
 
 
 def _suppress(

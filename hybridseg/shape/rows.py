@@ -75,7 +75,8 @@ class AlignRows:
                 back = gpd.GeoSeries(shaped, crs=crs).to_crs(features.crs).to_numpy()
                 # What was not changed keeps its coordinates to the last digit.
                 version[rows] = np.where(shapely.equals_exact(shaped, ground), version[rows], back)
-        return features.set_geometry(gpd.GeoSeries(settle(versions, self.max_overlap), features.index, features.crs))
+        outlines = repaired(settle(versions, self.max_overlap))
+        return features.set_geometry(gpd.GeoSeries(outlines, features.index, features.crs))
 
     def _rectangles(self, traced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rectangles (n,) in their own and in shared directions for outlines in metres; empty where none fits."""

@@ -16,8 +16,8 @@ def repaired(polygons: np.ndarray) -> np.ndarray:
     collapse to a line and make a mixed collection of the outline.
     """
     out = polygons.copy()
-    for row in np.flatnonzero(~shapely.is_valid(polygons)):
+    for row in np.flatnonzero(~shapely.is_valid(polygons) & ~shapely.is_missing(polygons)):
         parts = shapely.get_parts(shapely.make_valid(polygons[row], method="structure", keep_collapsed=False))
-        parts = parts[shapely.area(parts) > _SPECK * polygons[row].area]
+        parts = parts[shapely.area(parts) > _SPECK * shapely.area(parts).sum()]
         out[row] = parts[0] if len(parts) == 1 else shapely.multipolygons(parts) if len(parts) else shapely.Polygon()
     return out

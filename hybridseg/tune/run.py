@@ -193,8 +193,8 @@ class _Trial:
         """Objective of refined prompts with the theme's gate closed on them."""
         prompts, outcome = refined
         passed = [_through(result, theme.gate) for result in outcome]
-        features = Pipeline(theme, None).features(self.source, prompts, passed, Counts(), self.place.extent)
-        return self._score(features)
+        pipeline = Pipeline(theme, None, grid=self.sight.grid)
+        return self._score(pipeline.features(self.source, prompts, passed, Counts(), self.place.extent))
 
     def _score(self, features: gpd.GeoDataFrame) -> float:
         place, tolerance_m = self.place, TOLERANCE_PX * self.source.gsd_m

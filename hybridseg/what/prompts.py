@@ -140,7 +140,7 @@ def read_prompts(path: Path, label: str, crs: object) -> gpd.GeoDataFrame:
     """Prompts from a file: this module's own, edited or not, or any layer of polygons drawn by hand.
 
     What a hand-drawn layer lacks is filled in: class `label`, score 1, a point inside as the positive point. Whether
-    the scores are a classifier's is in `.attrs["scored"]`.
+    the scores are a classifier's (a map's are calibrated already) is in `.attrs["scored"]`.
 
     Raises:
         PromptsError: not readable, no CRS, or rows that are not polygons.
@@ -157,7 +157,7 @@ def read_prompts(path: Path, label: str, crs: object) -> gpd.GeoDataFrame:
     if not frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"]).all():
         kinds = ", ".join(sorted(set(frame.geometry.geom_type.astype(str))))
         raise PromptsError(f"{path} holds {kinds}; prompts are polygons (the support of each object)")
-    inside, scored = frame.geometry.representative_point(), "score" in frame
+    inside, scored = frame.geometry.representative_point(), {"score", "peak_x"} <= set(frame.columns)
     defaults = {
         "id": [f"{label}-{hashlib.sha256(g.wkb).hexdigest()[:12]}" for g in frame.geometry],
         "class": label,

@@ -115,7 +115,7 @@ def test_cards_without_entries_mean_the_first_classifiers():
 @pytest.mark.parametrize(
     ("name", "strides", "snap"),
     [
-        ("sam2", [4, 8, 16, 32], 32),
+        ("sam2", [4, 8, 16, 32], 320),
         ("sam2:sam2.1-hiera-tiny", [4, 8, 16, 32], 640),
         ("timm:resnet18", [2, 4, 8, 16, 32], 32),
         ("timm:vit_tiny_patch16_224", [16], 128),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from pathlib import Path
 
 import geopandas as gpd
@@ -11,6 +13,7 @@ import torch
 import yaml
 
 from hybridseg.demo import render_town
+from hybridseg.errors import ThemeError
 from hybridseg.evaluate.measure.objects import match
 from hybridseg.finetune.run import finetune
 from hybridseg.nn.classifier import Classifier, load_classifier
@@ -91,6 +94,29 @@ def test_windows_where_nothing_is_likely_are_not_kept(pair: tuple[Classifier, Pr
     assert not list(tmp_path.iterdir())
 
 
+def test_two_refiners_do_not_read_each_others_windows(pair: tuple[Classifier, Promptable], tmp_path: Path):
+    classifier, refiner = pair
+    other = Promptable(copy.deepcopy(refiner.model), "other", "f" * 64)
+    for part in other.model.image_encoder.neck.parameters():
+        part.data.mul_(2)
+    pixels = np.random.default_rng(2).integers(0, 255, (3, refiner.size_px, refiner.size_px), np.uint8)
+    first, second = once(classifier, refiner, tmp_path), once(classifier, other, tmp_path)
+    assert first is not None
+    assert second is not None
+    first._keep(pixels, first._look(first._images(pixels))[0])
+    own = other.encode(pixels).coarse
+    assert torch.allclose(second.encode(pixels).coarse, own, atol=2e-3 * float(own.abs().max()))
+
+
+def test_what_cannot_be_kept_is_made_again(pair: tuple[Classifier, Promptable], tmp_path: Path):
+    both = once(*pair, tmp_path / "full disk")
+    assert both is not None
+    both.classifier.net.head.bias.data[0] = 100
+    pixels = np.zeros((3, both.image_px, both.image_px), np.uint8)
+    assert both.predict(pixels)[0].min() > 0.9
+    assert both.encode(pixels).coarse.isfinite().all()
+
+
 def test_another_encoder_is_not_shared(pair: tuple[Classifier, Promptable], tmp_path: Path):
     classifier, refiner = pair
     assert once(load_classifier("buildings-lite0", "cpu"), refiner, tmp_path) is None
@@ -121,9 +147,11 @@ def test_the_sweeps_windows_are_the_objects_windows():
     assert not len(too_large)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.6])
 def test_the_second_sweep_encodes_nothing_that_the_first_has_seen(
-    model: Path, town: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+    model: Path, town: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, share: float
 ):
+    left, bottom, right, top = Source.open(town[0]).geobox.boundingbox
     counts = []
 
     def counted(*args: object) -> Promptable:
@@ -132,11 +160,13 @@ def test_the_second_sweep_encodes_nothing_that_the_first_has_seen(
         return refiner
 
     monkeypatch.setattr("hybridseg.nn.refiners.load_refiner", counted)
-    features = extract(town[0], None, model=model, device="cpu")
+    extent = None if share == 1 else (left, bottom, left + share * (right - left), top)
+    features = extract(town[0], None, model=model, device="cpu", extent=extent)
     summary = features.attrs["summary"]
     assert summary.refined > 10
     assert counts[0].runs == summary.windows_classified >= 4
-    assert match(features.geometry, gpd.read_file(town[1]).geometry).f1 > 0.6
+    if extent is None:
+        assert match(features.geometry, gpd.read_file(town[1]).geometry).f1 > 0.6
 
 
 def test_the_result_does_not_depend_on_the_extent(model: Path, town: tuple[Path, Path]):
@@ -158,6 +188,19 @@ def test_prompts_that_were_kept_make_the_same_map_with_the_same_scores(
     assert np.allclose(again["score"], whole["score"])
     assert whole["score"].max() < 1  # calibrated: validation ground has shown misses
     assert match(again.geometry, whole.geometry, iou=0.98).f1 == 1
+
+
+def test_a_map_given_as_prompts_keeps_its_scores(model: Path, town: tuple[Path, Path], tmp_path: Path):
+    whole = extract(town[0], tmp_path / "map.gpkg", model=model, device="cpu")
+    again = extract(town[0], None, model=model, device="cpu", from_prompts=tmp_path / "map.gpkg")
+    scores = whole.set_index("id")["score"]
+    assert np.allclose(again["score"], scores[again["id"]])
+
+
+def test_two_models_of_one_theme_name_are_refused(model: Path, town: tuple[Path, Path], tmp_path: Path):
+    shutil.copytree(model, tmp_path / "other")
+    with pytest.raises(ThemeError, match="share a name"):
+        extract(town[0], None, theme=f"{model / 'theme.yaml'},{tmp_path / 'other' / 'theme.yaml'}")
 
 
 def test_what_was_drawn_by_hand_is_not_scored(model: Path, town: tuple[Path, Path]):

@@ -66,7 +66,7 @@ def test_the_result_does_not_depend_on_the_extent(town: Path, tmp_path: Path):
 def test_ground_without_prompts_is_never_encoded(blocks: Path, tmp_path: Path):
     features, counts = run(blocks, tmp_path)
     assert len(features) == counts.prompts == 5
-    assert 0 < counts.windows_encoded <= 5 < counts.windows_in_raster
+    assert 0 < counts.windows_refined <= 5 < counts.windows_in_raster
 
 
 def test_refused_masks_leave_the_coarse_outline_and_say_why(blocks: Path, tmp_path: Path):
@@ -89,7 +89,7 @@ def test_a_failed_window_is_listed_and_its_objects_stay_coarse(blocks: Path, tmp
     features, counts = run(blocks, tmp_path, refiner=Broken())
     assert len(features) == 5
     assert set(features["origin"]) == {"coarse"}
-    assert len(counts.failures) == counts.windows_encoded
+    assert len(counts.failures) == counts.windows_refined
     assert "out of memory" in counts.failures[0].reason
 
 

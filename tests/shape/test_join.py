@@ -5,7 +5,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridseg.shape.join import resolve_overlaps, union_pieces
+from hybridseg.shape.join import resolve_overlaps, set_apart, union_pieces
 
 
 def layer(*rows: tuple[str, float, shapely.Geometry]) -> gpd.GeoDataFrame:
@@ -167,3 +167,25 @@ def test_pieces_of_a_region_become_one_row() -> None:
     assert joined.loc[0, ["score", "iou_pred", "stability"]].tolist() == pytest.approx([0.8, 0.8, 0.6])
     assert joined["agreement"].isna().all()
     assert union_pieces(frame.iloc[:0]).empty
+
+
+def test_of_two_that_overlap_the_smaller_gives_up_the_common_ground():
+    large, small, far = shapely.box(0, 0, 10, 10), shapely.box(9, 4, 13, 6), shapely.box(50, 0, 51, 1)
+    one, two, three = set_apart(np.array([small, far, large]))
+    assert one.equals(shapely.box(10, 4, 13, 6))
+    assert two is far
+    assert three is large
+
+
+def test_setting_apart_has_no_chain_of_consequences():
+    # the middle one loses ground to the left one, and still takes from the right one what it was given as
+    left, middle, right = shapely.box(0, 0, 10, 10), shapely.box(8, 0, 16, 10), shapely.box(15, 0, 20, 10)
+    whole = set_apart(np.array([left, middle, right]))
+    without = set_apart(np.array([middle, right]))
+    assert whole[2].equals(without[1])
+    assert whole[1].equals(shapely.box(10, 0, 16, 10))
+
+
+def test_one_inside_a_larger_one_stays_as_it_is():
+    inside, around = shapely.box(2, 2, 3, 3), shapely.box(0, 0, 10, 10)
+    assert set_apart(np.array([inside, around]))[0] is inside
