@@ -21,6 +21,9 @@ STRENGTHS = (1e-4, 1e-3, 1e-2)
 """Of the logistic regression's fit against its L2 penalty (scikit-learn's C); the best on held-out ground is taken."""
 CAREFUL = (1e-6, 1e-5)
 """The same for a correction to a start: looser ones fit the pixels of a few dozen objects better, and lose objects."""
+LOOSE = (0.02,)
+TIGHT = (0.5, 5.0)
+"""Of the ridge regression for interior, a sample: what is left of a start is mostly noise, and held tighter."""
 _FREE = 30.0
 """How much the start's logit is enlarged among the features, so that the penalty hardly holds it."""
 
@@ -67,7 +70,8 @@ def fit_linear(
     Args:
         net: what to fill.
         samples: of each class, of each scene.
-        held_out: the same of other ground, to choose how strong the penalty is; the weakest penalty without.
+        held_out: the same of other ground, to choose how strong the penalties are, up to no change of a start; the
+            weakest without.
         starts: of each class, or None.
 
     Raises:
@@ -83,7 +87,7 @@ def fit_linear(
             )
         other = None if held_out is None else _joined(held_out[number])
         start = None if starts is None else starts[number]
-        rows += [_extent(own, other, start), _interior(own, start)]
+        rows += [_extent(own, other, start), _interior(own, other, start)]
     with torch.no_grad():
         net.head.weight.copy_(torch.from_numpy(np.stack([row.weight for row in rows]))[:, :, None, None])
         assert net.head.bias is not None
@@ -129,7 +133,20 @@ def _log_loss(row: Row, other: Samples) -> float:
     return float(np.average(np.logaddexp(0, -logits), weights=other.weight))
 
 
-def _interior(own: Samples, start: tuple[Row, Row] | None) -> Row:
+def _interior(own: Samples, other: Samples | None, start: tuple[Row, Row] | None) -> Row:
+    found = [_ridge(own, start, tightness) for tightness in (TIGHT if start else LOOSE)]
+    if other is None or not len(other.extent):
+        return found[0]
+    candidates = [*found, *([start[1]] if start else [])]
+    return min(candidates, key=lambda row: _depth_loss(row, other))
+
+
+def _depth_loss(row: Row, other: Samples) -> float:
+    depth = 1 / (1 + np.exp(-row(other.features)))
+    return float(np.average(np.square(depth - other.interior), weights=other.weight))
+
+
+def _ridge(own: Samples, start: tuple[Row, Row] | None, tightness: float) -> Row:
     from sklearn.linear_model import Ridge
 
     wanted = np.clip(own.interior, SURE, 1 - SURE)
@@ -137,8 +154,6 @@ def _interior(own: Samples, start: tuple[Row, Row] | None) -> Row:
     known = Row(np.zeros(own.features.shape[1]), 0.0) if start is None else start[1]
     mean, std = own.features.mean(0), own.features.std(0) + 1e-3
     weights = own.weight / own.weight.mean()
-    # what is left of a start is mostly noise: held tighter
-    tightness = 0.02 if start is None else 0.5
     model = Ridge(alpha=tightness * len(logits))
     model.fit((own.features - mean) / std, logits - known(own.features), sample_weight=weights)
     weight = model.coef_ / std
