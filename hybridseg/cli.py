@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hybridseg.demo.run import demo
 from hybridseg.errors import HybridsegError
 from hybridseg.evaluate.verb import evaluate
 from hybridseg.evaluate.verb import lines as figures
+from hybridseg.finetune.layers import LabelsWarning
 from hybridseg.finetune.report import lines as made
 from hybridseg.finetune.run import finetune
 from hybridseg.run.cards import models, one_line
@@ -38,10 +40,18 @@ def main(arguments: list[str] | None = None) -> int:
     settings = chosen[chosen.subcommand]
     as_json = settings.pop("json", False)
     try:
-        return VERBS[chosen.subcommand][1](settings, as_json)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return VERBS[chosen.subcommand][1](settings, as_json)
     except HybridsegError as error:
         sys.stderr.write(f"hybridseg: {error}\n")
         return BAD_INPUT
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """What was done to labels in one line; other warnings as Python shows them."""
+    own = issubclass(category, LabelsWarning)
+    sys.stderr.write(f"hybridseg: {message}\n" if own else warnings.formatwarning(message, category, *where[:2]))
 
 
 def _parser() -> ArgumentParser:

@@ -159,14 +159,19 @@ def load_theme(name: str | Path) -> Theme:
     folder = configs_folder() / "themes"
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     try:
-        theme = Theme.model_validate(yaml.safe_load(path.read_text()))
+        settings = yaml.safe_load(path.read_text())
     except OSError as error:
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise ThemeError(f"no theme {str(name)!r}; there are {known}; or give the path of a theme's YAML") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that there is not
+        raise ThemeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        found = "is empty" if settings is None else "holds no settings"
+        raise ThemeError(f"{path} {found}; a theme gives at least `name:`, `label:` and `classifier:`")
+    try:
+        theme = Theme.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
         raise ThemeError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ThemeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     # a model's own theme lies in its folder, wherever that is moved to
     return theme.model_copy(update={"classifier": str(path.parent)}) if theme.classifier == "." else theme

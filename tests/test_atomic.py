@@ -92,7 +92,25 @@ def test_check_output_names_the_suffixes(tmp_path: Path) -> None:
     assert check_output(tmp_path / "a.GPKG", (".gpkg",)) == tmp_path / "a.GPKG"
 
 
-def test_check_output_asks_for_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(OutputError, match="no permission"):
-        check_output(tmp_path / "a.gpkg", (".gpkg",))
+def test_check_output_tries_the_folder() -> None:
+    with pytest.raises(OutputError, match=r"cannot be written \(.* in /proc\)"):  # where not even root may
+        check_output("/proc/a.gpkg", (".gpkg",))
+
+
+def test_check_output_refuses_an_input(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.gpkg", tmp_path / "b.gpkg"
+    path.touch()
+    other.symlink_to(path)
+    for name in (path, other, tmp_path / "." / "a.gpkg"):
+        with pytest.raises(OutputError, match="is one of the inputs"):
+            check_output(name, (".gpkg",), ["https://a/b.gpkg", path])
+    assert check_output(path, (".gpkg",), [tmp_path / "none.gpkg"]) == path
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(OSError(28, "No space left"), OutputError), (OSError("library's"), OSError)]
+)
+def test_a_full_disk(tmp_path: Path, error: OSError, raised: type[Exception]) -> None:
+    with pytest.raises(raised, match=r"no space left|library's"), replacing(tmp_path / "a.gpkg"):
+        raise error
+    assert names(tmp_path) == set()

@@ -41,7 +41,7 @@ def another(value: Any) -> Any:
         return value + 1 if value < 8 else value - 1
     if isinstance(value, float):
         return value * 0.9
-    return {"buildings": "none", "none": "buildings"}.get(value, f"{value}x")
+    return {"buildings": "none", "none": "buildings", "own": "shared"}.get(value, f"{value}x")
 
 
 def test_there_are_themes():
@@ -113,10 +113,19 @@ def test_what_is_not_allowed_is_named_in_one_line(settings: dict[str, Any], said
 
 
 @pytest.mark.parametrize(
-    "content", ["", "just text", "[1, 2]", "a: [", "\0\1\2"], ids=["empty", "text", "list", "no YAML", "binary"]
+    ("content", "said"),
+    [
+        ("", "is empty"),
+        ("just text", "holds no settings"),
+        ("[1, 2]", "holds no settings"),
+        ("a: [", "is not YAML"),
+        ("name: 2026-13-45", "is not YAML"),
+        ("\0\1\2", "is not YAML"),
+    ],
+    ids=["empty", "text", "list", "no YAML", "no date", "binary"],
 )
-def test_a_file_that_is_no_theme_gives_one_line(content: str, tmp_path: Path):
-    with pytest.raises(ThemeError, match=r"mine\.yaml") as error:
+def test_a_file_that_is_no_theme_gives_one_line(content: str, said: str, tmp_path: Path):
+    with pytest.raises(ThemeError, match=rf"mine\.yaml {said}") as error:
         load_theme(write(tmp_path, content))
     assert "\n" not in str(error.value)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hybridseg.errors import EvaluateError
 from hybridseg.evaluate import networks, polygons
 from hybridseg.evaluate.align.compare import Comparison, compare
 from hybridseg.evaluate.align.layers import Vectors
@@ -54,9 +55,11 @@ def evaluate(
 
     Raises:
         EvaluateError: a file cannot be read, or the two have nothing to compare: no object, no ground or no class in
-            common.
+            common; or a setting is out of range.
         NoGeoreference: a file's place on the ground is unknown.
     """
+    if seed < 0:
+        raise EvaluateError(f"the seed is {seed}; give 0 or more")
     maps = [pred] if rival is None else [pred, rival]
     found = [compare(m, ref, scene, aoi, ignore, label_column, rename, raster, tolerance_m) for m in maps]
     c = found[0]
@@ -108,7 +111,7 @@ def _left_out(c: Comparison) -> tuple[str, ...]:
     if c.kind == "lines" or not len(c.pred):
         return ()
     if scores is None:
-        return ("the prediction has no column score: average precision and calibration are left out",)
+        return ("the prediction has no scores: average precision and calibration are left out",)
     if scores.min() < 0 or scores.max() > 1:
         return (f"scores run from {scores.min():.3g} to {scores.max():.3g}, not from 0 to 1: calibration is left out",)
     return ()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
+import geopandas as gpd
 import pyogrio
+from pyogrio.errors import DataLayerError, DataSourceError
 
 from hybridseg.atomic import check_output, replacing
+from hybridseg.errors import OutputError
 from hybridseg.evaluate.report import UNITS, Report, Rival
 from hybridseg.evaluate.run import evaluate as compare_layers
 
@@ -44,10 +48,11 @@ def evaluate(
         layer: GeoPackage to write with the verdict on each object, to open over the scene.
         seed: of the intervals.
     """
+    inputs = [source for source in (pred, ref, scene, aoi, ignore, compare) if source is not None]
     if layer is not None:
-        check_output(layer, (".gpkg",))
+        check_output(layer, (".gpkg",), inputs)
     if html is not None:
-        check_output(html, (".html",))
+        check_output(html, (".html",), inputs)
     report = compare_layers(
         pred,
         ref,
@@ -61,15 +66,22 @@ def evaluate(
         rival=compare,
         seed=seed,
     )
-    if layer is not None:
-        with replacing(layer) as beside:
-            pyogrio.write_dataframe(report.verdicts, beside, layer="verdicts", driver="GPKG")
-    if html is not None:
-        from hybridseg.evaluate.show.html import page  # matplotlib comes with it: `hybridseg --help` must not wait
+    with ExitStack() as outputs:  # both are made before either takes its place
+        if layer is not None:
+            _write_layer(report.verdicts, outputs.enter_context(replacing(layer)), layer)
+        if html is not None:
+            from hybridseg.evaluate.show.html import page  # matplotlib comes with it: `hybridseg --help` must not wait
 
-        with replacing(html) as beside:
-            beside.write_text(page(report, scene), encoding="utf-8")
+            outputs.enter_context(replacing(html)).write_text(page(report, scene), encoding="utf-8")
     return report
+
+
+def _write_layer(verdicts: gpd.GeoDataFrame, beside: Path, layer: Path) -> None:
+    try:
+        pyogrio.write_dataframe(verdicts, beside, layer="verdicts", driver="GPKG")
+    except (DataSourceError, DataLayerError) as error:
+        reason = str(error).split(":")[0]  # SQL comes after it
+        raise OutputError(f"{layer} cannot be written ({reason}): make room or choose another disk") from error
 
 
 def lines(report: Report) -> list[tuple[str, str]]:

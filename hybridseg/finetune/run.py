@@ -14,16 +14,19 @@ from typing import Any, Literal
 import numpy as np
 import shapely
 
-from hybridseg.errors import OutputError, ThemeError
+from hybridseg.errors import ThemeError
 from hybridseg.finetune.bands import card_of, shown_to
+from hybridseg.finetune.check import check_free, check_ground, check_gsd, check_numbers, check_refiners, check_themes
+from hybridseg.finetune.classes import parse_classes
 from hybridseg.finetune.fit import Training, find_start, fit_linear_head, linear_name, load_trunk
-from hybridseg.finetune.labels import Ground, parse_classes, read_ground
+from hybridseg.finetune.folder import model_at
+from hybridseg.finetune.labels import Ground, read_ground
 from hybridseg.finetune.score import judge
 from hybridseg.finetune.split import Split, SplitBlocks
 from hybridseg.read.source import Source
 from hybridseg.run.arguments import parse_bands
 from hybridseg.run.engine import Progress
-from hybridseg.theme import GridPolicy, InstancePolicy, Theme, load_theme
+from hybridseg.theme import InstancePolicy, Theme, load_theme
 from hybridseg.tune.run import QUIET, Labelled, search, write_theme
 
 LEAST = 20
@@ -89,10 +92,10 @@ def finetune(
         rate: with conv, learning rate; default: 1e-3, or half of that for a head that goes on from a trained one.
         search_settings: find thresholds, prompts and gate on the validation blocks, where they hold 20 objects or more.
         refiner: as for extract; default: the theme's, or sam2-lite in the search, after which the theme gets `none`
-            where the coarse outlines score better.
+            where the coarse outlines score better. With `none` nothing is searched.
         seed: draws blocks, pixels and crops.
         device: auto, cpu, cuda, mps.
-        quiet: no progress bar.
+        quiet: no bars that say how far it is.
         progress: told how far the search is (Python only).
 
     Returns:
@@ -102,55 +105,46 @@ def finetune(
         HybridsegError: bad input; one line that says what came, what is allowed and what to do.
     """
     themes = [load_theme(name.strip()) for name in theme.split(",")]
-    _check(themes)
+    check_themes(themes)
+    check_numbers(
+        validation=validation, steps=steps, patience=patience, batch=batch, free=free, rate=rate, gsd_m=gsd_m, seed=seed
+    )
     names = [t.label for t in themes]
-    if not 0 < validation < 1:
-        raise ThemeError(f"validation is {validation:g}; give a share between 0 and 1, e.g. 0.25")
+    called = parse_classes(classes, names, column)
     sources = [Source.open(path, parse_bands(bands)) for path in scene.split(",")]
+    check_gsd(gsd_m, sources)
     start = find_start(themes, backbone, sources)
     views = shown_to(backbone, start, sources, parse_bands(backbone_bands, "backbone-bands"))
     trunk = load_trunk(backbone, head, start, device)
+    check_free(free, head, trunk)
     own_m = gsd_m or (start or {}).get("gsd_m") or float(np.median([s.gsd_m for s in sources]))
     if backbone.partition(":")[0] == "sam2":
         refiner = refiner or backbone.partition(":")[2] or None
         themes = [_sharing(t) if head == "linear" or not free else t for t in themes]
     themes = [_at_gsd(t, fixed=gsd_m is not None or start is None or len(themes) > 1) for t in themes]
-    called = parse_classes(classes, names, column)
+    check_refiners(themes, refiner, device)
     grounds = _grounds(sources, views, labels, complete_within, themes[0], own_m, trunk, called, column, width)
     splits = _splits(grounds, SplitBlocks(validation, seed=seed))
-    _make(out)
-    if head == "linear":
-        net = fit_linear_head(trunk, start, grounds, splits, names, seed)
-        card = _card(out.name, head, linear_name(backbone, start), trunk, names, own_m, start, grounds)
-    else:
-        given = {"scene": scene, "labels": labels, "theme": theme, "backbone": backbone, "free": free, "column": column,
-                 "bands": views[0].bands, "classes": classes, "width": width, "within": complete_within, "gsd_m": own_m,
-                 "validation": validation, "batch": batch, "rate": rate, "seed": seed}  # fmt: skip
-        run = _run_folder(out, given)
-        rate = rate or (FRESH if start is None else FRESH / 2)
-        plan = Training(names, steps, patience, batch, rate, free, seed, device, quiet)
-        net, reached = plan(trunk, start, grounds, splits, run)
-        shutil.copyfile(run / "curves.png", out / "curves.png")
-        card = {**_card(out.name, head, backbone, trunk, names, own_m, start, grounds), "steps": reached}
-    settle = _Settle(out, grounds, splits, search_settings, refiner, device, progress or QUIET)
-    settle(net.eval(), card, themes, f"after finetune on {scene}")
+    check_ground(grounds, splits, names)
+    with model_at(out) as folder:
+        if head == "linear":
+            net = fit_linear_head(trunk, start, grounds, splits, names, seed)
+            card = _card(out.name, head, linear_name(backbone, start), trunk, names, own_m, start, grounds)
+        else:
+            rate = rate or (FRESH if start is None else FRESH / 2)
+            given = {"backbone": backbone, "start": None if start is None else str(start["folder"]), "free": free,
+                     "classes": names, "gsd_m": own_m, "validation": validation, "batch": batch, "rate": rate,
+                     "seed": seed}  # fmt: skip
+            run = _run_folder(out, given, grounds)
+            plan = Training(names, steps, patience, batch, rate, free, seed, device, quiet)
+            net, reached = plan(trunk, start, grounds, splits, run)
+            shutil.copyfile(run / "curves.png", folder / "curves.png")
+            card = {**_card(out.name, head, backbone, trunk, names, own_m, start, grounds), "steps": reached}
+        settle = _Settle(
+            folder, grounds, splits, search_settings and refiner != "none", refiner, device, progress or QUIET
+        )
+        settle(net.eval(), card, themes, f"after finetune on {scene}")
     return out
-
-
-def _make(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {out}: {error.strerror}; give another --out") from error
-
-
-def _check(themes: Sequence[Theme]) -> None:
-    labels = [t.label for t in themes]
-    if len(set(labels)) < len(labels):
-        raise ThemeError(f"themes {', '.join(t.name for t in themes)} share a class; give each class one theme")
-    for one in themes:
-        if isinstance(one.objects, GridPolicy):
-            raise ThemeError(f"theme {one.name} is everything mode, which has no classifier of its own; give another")
 
 
 def _at_gsd(theme: Theme, fixed: bool) -> Theme:
@@ -182,27 +176,26 @@ def _grounds(
         raise ThemeError(
             f"{len(sources)} scenes came with {len(layers)} labels and {len(areas)} areas; give one for each, in order"
         )
-    grounds = [
+    return [
         read_ground(
             source, layer, classes, theme.gsd_m(source.gsd_m, own_m), snap_px(trunk),
             column=column, width=width, complete_within=area, seen=view,
         )
         for source, view, layer, area in zip(sources, views, layers, areas, strict=True)
     ]  # fmt: skip
-    for name in classes:
-        if not any(ground.scene.objects[name].any() for ground in grounds):
-            raise ThemeError(f"no label is a {name}; give labels of every class, or leave its theme out")
-    return grounds
 
 
 def _splits(grounds: Sequence[Ground], split: SplitBlocks) -> list[Split]:
     return [split(ground.scene.instances, ground.scene.valid) for ground in grounds]
 
 
-def _run_folder(out: Path, given: Mapping[str, Any]) -> Path:
-    """Where checkpoints and curves of these arguments lie; others start anew. More steps go on."""
-    key = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:8]
-    folder = out.with_name(f"{out.name}.run") / key
+def _run_folder(out: Path, given: Mapping[str, Any], grounds: Sequence[Ground]) -> Path:
+    """Where checkpoints and curves of these arguments and labels lie; others start anew. More steps go on."""
+    key = hashlib.sha256(json.dumps(given, sort_keys=True).encode())
+    for scene in (ground.scene for ground in grounds):  # what was read, wherever it lies: files may change in place
+        for layer in (scene.image, scene.valid, *scene.objects.values()):
+            key.update(np.ascontiguousarray(layer).data)
+    folder = out.with_name(f"{out.name}.run") / key.hexdigest()[:8]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -78,6 +78,8 @@ class SplitBlocks:
         guard = min(self.guard_px, side // 4)
         outside = ~ndi.maximum_filter(inside, 2 * guard + 1)
         split = Split(outside & valid, inside & valid, blocks)
+        if len(order) > 1 and self.share > 0.5 and not (objects[split.train] > 0).any():
+            raise ThemeError(f"--validation {self.share:g} leaves nothing to learn from; give less, e.g. 0.25")
         if not (objects[split.train] > 0).any() or not (objects[split.validation] > 0).any():
             raise ThemeError(
                 f"{len(np.unique(objects)) - 1} labelled objects in {len(order)} blocks are too few or too close to "

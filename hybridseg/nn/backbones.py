@@ -53,7 +53,8 @@ def build_backbone(name: str, pretrained: bool = False) -> nn.Module:
         "lite0": _lite0, "lite0-pyramid": lambda *_: Lite0Pyramid(), "sam2": _sam2, "timm": _timm,
         "torchgeo": _torchgeo, "terratorch": _terratorch,
     }  # fmt: skip
-    if kind not in builders or (kind in ("timm", "torchgeo", "terratorch") and not rest):
+    named = kind in ("timm", "torchgeo", "terratorch")
+    if kind not in builders or (kind != "sam2" and named != bool(rest)):
         raise WeightsError(f"no backbone {name!r}; give one of {KINDS}")
     return builders[kind](rest, pretrained)
 

@@ -22,7 +22,7 @@ STRENGTHS = (1e-4, 1e-3, 1e-2)
 CAREFUL = (1e-6, 1e-5)
 """The same for a correction to a start: looser ones fit the pixels of a few dozen objects better, and lose objects."""
 LOOSE = (0.02,)
-TIGHT = (0.5, 5.0)
+TIGHT = (0.5, 2.0, 5.0)
 """Of the ridge regression for interior, a sample: what is left of a start is mostly noise, and held tighter."""
 _FREE = 30.0
 """How much the start's logit is enlarged among the features, so that the penalty hardly holds it."""
@@ -135,15 +135,17 @@ def _log_loss(row: Row, other: Samples) -> float:
 
 def _interior(own: Samples, other: Samples | None, start: tuple[Row, Row] | None) -> Row:
     found = [_ridge(own, start, tightness) for tightness in (TIGHT if start else LOOSE)]
-    if other is None or not len(other.extent):
+    if other is None or not other.extent.any():
         return found[0]
     candidates = [*found, *([start[1]] if start else [])]
     return min(candidates, key=lambda row: _depth_loss(row, other))
 
 
 def _depth_loss(row: Row, other: Samples) -> float:
-    depth = 1 / (1 + np.exp(-row(other.features)))
-    return float(np.average(np.square(depth - other.interior), weights=other.weight))
+    """Mean squared error inside objects: outside, extent has the say, and what interior is there decides nothing."""
+    inside = other.extent
+    depth = 1 / (1 + np.exp(-row(other.features[inside])))
+    return float(np.average(np.square(depth - other.interior[inside]), weights=other.weight[inside]))
 
 
 def _ridge(own: Samples, start: tuple[Row, Row] | None, tightness: float) -> Row:

@@ -6,9 +6,10 @@ import hashlib
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,11 +22,42 @@ CLASS_ROWS = ("head.1.weight", "head.1.bias")
 """The segmenter's last layer: two rows a class."""
 
 
+def _rising(values: list[Any]) -> list[Any]:
+    if values != sorted(values):
+        raise ValueError("not in rising order")
+    return values
+
+
+_Metres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+_Point = Annotated[list[_Share], Field(min_length=2, max_length=2)]
+_Points = Annotated[list[_Point], Field(min_length=1), AfterValidator(_rising)]
+
+
+class _Entries(BaseModel):
+    """What is read of a card, each where it is given; the other entries are for people. Descriptions say what to give.
+
+    Strict, so that a card is used as it is stored.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    classes: list[str] | None = Field(None, min_length=1, description="a list of names")
+    gsd_m: _Metres | None = Field(None, description="metres a pixel, a number above 0")
+    gsd_range_m: Annotated[list[_Metres], Field(min_length=2, max_length=2), AfterValidator(_rising)] | None = Field(
+        None, description="the finest and the coarsest, [0.05, 0.6] for example, metres a pixel above 0"
+    )
+    source_bands: list[Annotated[int, Field(ge=1)]] | None = Field(None, description="a list of band numbers from 1")
+    calibration: dict[str, _Points] | None = Field(
+        None, description="for each class points [score, chance], both from 0 to 1, in rising order of score"
+    )
+
+
 def model_folder(name: str | Path) -> Path:
     """Folder of a model by name (embedded), by path, or by `hf:OWNER/NAME` from the hub.
 
     Raises:
-        WeightsError: no such model; names those there are.
+        WeightsError: no such model, and which there are; or a folder without weights.
     """
     if str(name).startswith(PREFIX):
         return fetch_model(str(name))
@@ -33,6 +65,9 @@ def model_folder(name: str | Path) -> Path:
     for folder in candidates:
         if (folder / "weights.safetensors").is_file():
             return folder
+    for folder in candidates:
+        if folder.is_dir():
+            raise WeightsError(f"{folder} holds no weights.safetensors; give the folder of a model, copied whole")
     known = ", ".join(embedded()) or "none"
     raise WeightsError(f"no model {str(name)!r}; there are {known}; or give the path of a model folder")
 
@@ -43,19 +78,30 @@ def embedded() -> list[str]:
 
 
 def read_card(folder: Path, needs: Collection[str] = ()) -> dict[str, Any]:
-    """The model's card.
+    """The model's card; an entry without a value counts as missing.
 
     Raises:
-        WeightsError: there is none, or it lacks an entry of `needs`.
+        WeightsError: there is none, it lacks an entry of `needs`, or one has a value that is not allowed.
     """
     path = folder / "card.yaml"
     try:
-        card = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise WeightsError(f"{path} cannot be read ({type(error).__name__}); a model folder needs its card") from error
-    missing = sorted(set(needs) - set(card if isinstance(card, dict) else {}))
-    if missing or not isinstance(card, dict):
+        stored = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path} is missing: a model folder needs its card; copy the folder whole") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date that there is not
+        said = " ".join(str(error).split())
+        raise WeightsError(f"{path} cannot be read: {said}; copy the model folder anew") from error
+    card = {key: value for key, value in stored.items() if value is not None} if isinstance(stored, dict) else {}
+    missing = sorted(set(needs) - set(card))
+    if missing or not card:
         raise WeightsError(f"{path} lacks {', '.join(missing) or 'entries'}: not the card of a model of this kind")
+    try:
+        _Entries.model_validate(card)
+    except ValidationError as error:
+        first = error.errors()[0]
+        allowed = _Entries.model_fields[str(first["loc"][0])].description
+        at = ".".join(map(str, first["loc"]))
+        raise WeightsError(f"{path}: {at} is {first['input']!r:.80}; give {allowed}") from error
     return card
 
 
@@ -73,6 +119,7 @@ def load_weights(net: nn.Module, folder: Path, classes: Sequence[str] | None = N
         state = {key: value.float() for key, value in load_file(path).items()}
         if classes is not None:
             _take_over(state, net.state_dict(), read_card(folder, needs=("classes",))["classes"], classes)
+        _check_classes(path, state, net.state_dict())
         net.load_state_dict(state)
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
@@ -87,12 +134,22 @@ def _take_over(
 ) -> None:
     """Replace the last layer, two rows a class, by one for `classes`."""
     for key in CLASS_ROWS:
+        if key not in state:
+            return  # of another architecture, which is found when the net is filled
         rows = own[key].clone()
         for k, name in enumerate(classes):
             if name in stored:
                 at = 2 * stored.index(name)
                 rows[2 * k : 2 * k + 2] = state[key][at : at + 2]
         state[key] = rows
+
+
+def _check_classes(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """That the last layer, two rows a class, has as many rows as the net that the card describes."""
+    for key in (CLASS_ROWS[0], "head.weight"):  # of a Segmenter, of a LinearSegmenter
+        if key in state and key in own and len(state[key]) != len(own[key]):
+            there, named = len(state[key]) // 2, len(own[key]) // 2
+            raise WeightsError(f"{path}: the card names {named} classes, the weights have {there}; correct the card")
 
 
 def brief(error: RuntimeError) -> str:

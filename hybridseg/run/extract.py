@@ -18,7 +18,7 @@ from hybridseg.errors import OutputError, ThemeError, TooCoarse
 from hybridseg.read.source import Source
 from hybridseg.run.arguments import parse_bands, parse_extent
 from hybridseg.run.engine import Progress, Quiet
-from hybridseg.run.model import calibrated, calibration_of, themes_in
+from hybridseg.run.model import calibrated, calibration_of, check_label, themes_in
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.run.policies import label_everything
 from hybridseg.run.sight import look_through
@@ -195,6 +195,7 @@ def _heatmaps(
     for pipeline in pipelines:
         theme = pipeline.theme
         network = networks[theme.name]
+        check_label(theme, network.classes)
         _check_gsd(source, theme.max_gsd_m or network.coarsest_gsd_m, theme)
         look = theme.classifier, theme.gsd_m(source.gsd_m, network.gsd_m), pipeline.grid is not None
         sweeps.setdefault(look, []).append(pipeline)

@@ -39,8 +39,20 @@ def themes_in(model: str | Path) -> list[Theme]:
 
 def calibration_of(card: Mapping[str, Any]) -> Calibration:
     """What a card says of its scores; empty where it says nothing."""
-    found = card.get("calibration") or {}
-    return {str(name): points for name, points in found.items()}
+    return card.get("calibration", {})
+
+
+def check_label(theme: Theme, classes: Sequence[str]) -> None:
+    """That a theme's classifier knows the class that the theme looks for.
+
+    Raises:
+        ThemeError: it does not.
+    """
+    if theme.label not in classes:
+        raise ThemeError(
+            f"theme {theme.name} looks for {theme.label}, but its classifier {theme.classifier} knows "
+            f"{', '.join(classes)}; give one of these as the theme's `label:`, or another classifier"
+        )
 
 
 def calibrated(features: gpd.GeoDataFrame, calibration: Calibration) -> gpd.GeoDataFrame:

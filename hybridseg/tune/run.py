@@ -18,6 +18,7 @@ from hybridseg.evaluate.measure.quick import quick_scores
 from hybridseg.read.source import Source
 from hybridseg.run.arguments import parse_bands
 from hybridseg.run.engine import Progress, Quiet
+from hybridseg.run.model import check_label
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.run.sight import Sight, look_through
 from hybridseg.theme import Gate, GridPolicy, Theme, load_theme
@@ -106,6 +107,7 @@ def search(
     from hybridseg.nn.refiners import load_refiner
 
     classifier, asked = load_classifier(start.classifier, device), load_refiner(refiner, device)
+    check_label(start, classifier.classes)
     with tempfile.TemporaryDirectory(prefix="hybridseg-") as folder:
         trials = []
         progress.start("heatmaps", len(places), "scenes")

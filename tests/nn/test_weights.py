@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from hybridseg.errors import WeightsError
+from hybridseg.errors import HybridsegError, WeightsError
 from hybridseg.nn.classifier import load_classifier
+from hybridseg.nn.device import pick_device
 from hybridseg.nn.segmenter import Segmenter
 from hybridseg.nn.weights import load_weights, model_folder, read_card, save_weights, sha256
 
@@ -77,6 +80,12 @@ def test_an_unknown_model_lists_those_there_are(tmp_path: Path, monkeypatch: pyt
     assert {"one", "two"} <= set(one_line(error).replace(",", "").replace(";", "").split())
 
 
+def test_a_folder_without_weights_is_said_to_be_one(tmp_path: Path):
+    with pytest.raises(WeightsError, match=r"holds no weights\.safetensors") as error:
+        model_folder(tmp_path)
+    one_line(error)
+
+
 @pytest.mark.parametrize("damage", [b"", b"not safetensors", None], ids=["empty", "text", "cut short"])
 def test_damaged_weights_give_one_line(damage: bytes | None, tmp_path: Path):
     save_weights(net(), tmp_path / "small", CARD)
@@ -103,12 +112,74 @@ def test_a_classifier_reads_its_card(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "card", [None, "", "[", "kind: refiner\n"], ids=["missing", "empty", "no YAML", "no classifier's"]
+    ("card", "said"),
+    [
+        (None, "is missing"),
+        ("", "lacks classes"),
+        ("[1, 2]", "lacks classes"),
+        ("[", "cannot be read"),
+        ("trained: 2026-13-45\n", "cannot be read"),
+        ("kind: refiner\n", "lacks classes"),
+    ],
+    ids=["missing", "empty", "list", "no YAML", "no date", "no classifier's"],
 )
-def test_a_card_that_will_not_do_gives_one_line(card: str | None, tmp_path: Path):
+def test_a_card_that_will_not_do_gives_one_line(card: str | None, said: str, tmp_path: Path):
     save_weights(Segmenter(classes=1), tmp_path / "small", CARD)
     path = tmp_path / "small" / "card.yaml"
     path.unlink() if card is None else path.write_text(card)
-    with pytest.raises(WeightsError, match="small") as error:
+    with pytest.raises(WeightsError, match=rf"small/card\.yaml {said}") as error:
         load_classifier(tmp_path / "small", "cpu")
     one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"classes": []}, "classes is []; give a list of names"),
+        ({"classes": "building"}, "classes is 'building'; give a list"),
+        ({"classes": [1]}, "classes.0 is 1; give"),
+        ({"classes": None}, "lacks classes"),
+        ({"classes": ["a", "b"]}, "the card names 2 classes, the weights have 1"),
+        ({"gsd_m": "fine"}, "gsd_m is 'fine'; give metres"),
+        ({"gsd_m": 0}, "gsd_m is 0; give metres"),
+        ({"gsd_m": float("nan")}, "gsd_m is nan; give metres"),
+        ({"gsd_m": float("inf")}, "gsd_m is inf; give metres"),
+        ({"gsd_range_m": 0.3}, "gsd_range_m is 0.3; give the finest"),
+        ({"gsd_range_m": [0.3]}, "gsd_range_m is [0.3]; give the finest"),
+        ({"gsd_range_m": [0.6, 0.05]}, "gsd_range_m is [0.6, 0.05]; give the finest"),
+        ({"source_bands": [0, 1, 2]}, "source_bands.0 is 0; give a list"),
+        ({"calibration": [1]}, "calibration is [1]; give for each class"),
+        ({"calibration": {"building": []}}, "calibration.building is []; give"),
+        ({"calibration": {"building": [1, 2]}}, "calibration.building.0 is 1; give"),
+        ({"calibration": {"building": [[0.5]]}}, "calibration.building.0 is [0.5]; give"),
+        ({"calibration": {"building": [[1, 0.9], [0, 0.1]]}}, "calibration.building is [[1, 0.9], [0, 0.1]]; give"),
+        ({"calibration": {"building": [[0, 0.1], [1, 1.2]]}}, "calibration.building.1.1 is 1.2; give"),
+    ],
+    ids=str,
+)
+def test_a_wrong_entry_of_a_card_is_named_in_one_line(entry: dict[str, Any], said: str, tmp_path: Path):
+    save_weights(Segmenter(classes=1), tmp_path / "small", CARD | entry)
+    with pytest.raises(WeightsError) as error:
+        load_classifier(tmp_path / "small", "cpu")
+    assert said in one_line(error)
+    assert "card" in one_line(error)
+
+
+def test_a_card_is_read_as_it_is_stored_but_for_entries_without_a_value(tmp_path: Path):
+    stored = {"kind": "refiner", "gsd_range_m": [1, 10], 3: ["mine"], "calibration": {"a": [[0, 0], [0.5, 1]]}}
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump({**stored, "source_bands": None}))
+    assert read_card(tmp_path, needs=("kind",)) == stored
+
+
+@pytest.mark.parametrize("name", ["foo", "", "meta", "cuda:x", "cpu\n"])
+def test_an_unknown_device_gives_one_short_line(name: str):
+    with pytest.raises(HybridsegError, match="give auto, cpu, cuda, cuda:1 or mps") as error:
+        pick_device(name)
+    assert len(str(error.value)) < 80
+
+
+def test_a_device_that_is_not_there_gives_one_short_line():
+    with pytest.raises(HybridsegError, match="cannot use device 'cuda:99'") as error:
+        pick_device("cuda:99")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 200

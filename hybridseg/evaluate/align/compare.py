@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -208,7 +209,8 @@ def _common_classes(pred: Features, ref: Features) -> tuple[tuple[str, ...], np.
             return *alone, (said,)
         raise EvaluateError(
             f"no class in common: {pred.name} has {_listed(of_pred)}; {ref.name} has {_listed(of_ref)}; "
-            "rename them, or name the column that holds the classes"
+            f"rename them, as --rename '{_example(of_ref, of_pred)}', or name the column that holds the classes "
+            "(--label-column)"
         )
     names = tuple(sorted(of_pred | of_ref))
     place = {name: number for number, name in enumerate(names)}
@@ -220,6 +222,11 @@ def _common_classes(pred: Features, ref: Features) -> tuple[tuple[str, ...], np.
         np.array([place[c] for c in ref.classes], int),
         warnings,
     )
+
+
+def _example(old: set[str], new: set[str]) -> str:
+    """As `rename` takes it."""
+    return json.dumps({min(old): min(new)}, ensure_ascii=False)
 
 
 def _listed(names: set[str]) -> str:

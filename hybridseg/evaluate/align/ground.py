@@ -75,7 +75,8 @@ def region(source: Vectors, name: str) -> Region:
     Raises:
         EvaluateError: it has none.
     """
-    table, _, _ = read_table(source, name)
+    table, file, _ = read_table(source, name)
+    name = name if file == name else f"{name} ({file})"
     found = features(table, name, "polygons")
     if found.crs is None or not len(found):
         raise EvaluateError(f"{name} is empty; give a layer with polygons, or leave it out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,6 +17,7 @@ from pyproj import CRS
 
 from hybridseg.errors import EvaluateError
 from hybridseg.evaluate.align.metric import horizontal, to_crs
+from hybridseg.evaluate.align.rasters import is_missing, is_raster
 from hybridseg.evaluate.measure.objects import repaired
 
 Vectors: TypeAlias = str | Path | gpd.GeoDataFrame
@@ -28,6 +29,7 @@ UNNAMED = "unnamed"
 """Class of a row whose class is missing."""
 
 _DIMENSION: dict[Kind, int] = {"polygons": 2, "lines": 1}
+_HOLDS = {-1: "no geometry", 0: "points", 1: "lines", 2: "polygons"}
 _PARQUET = (".parquet", ".geoparquet")
 _COLLECTION = 7
 _MANY_CLASSES = 100
@@ -90,8 +92,10 @@ def read_table(source: Vectors, role: str) -> tuple[gpd.GeoDataFrame, str, tuple
     if isinstance(source, gpd.GeoDataFrame):
         return source, role, ()
     path = Path(source)
-    if not path.exists() and "://" not in str(source) and not str(source).startswith("/vsi"):
+    if is_missing(source):
         raise EvaluateError(f"{path} does not exist; give the path of a vector file")
+    if is_raster(source):
+        raise EvaluateError(f"{path} is a raster, which can only be the reference; give a vector file as {role}")
     try:
         if path.suffix.lower() in _PARQUET:
             return gpd.read_parquet(path), path.name, ()
@@ -104,13 +108,16 @@ def read_table(source: Vectors, role: str) -> tuple[gpd.GeoDataFrame, str, tuple
 
 
 def _choose_layer(source: str | Path, name: str) -> tuple[str, tuple[str, ...]]:
-    """The layer to read: the first that has geometry (styles are layers without)."""
+    """The layer to read: the first with rows, of those that have geometry (styles are layers without)."""
     layers = [layer for layer, geometry in pyogrio.list_layers(source) if geometry is not None]
     if not layers:
         raise DataLayerError("no layer with geometry")
     if len(layers) == 1:
         return str(layers[0]), ()
-    return str(layers[0]), (f"{name} has {len(layers)} layers: '{layers[0]}' is read, {', '.join(layers[1:])} not",)
+    full = (layer for layer in layers if pyogrio.read_info(source, layer=layer, force_feature_count=True)["features"])
+    chosen = next(full, layers[0])
+    others = ", ".join(layer for layer in layers if layer != chosen)
+    return str(chosen), (f"{name} has {len(layers)} layers: '{chosen}', the first with rows, is read, {others} not",)
 
 
 def check_column(column: str | None, tables: Mapping[str, gpd.GeoDataFrame]) -> None:
@@ -119,10 +126,10 @@ def check_column(column: str | None, tables: Mapping[str, gpd.GeoDataFrame]) -> 
     Raises:
         EvaluateError: so it is; the message names the columns there are.
     """
-    if column is None or any(column in table.columns for table in tables.values()):
+    if column is None or any(_column(table, [column]) is not None for table in tables.values()):
         return
-    there = "; ".join(f"{name} has {', '.join(map(str, table.columns))}" for name, table in tables.items())
-    raise EvaluateError(f"no column '{column}': {there}")
+    there = "; ".join(f"{name} has {', '.join(_attributes(table)) or 'none'}" for name, table in tables.items())
+    raise EvaluateError(f"no column '{column}' that could hold classes: {there}")
 
 
 def kind_of(table: gpd.GeoDataFrame, name: str) -> Kind:
@@ -167,13 +174,15 @@ def features(
     crs = None if table.crs is None else CRS.from_user_input(table.crs)
     geometry, rows, warnings = _sorted_out(table.geometry.to_numpy(), name, kind)
     if len(table) and not len(rows):
-        raise EvaluateError(f"{name} holds no {kind}, which is what the reference decides on; give a layer of {kind}")
+        held = _HOLDS[shapely.get_dimensions(table.geometry.to_numpy()).max()]
+        raise EvaluateError(f"{name} holds {held}, no {kind} of any size; give a layer of {kind}")
     classes, class_warnings = classes_of(table, name, label_column, rename or {})
     scores, score_warnings = _scores(table, name)
-    everything = Features(
-        name, geometry, None if classes is None else classes[rows], None if scores is None else scores[rows], rows,
-        crs, (*said, *warnings, *class_warnings, *score_warnings),
-    )  # fmt: skip
+    classes, scores = (None if values is None else values[rows] for values in (classes, scores))
+    warnings += class_warnings + score_warnings
+    if kind == "polygons":  # of lines doubles count once
+        warnings += _doubles(geometry, classes, name)
+    everything = Features(name, geometry, classes, scores, rows, crs, (*said, *warnings))
     return everything if crs is None else everything.to(horizontal(crs))
 
 
@@ -213,8 +222,7 @@ def classes_of(
     table: gpd.GeoDataFrame, name: str, label_column: str | None, rename: Mapping[str, str]
 ) -> tuple[np.ndarray | None, list[str]]:
     """(class of each row as text, or None where the layer has none; warnings)."""
-    wanted = (label_column, *CLASS_COLUMNS) if label_column else CLASS_COLUMNS
-    column = next((c for c in wanted if c in table.columns and c != table.geometry.name), None)
+    column = _column(table, (label_column, *CLASS_COLUMNS) if label_column else CLASS_COLUMNS)
     if column is None:
         return None, []
     values = table[column]
@@ -226,6 +234,25 @@ def classes_of(
     return np.array([rename.get(value, value) for value in names], dtype=object), warnings
 
 
+def _attributes(table: gpd.GeoDataFrame) -> list[str]:
+    """Names of all columns but the geometry."""
+    return [str(column) for column in table.columns if column != table.geometry.name]
+
+
+def _column(table: gpd.GeoDataFrame, wanted: Sequence[str]) -> str | None:
+    """The first of the names that a column has, whatever the case of its letters, or None."""
+    there = _attributes(table)
+    folded = {column.casefold(): column for column in reversed(there)}
+    found = (name if name in there else folded.get(name.casefold()) for name in wanted)
+    return next((column for column in found if column is not None), None)
+
+
+def _doubles(geometry: np.ndarray, classes: np.ndarray | None, name: str) -> list[str]:
+    """A warning of objects that are there more than once."""
+    doubles = pd.DataFrame({"shape": shapely.to_wkb(geometry), "class": classes}).duplicated().sum()
+    return [f"{name}: {doubles} rows repeat another one's shape and class; each counts"] if doubles else []
+
+
 def _name(value: object) -> str:
     """A class as text; 3 and 3.0 are one."""
     if pd.isna(value) or value == "":
@@ -234,13 +261,13 @@ def _name(value: object) -> str:
 
 
 def _scores(table: gpd.GeoDataFrame, name: str) -> tuple[np.ndarray | None, list[str]]:
-    column = next((c for c in SCORE_COLUMNS if c in table.columns), None)
+    column = _column(table, SCORE_COLUMNS)
     if column is None:
         return None, []
     scores = pd.to_numeric(table[column], errors="coerce").to_numpy(float, na_value=np.nan)
     missing = ~np.isfinite(scores)
     if missing.all():
-        return None, []
+        return None, [f"{name}: column {column} is empty"] if len(table) else []
     if missing.any():
         return np.where(missing, scores[~missing].min(), scores), [
             f"{name}: {_rows(missing)} without a score, given the lowest"

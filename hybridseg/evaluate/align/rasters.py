@@ -22,7 +22,7 @@ from rasterio.features import shapes
 from rasterio.io import DatasetReader
 
 from hybridseg.errors import EvaluateError
-from hybridseg.read.describe import georeference
+from hybridseg.read.describe import data_bands, georeference
 
 RasterKind: TypeAlias = Literal["auto", "classes", "instances"]
 
@@ -52,6 +52,11 @@ def is_raster(source: object) -> bool:
     return isinstance(source, str | Path) and Path(source).suffix.lower() in SUFFIXES
 
 
+def is_missing(source: str | Path) -> bool:
+    """Whether a path leads nowhere; of URLs and GDAL's virtual paths nobody knows before they are opened."""
+    return not Path(source).exists() and "://" not in str(source) and not str(source).startswith("/vsi")
+
+
 def read_grid(path: str | Path) -> GeoBox:
     """The pixel grid of a raster.
 
@@ -77,12 +82,12 @@ def read_reference(path: str | Path, kind: RasterKind = "auto", known: frozenset
     or more form a single patch. The whole band is in memory.
 
     Args:
-        path: any raster; its first band is read.
+        path: any raster of one band; an alpha band beside it is passed over.
         kind: what values mean.
         known: names of the prediction's classes.
 
     Raises:
-        EvaluateError: it cannot be opened, or holds no whole numbers.
+        EvaluateError: it cannot be opened or read, has several bands, or holds no whole numbers.
         NoGeoreference: it has no place.
     """
     with _open(path) as dataset:
@@ -109,6 +114,8 @@ def read_reference(path: str | Path, kind: RasterKind = "auto", known: frozenset
 
 
 def _open(path: str | Path) -> DatasetReader:
+    if is_missing(path):
+        raise EvaluateError(f"{path} does not exist; give the path of a raster")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # answered by an error
@@ -119,7 +126,15 @@ def _open(path: str | Path) -> DatasetReader:
 
 def _values(dataset: DatasetReader) -> tuple[np.ndarray, np.ndarray]:
     """(H, W) whole numbers and (H, W) bool, False where the raster knows nothing."""
-    values = dataset.read(1)
+    if (bands := len(data_bands(dataset))) != 1:
+        raise EvaluateError(
+            f"{dataset.name} has {bands} bands; a reference has one, of whole numbers for classes or instances "
+            "(--raster): give such a mask, or a vector file"
+        )
+    try:
+        values = dataset.read(1)
+    except RasterioIOError as error:
+        raise EvaluateError(f"{dataset.name} cannot be read to its end: it is damaged or cut short") from error
     if values.dtype.kind not in "iuf":
         raise EvaluateError(f"{dataset.name} holds {values.dtype} values; give classes or instances as whole numbers")
     nodata = dataset.nodatavals[0]

@@ -28,7 +28,7 @@ class BoundaryScore:
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall; 1 for nothing against nothing."""
+        """Harmonic mean of precision and recall; 1 for nothing against nothing, 0 where one side alone has nothing."""
         return harmonic_mean([self.precision, self.recall])
 
 
@@ -46,14 +46,19 @@ def boundary_f1(
         tolerance_m: greatest distance (m) at which boundaries agree.
         aoi: measure only boundary inside this area, `tolerance_m` away from its rim: there outlines are cut, and the
             cut is nobody's boundary. What they are compared with is not clipped.
+
+    Returns:
+        Both 1 where neither side has an outline, or all of both run along the rim; both 0 where only one side has any,
+        be it along the rim.
     """
     pred_lines, truth_lines = _boundaries(pred), _boundaries(truth)
     inside = None if aoi is None else shapely.buffer(aoi, -tolerance_m)
     pred_near, pred_length = (float(v.sum()) for v in near_lengths(pred_lines, truth_lines, tolerance_m, inside))
     truth_near, truth_length = (float(v.sum()) for v in near_lengths(truth_lines, pred_lines, tolerance_m, inside))
+    alike = (len(pred_lines) > 0) == (len(truth_lines) > 0)
     return BoundaryScore(
-        precision=share(pred_near, pred_length, none_expected=truth_length == 0),
-        recall=share(truth_near, truth_length, none_expected=pred_length == 0),
+        precision=share(pred_near, pred_length, none_expected=alike and truth_length == 0),
+        recall=share(truth_near, truth_length, none_expected=alike and pred_length == 0),
     )
 
 

@@ -42,7 +42,8 @@ def near_lengths(
         pairs = index.query(shapely.linestrings(part), predicate="dwithin", distance=tolerance_m)
         stretch = _stretch(part[pairs[0]], targets[pairs[1]], tolerance_m * _INCLUSIVE)
         near[start : start + _SIDES] = _united(pairs[0], *stretch, len(part))
-    return np.bincount(owner, near, minlength=len(lines)), np.asarray(shapely.length(lines))
+    length = np.asarray(shapely.length(lines))
+    return np.minimum(np.bincount(owner, near, minlength=len(lines)), length), length  # rounding may add a little
 
 
 def clipped(geometries: np.ndarray, area: BaseGeometry) -> np.ndarray:

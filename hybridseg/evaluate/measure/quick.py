@@ -21,7 +21,8 @@ def quick_scores(
         tolerance_m: greatest distance at which boundaries agree.
 
     Returns:
-        objects, found, f1, precision, recall, mean_iou (of matched), area_iou, boundary_f1.
+        objects, found, f1, precision, recall, mean_iou (of matched), area_iou, boundary_f1; all shares are 1 where
+        there is nothing on either side, and 0 where there is something on one side only.
     """
     metric = gpd.GeoSeries([area], crs=truth.crs).estimate_utm_crs()
     found, real = (within(layer, area).to_crs(metric).geometry for layer in (pred, truth))

@@ -32,6 +32,8 @@ def segmentation(found: Overlaps, pred: np.ndarray, truth: np.ndarray) -> Segmen
     Clinton et al. 2010 (Accuracy assessment measures for object-based image segmentation goodness), whose set Y* of
     segments belongs to a reference object: those that hold its centroid, have their centroid in it, hold more than half
     of it, or have more than half of themselves in it. What has no such segment is not in the measure but in recall.
+    Segments are taken for a partition of the ground, as there: objects of one layer that overlap each other belong to
+    each other too, so that such a layer is not at 0 even against itself.
 
     Args:
         found: overlaps.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,7 +48,9 @@ def _svg(draw: Callable[[Axes, Any], None], curve: Any) -> str:
         axes.grid(color="#e4e7eb", linewidth=0.7)
         draw(axes, curve)
         file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
+        with warnings.catch_warnings():  # text stays text in the SVG: the browser's fonts show it, and know more
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+            figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
     svg = file.getvalue()
     return svg[svg.index("<svg") :]
 

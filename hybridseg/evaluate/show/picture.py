@@ -110,7 +110,7 @@ def backdrop(
         bounds: or the part around these geometries, of any CRS.
 
     Raises:
-        SourceError: the raster cannot be opened, has no CRS, or the part lies outside it.
+        SourceError: the raster cannot be opened, is damaged, has no CRS, or the part lies outside it.
     """
     try:
         source = rasterio.open(source_path)
@@ -126,7 +126,10 @@ def backdrop(
         shown = whole if window is None else window.clip(whole)
         if shown.width == 0 or shown.height == 0:
             raise EmptySource(f"{window} is outside of {source_path}: move it into {whole.width} x {whole.height} px")
-        return Backdrop(_image(source, shown, max_px), crs, transform, shown)
+        try:
+            return Backdrop(_image(source, shown, max_px), crs, transform, shown)
+        except RasterioIOError as error:
+            raise SourceError(f"{source_path} cannot be read to its end: it is damaged or cut short") from error
 
 
 def plain(bounds: gpd.GeoSeries, max_px: int) -> Backdrop:

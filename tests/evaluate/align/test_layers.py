@@ -33,12 +33,12 @@ def test_any_vector_file(tmp_path: Path, name: str) -> None:
     assert found.crs == read.crs
 
 
-def test_of_several_layers_the_first_with_geometry_is_read(tmp_path: Path) -> None:
-    for number, name in enumerate(["houses", "roads"], start=1):
+def test_of_several_layers_the_first_with_rows_is_read(tmp_path: Path) -> None:
+    for number, name in enumerate(["drafts", "houses", "roads"]):
         layer(*[SQUARE] * number).to_file(tmp_path / "two.gpkg", layer=name)
     read, _, said = read_table(tmp_path / "two.gpkg", "")
     assert len(read) == 1
-    assert said == ("two.gpkg has 2 layers: 'houses' is read, roads not",)
+    assert said == ("two.gpkg has 3 layers: 'houses', the first with rows, is read, drafts, roads not",)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -50,6 +50,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             read_table(tmp_path / name, "")
     with pytest.raises(EvaluateError, match=r"none.gpkg does not exist"):
         read_table(tmp_path / "none.gpkg", "")
+    (tmp_path / "mask.tif").touch()
+    with pytest.raises(EvaluateError, match=r"mask.tif is a raster, which can only be the reference"):
+        read_table(tmp_path / "mask.tif", "the prediction")
 
 
 def test_what_is_repaired_is_said() -> None:
@@ -80,7 +83,7 @@ def test_the_kind_is_what_most_rows_are() -> None:
     assert kind_of(layer(SQUARE, SQUARE, line), "a") == "polygons"
     with pytest.raises(EvaluateError, match="a holds neither polygons nor lines"):
         kind_of(layer(shapely.Point(0, 0)), "a")
-    with pytest.raises(EvaluateError, match="a holds no polygons"):
+    with pytest.raises(EvaluateError, match="a holds lines, no polygons of any size; give a layer of polygons"):
         features(layer(line), "a", "polygons")
 
 
@@ -97,6 +100,8 @@ def test_classes() -> None:
 
     assert found(layer(SQUARE, SQUARE)) is None
     assert found(layer(SQUARE, SQUARE, label=[2.0, 3])) == ["two", "3"]
+    assert found(layer(SQUARE, SQUARE, LABEL=["x", "y"], Crop=["2", "3"])) == ["x", "y"]
+    assert found(layer(SQUARE, SQUARE, LABEL=["x", "y"], Crop=["2", "3"]), "crop") == ["two", "3"]
     assert found(layer(SQUARE, SQUARE, label=["x", "x"], crop=["2", None]), "crop") == ["two", "unnamed"]
     assert found(layer(*[SQUARE] * 200, label=range(200))) is None
     assert found(layer(*[SQUARE] * 200, label=range(200)), "label") is not None
@@ -105,16 +110,25 @@ def test_classes() -> None:
 def test_a_column_that_nobody_has() -> None:
     tables = {"a.gpkg": layer(SQUARE, crop=["oats"]), "b.gpkg": layer(SQUARE)}
     check_column("crop", tables)
-    with pytest.raises(EvaluateError, match=r"no column 'kind': a.gpkg has crop, geometry; b.gpkg has geometry"):
-        check_column("kind", tables)
+    for name in ("kind", "geometry"):
+        with pytest.raises(EvaluateError, match=f"no column '{name}' .* a.gpkg has crop; b.gpkg has none"):
+            check_column(name, tables)
 
 
 def test_scores() -> None:
-    found = features(layer(SQUARE, SQUARE, SQUARE, score=["0.5", None, "0.25"]), "a", "polygons")
+    found = features(layer(SQUARE, BOW, SQUARE.buffer(1), score=["0.5", None, "0.25"]), "a", "polygons")
     assert found.scores.tolist() == [0.5, 0.25, 0.25]
-    assert found.warnings == ("a: 1 of 3 rows (1) without a score, given the lowest",)
-    assert features(layer(SQUARE, score=[None]), "a", "polygons").scores is None
+    assert found.warnings[-1] == "a: 1 of 3 rows (1) without a score, given the lowest"
+    empty = features(layer(SQUARE, score=[None]), "a", "polygons")
+    assert (empty.scores, empty.warnings) == (None, ("a: column score is empty",))
     assert features(layer(SQUARE, confidence=[0.75]), "a", "polygons").scores.tolist() == [0.75]
+
+
+def test_doubles_are_said() -> None:
+    table = layer(SQUARE, SQUARE, SQUARE, label=["x", "x", "y"])
+    found = features(table, "a", "polygons")
+    assert (len(found), found.warnings) == (3, ("a: 1 rows repeat another one's shape and class; each counts",))
+    assert features(layer(*shapely.boundary([SQUARE] * 2)), "a", "lines").warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -90,11 +90,27 @@ def test_no_data_is_unknown_but_nought_is_none(tmp_path: Path) -> None:
     assert set(nan.table["class"]) == {"1", "2"}
 
 
+def test_a_photo_is_no_reference(tmp_path: Path) -> None:
+    with pytest.raises(EvaluateError, match=r"photo.tif has 3 bands; a reference has one"):
+        read_reference(save(tmp_path / "photo.tif", classes(), count=3))
+    masked = save(tmp_path / "masked.tif", classes(), count=2, ALPHA="YES")
+    assert len(read_reference(masked).table) == 5
+
+
+def test_a_file_cut_short(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", np.random.default_rng(0).integers(0, 9, (500, 500), np.uint8))
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(EvaluateError, match=r"a.tif cannot be read to its end"):
+        read_reference(path)
+
+
 def test_what_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(EvaluateError, match="holds fractions"):
         read_reference(save(tmp_path / "a.tif", classes() / np.float32(4)))
     (tmp_path / "no.tif").write_text("no")
     with pytest.raises(EvaluateError, match=r"cannot open .*no.tif as a raster"):
         read_grid(tmp_path / "no.tif")
+    with pytest.raises(EvaluateError, match=r"none.tif does not exist"):
+        read_grid(tmp_path / "none.tif")
     assert is_raster("a.TIF")
     assert not is_raster("a.gpkg")

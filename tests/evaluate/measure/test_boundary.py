@@ -52,6 +52,11 @@ def test_nothing(pred: list[shapely.Polygon], truth: list[shapely.Polygon], f1: 
     assert boundary_f1(pred, truth, 1.0).f1 == f1
 
 
+def test_nothing_found_is_no_agreement_though_the_rim_hides_it() -> None:
+    assert boundary_f1([], [SQUARE], 1.0, aoi=SQUARE).f1 == boundary_f1([SQUARE], [], 1.0, aoi=SQUARE).f1 == 0
+    assert boundary_f1([SQUARE], [SQUARE], 1.0, aoi=SQUARE).f1 == 1
+
+
 def test_where_the_scene_ends_cuts_do_not_count() -> None:
     scene = shapely.box(0, 0, 100, 100)
     house = shapely.box(90, 40, 110, 60)

@@ -9,8 +9,9 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from pyogrio.errors import FeatureError
 
-from hybridseg.errors import OutputError
+from hybridseg.errors import OutputError, SourceError
 from hybridseg.evaluate.run import evaluate
 from hybridseg.evaluate.show.html import page
 from hybridseg.evaluate.show.worst import layers, worst
@@ -82,6 +83,46 @@ def test_the_page_says_what_a_map_gains_over_another(tmp_path: Path) -> None:
 def test_the_report_is_refused_before_the_work_where_it_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"\.html"):
         verb("no.gpkg", "no.gpkg", html=tmp_path / "r.pdf")
+
+
+def saved(tmp_path: Path) -> str:
+    path = tmp_path / "houses.gpkg"
+    town().to_file(path)
+    return str(path)
+
+
+def test_both_outputs_or_none(tmp_path: Path, scene: Path) -> None:
+    houses, outputs = saved(tmp_path), {"layer": tmp_path / "r.gpkg", "html": tmp_path / "r.html"}
+    whole = scene.read_bytes()
+    scene.write_bytes(whole[: len(whole) // 4])
+    with pytest.raises(SourceError, match=r"scene.tif cannot be read to its end"):
+        verb(houses, houses, scene=str(scene), **outputs)
+    assert {path.name for path in tmp_path.iterdir()} == {"houses.gpkg", "scene.tif"}
+    scene.write_bytes(whole)
+    verb(houses, houses, scene=str(scene), **outputs)
+    assert all(path.exists() for path in outputs.values())
+
+
+@pytest.mark.parametrize("name", ["pred", "ref", "aoi", "ignore", "compare"])
+def test_inputs_are_not_written_over(tmp_path: Path, name: str) -> None:
+    houses = saved(tmp_path)
+    with pytest.raises(OutputError, match="is one of the inputs"):
+        verb(**{"pred": "none.gpkg", "ref": "none.gpkg", name: houses}, layer=Path(houses))
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise FeatureError("no such page: INSERT INTO a")
+
+    houses = saved(tmp_path)
+    monkeypatch.setattr("pyogrio.write_dataframe", full)
+    with pytest.raises(OutputError, match=r"r.gpkg cannot be written \(no such page\)"):
+        verb(houses, houses, layer=tmp_path / "r.gpkg")
+
+
+def test_class_names_of_any_script(tmp_path: Path) -> None:
+    table = town().assign(**{"class": "建物"})
+    assert "建物" in page(evaluate(table, table))  # warnings are errors here
 
 
 def test_the_worst_have_the_most_wrong_ground() -> None:
