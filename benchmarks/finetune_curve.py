@@ -33,7 +33,7 @@ from hybridseg.theme import load_theme
 from hybridseg.tune.run import write_theme
 
 COUNTS = (10, 30, 100)
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 HEADS = {"linear": {"head": "linear"}, "conv": {"head": "conv", "steps": 200}}
 COLORS = {"linear": "#2a6f97", "conv": "#d1495b"}
 AWAY_M = 20.0
