@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from hybridseg.errors import ThemeError
+from hybridseg.evaluate.align.layers import class_text
 
 Classes = Mapping[str, str | None]
 """Class to its value in the column or raster; None: whatever the layer holds."""
@@ -43,9 +43,4 @@ def parse_classes(text: str | None, names: Sequence[str], column: str | None) ->
 
 def as_typed(values: pd.Series) -> pd.Series:
     """Values of a column as one types them, 2.0 as 2; missing ones stay missing."""
-    return values[values.notna()].map(_text).reindex(values.index)
-
-
-def _text(value: object) -> str:
-    whole = isinstance(value, int | float | np.number) and float(value).is_integer()
-    return str(int(value)) if whole else str(value)  # type: ignore[call-overload]
+    return values[values.notna()].map(class_text).reindex(values.index)

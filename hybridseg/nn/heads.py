@@ -163,10 +163,12 @@ def _windows(
     side = CORE_PX if fixed is None else snap_px(trunk)
     halo = HALO_PX if fixed is None else (fixed - side) // 2
     whole, end = side + 2 * halo, np.array(image.shape[:2])
-    around = np.pad(image, [(halo, halo), (halo, halo), (0, 0)])
     for first in np.unique(every // side, axis=0) * side if len(every) else []:
-        part = around[first[0] : first[0] + whole, first[1] : first[1] + whole]
-        pad = [(0, -n % snap_px(trunk) if fixed is None else fixed - n) for n in part.shape[:2]]
+        low, before = np.maximum(first - halo, 0), np.maximum(halo - first, 0)
+        part = image[low[0] : first[0] - halo + whole, low[1] : first[1] - halo + whole]
+        size = np.minimum(whole, end + 2 * halo - first)
+        size = size + (-size % snap_px(trunk) if fixed is None else whole - size)
+        pad = [(int(b), int(s - b - n)) for b, s, n in zip(before, size, part.shape[:2], strict=True)]
         pixels = np.pad(part, [*pad, (0, 0)]).transpose(2, 0, 1)
         levels = trunk(prepare(trunk, torch.from_numpy(np.ascontiguousarray(pixels))[None].to(device)))
         yield levels, (first - halo) // STRIDE, (first // STRIDE, -(-np.minimum(first + side, end) // STRIDE))

@@ -253,11 +253,13 @@ def _doubles(geometry: np.ndarray, classes: np.ndarray | None, name: str) -> lis
     return [f"{name}: {doubles} rows repeat another one's shape and class; each counts"] if doubles else []
 
 
-def _name(value: object) -> str:
-    """A class as text; 3 and 3.0 are one."""
-    if pd.isna(value) or value == "":
-        return UNNAMED
+def class_text(value: object) -> str:
+    """A class as one types it; 3 and 3.0 are one."""
     return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
+
+
+def _name(value: object) -> str:
+    return UNNAMED if pd.isna(value) or value == "" else class_text(value)
 
 
 def _scores(table: gpd.GeoDataFrame, name: str) -> tuple[np.ndarray | None, list[str]]:
