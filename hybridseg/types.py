@@ -16,6 +16,33 @@ FEATURE_COLUMNS = (
 """Columns of a result, in order. `origin` is 'refined' or 'coarse'."""
 
 
+Extent = tuple[float, float, float, float]
+"""(left, bottom, right, top) in the units of a CRS."""
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """What a classifier takes and gives, apart from its weights.
+
+    classes: names, in the order of the heatmap's bands (extent and interior of each).
+    stride: image pixels along the side of a heatmap pixel.
+    snap_px: windows start and end on multiples of this.
+    image_px: side of the only image it takes, whose core is `snap_px` wide; None: any size in multiples of `snap_px`.
+    gsd_m: ground sampling distance it was made for; coarsest_gsd_m: coarser scenes are refused.
+    source_bands: 1-based bands of the raster, read as stored; None: 8-bit red, green and blue.
+    scaling: unit of the values it takes, in words.
+    """
+
+    classes: tuple[str, ...]
+    stride: int
+    snap_px: int
+    gsd_m: float
+    coarsest_gsd_m: float
+    image_px: int | None = None
+    source_bands: tuple[int, ...] | None = None
+    scaling: str = "8-bit, 0 to 255"
+
+
 @dataclass(frozen=True)
 class Chip:
     """Pixels of one window, ready for a network.
