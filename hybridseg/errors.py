@@ -10,6 +10,7 @@
     ├── PromptsError       a prompts file cannot be used
     ├── OutputError        the result cannot be written where asked
     ├── WeightsError       a model cannot be found or does not fit
+    ├── RunError           every window failed, so there is no result
     ├── EvaluateError      two maps cannot be compared
     └── MissingExtra       an optional dependency is not installed
 
@@ -55,6 +56,10 @@ class OutputError(HybridsegError):
 
 class WeightsError(HybridsegError):
     """A model's weights cannot be found, or do not fit the architecture they are meant for."""
+
+
+class RunError(HybridsegError):
+    """A run whose windows all failed, so there is nothing to write."""
 
 
 class EvaluateError(HybridsegError):

@@ -1,4 +1,4 @@
-"""Values that pass between the stages. They carry their georeference and are checked when made."""
+"""Small values that all floors share: windows, chips, what a classifier takes, how a value was made."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-PROMPT_COLUMNS = ("id", "class", "score", "peak_x", "peak_y", "positive", "negative", "support")
-"""Columns of a prompts file; `support` is its active geometry, `positive` and `negative` are MultiPoints."""
+METADATA_KEY = "hybridseg"
+"""Name under which every file that we write holds its provenance."""
 
 FEATURE_COLUMNS = (
     "id", "class", "score", "origin", "iou_pred", "stability", "agreement", "area_m2", "geometry",
@@ -97,3 +97,25 @@ class Window:
         """(rows, cols) of this window in an array that covers `within`."""
         r, c = self.row - within.row, self.col - within.col
         return slice(r, r + self.height), slice(c, c + self.width)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A window that could not be done. place: which; reason: one line."""
+
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How a value was made.
+
+    windows: processed, failed ones included; in_raster: those that a full cover of the raster would take;
+    seconds: wall time; failures: windows that could not be done.
+    """
+
+    windows: int = 0
+    in_raster: int = 0
+    seconds: float = 0.0
+    failures: tuple[Failure, ...] = ()
