@@ -26,8 +26,8 @@ from hybridseg.read.windows import tile
 from hybridseg.run.engine import Progress, Quiet, serial
 from hybridseg.run.policies import finder, lattice_of, shaped
 from hybridseg.run.summary import Failure
-from hybridseg.shape.join import resolve_overlaps, union_pieces
 from hybridseg.shape.measure import area_m2
+from hybridseg.shape.overlaps import resolve_overlaps, union_pieces
 from hybridseg.theme import RegionPolicy, Theme
 from hybridseg.types import FEATURE_COLUMNS, Window
 from hybridseg.what.classify import Classify, Network, shown

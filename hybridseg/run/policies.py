@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import geopandas as gpd
@@ -12,9 +11,7 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.read.grid import pixel_anchor
 from hybridseg.read.source import Source
-from hybridseg.shape.buildings import RegulariseBuildings
-from hybridseg.shape.coverage import CleanCoverage
-from hybridseg.shape.rows import AlignRows
+from hybridseg.shape import AsTraced, Buildings, Coverage, Lines, Rows, Shape
 from hybridseg.theme import GridPolicy, RegionPolicy, Theme
 from hybridseg.types import Window
 from hybridseg.what.grid import FindGrid, mean_inside
@@ -25,12 +22,14 @@ from hybridseg.write.raster import open_heatmap
 
 Finder = FindInstances | FindRegions | FindGrid
 
-SHAPES: dict[str, Callable[[gpd.GeoDataFrame, float], gpd.GeoDataFrame]] = {
-    "buildings": RegulariseBuildings(),
-    "rows": AlignRows(),
-    "coverage": CleanCoverage(),
+SHAPES: dict[str, Shape] = {
+    "buildings": Buildings(),
+    "rows": Rows(),
+    "coverage": Coverage(),
+    "roads": Lines(),
+    "none": AsTraced(),
 }
-"""Theme's `shape` to the stage that does it; others stay as they were traced."""
+"""Theme's `shape` to the stage that does it."""
 
 
 def finder(theme: Theme, lattice: Lattice) -> Finder:
@@ -52,7 +51,7 @@ def lattice_of(grid: GeoBox, source: Source) -> Lattice:
 
 def shaped(features: gpd.GeoDataFrame, how: str, gsd_m: float) -> gpd.GeoDataFrame:
     """Outlines as a theme's objects are shaped."""
-    return SHAPES[how](features, gsd_m) if how in SHAPES and len(features) else features
+    return SHAPES[how].shape(features, gsd_m) if len(features) else features
 
 
 def label_everything(
