@@ -23,7 +23,7 @@ from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.run.policies import label_everything
 from hybridseg.run.sight import look_through
 from hybridseg.run.summary import Summary
-from hybridseg.shape.centreline import Centrelines
+from hybridseg.shape import Lines
 from hybridseg.theme import Theme, load_theme
 from hybridseg.what.classify import Network
 from hybridseg.what.prompts import read_prompts, write_prompts
@@ -158,7 +158,7 @@ def extract(
 def _as_lines(
     features: gpd.GeoDataFrame, out: str | Path | None, provenance: dict, crs: str | None
 ) -> gpd.GeoDataFrame:
-    network = Centrelines()(features)
+    network = Lines().network(features)
     lines, nodes = (layer if crs is None else layer.to_crs(crs) for layer in (network.lines, network.nodes))
     if out is not None:
         write_network(lines, nodes, out, provenance)

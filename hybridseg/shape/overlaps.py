@@ -7,7 +7,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from hybridseg.shape.valid import repaired
+from hybridseg.shape.geometry import repaired
 
 _SLIVER = 1e-7
 """Share of the smaller polygon below which a common area is rounding, not overlap."""
@@ -19,7 +19,7 @@ def resolve_overlaps(
     duplicate_containment: float = 0.8,
     min_left: float = 0.25,
 ) -> gpd.GeoDataFrame:
-    """Features without duplicates and overlaps; neighbours that only touch stay as they are.
+    """Return features without duplicates and overlaps; neighbours that only touch stay as they are.
 
     The better feature (higher score, then lower id) always wins. First duplicates go, as in non-maximum suppression:
     a feature is dropped when a better one that stays covers the same object. Then, where two still overlap, the worse
@@ -54,7 +54,7 @@ def resolve_overlaps(
 
 
 def set_apart(polygons: np.ndarray) -> np.ndarray:
-    """Polygons (n,) without common ground: of two the smaller gives it up, and keeps its largest piece.
+    """Return polygons (n,) without common ground: of two the smaller gives it up, and keeps its largest piece.
 
     Each looks at what its larger neighbours were given as, not at what those give up in turn: no chain of consequences
     across the map. One that would lose all stays as it is.
@@ -72,7 +72,7 @@ def set_apart(polygons: np.ndarray) -> np.ndarray:
 
 
 def union_pieces(features: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """Regions from their pieces: rows of one `id` become one, its outline their union.
+    """Return regions from their pieces: rows of one `id` become one, its outline their union.
 
     `origin` is that of the greater part of the ground, `score` and the verdicts are means weighted by area. Rows in
     order of `id`; a region whose pieces fell apart is a MultiPolygon.
@@ -93,7 +93,7 @@ def union_pieces(features: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 
 
 def _overlaps(polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of rows that share ground: (better, worse, common area), better < worse, ordered by worse, then better."""
+    """Return pairs of rows that share ground: (better, worse, common area), better < worse, by worse, then better."""
     first, second = shapely.STRtree(polygons).query(polygons, predicate="intersects")
     first, second = first[second < first], second[second < first]
     common = shapely.area(shapely.intersection(polygons[first], polygons[second]))
@@ -103,7 +103,7 @@ def _overlaps(polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _rivals(better: np.ndarray, worse: np.ndarray, count: int) -> list[np.ndarray]:
-    """Of each row, the better ones that it meets; pairs as from `_overlaps`."""
+    """Return for each row the better ones that it meets; pairs as from `_overlaps`."""
     return np.split(better, np.searchsorted(worse, np.arange(1, count)))
 
 
@@ -116,7 +116,7 @@ def _suppress(
     duplicate_iou: float,
     duplicate_containment: float,
 ) -> np.ndarray:
-    """`kept` (n,) bool, less every row that is a duplicate of a better one that is kept."""
+    """Return `kept` (n,) bool, less every row that is a duplicate of a better one that is kept."""
     area_better, area_worse = shapely.area(polygons[better]), shapely.area(polygons[worse])
     same = common > duplicate_iou * (area_better + area_worse - common)
     same |= common > duplicate_containment * np.minimum(area_better, area_worse)
@@ -127,7 +127,7 @@ def _suppress(
 
 
 def _trim(polygon: BaseGeometry, rivals: np.ndarray) -> BaseGeometry:
-    """The largest piece of `polygon` that shares no ground with `rivals` (empty when nothing is left).
+    """Return the largest piece of `polygon` that shares no ground with `rivals` (empty when nothing is left).
 
     A piece can be so much smaller than the whole that what was rounding before is an overlap now: hence the loop, which
     ends when nothing above rounding is shared with what really stays.

@@ -2,8 +2,8 @@ import numpy as np
 import shapely
 from shapely import Polygon
 
-from hybridseg.shape.valid import repaired
-from hybridseg.shape.versions import where_true
+from hybridseg.shape.candidates import where_alike
+from hybridseg.shape.geometry import repaired
 
 # a square whose outline crosses itself by a nanometre on the way up: a loop of no size
 SPECK = Polygon([(0, 0), (10, 0), (10, 10), (5, 10), (5 + 2e-9, 10 + 3e-9), (5 + 2e-9, 10 - 3e-9), (0, 10)])
@@ -40,5 +40,5 @@ def test_what_has_no_ground_becomes_empty():
 def test_a_collection_is_no_outline_however_well_it_agrees():
     square = shapely.box(0, 0, 10, 10)
     mixed = shapely.GeometryCollection([square, shapely.LineString([(3, 3), (4, 4)])])
-    (out,) = where_true(np.array([mixed]), np.array([square]), 0.9, otherwise=np.array([square]))
+    (out,) = where_alike(np.array([mixed]), np.array([square]), 0.9, otherwise=np.array([square]))
     assert out is square

@@ -5,7 +5,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridseg.shape.join import resolve_overlaps, set_apart, union_pieces
+from hybridseg.shape.overlaps import resolve_overlaps, set_apart, union_pieces
 
 
 def layer(*rows: tuple[str, float, shapely.Geometry]) -> gpd.GeoDataFrame:

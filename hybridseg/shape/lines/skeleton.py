@@ -31,18 +31,17 @@ class Skeleton:
     The raster lies at multiples of `cell_m`, and tiles have margins so wide that they change nothing: in thinning, a
     pixel's fate hangs on its neighbours alone, over as many rounds as half the width (Zhang and Suen, Communications of
     the ACM 27, 1984, p. 236). So memory grows with the length of the lines, not with the extent.
-
-    cell_m: pixel of the raster; what is narrower than two pixels may be lost.
-    min_hole_m2: smaller holes are filled.
-    tile_px: side of a tile.
     """
 
     cell_m: float
+    """Pixel of the raster; what is narrower than two pixels may be lost."""
     min_hole_m2: float
+    """Smaller holes are filled."""
     tile_px: int
+    """Side of a tile."""
 
     def __call__(self, surface: np.ndarray) -> np.ndarray:
-        """Lines (n,) LineString Z from junction to junction, but cut at tiles, along polygons (k,) in metres.
+        """Return lines (n,) LineString Z from junction to junction, but cut at tiles, along polygons (k,) in metres.
 
         Vertices are neighbouring pixels; Z is the distance (m) to the nearest pixel outside.
 
@@ -61,7 +60,7 @@ class Skeleton:
         return np.concatenate(chains)
 
     def _chains(self, tree: shapely.STRtree, core: Window) -> np.ndarray:
-        """The lines in one tile."""
+        """Return the lines in one tile."""
         halo, needed = 0, _HALO_PX
         while halo < needed:
             halo = needed
@@ -95,12 +94,12 @@ class Skeleton:
 
 
 def merged(lines: np.ndarray) -> np.ndarray:
-    """Lines (m,) in one piece wherever exactly two of the lines (n,) meet."""
+    """Return lines (m,) in one piece wherever exactly two of the lines (n,) meet."""
     return np.asarray(shapely.get_parts(shapely.line_merge(shapely.multilinestrings(lines))))
 
 
 def _cut(lines: np.ndarray, cell_m: float, tile_px: int) -> np.ndarray:
-    """Lines (n,) cut at the pixels that tiles share: a line of the next tile may make a junction of any of them."""
+    """Return lines (n,) cut at the pixels that tiles share: a line of the next tile may make a junction of each."""
     vertices, line = shapely.get_coordinates(lines, include_z=True, return_index=True)
     shared = (np.floor(vertices[:, :2] * (1, -1) / cell_m) % tile_px == 0).any(axis=1)
     shared &= (np.diff(line, prepend=-1) == 0) & (np.diff(line, append=-1) == 0)  # ends are cuts already
@@ -111,7 +110,7 @@ def _cut(lines: np.ndarray, cell_m: float, tile_px: int) -> np.ndarray:
 
 
 def _without_holes(mask: np.ndarray, min_px: float) -> np.ndarray:
-    """The mask (h, w) bool with holes of less than `min_px` filled, those cut by its border left."""
+    """Return the mask (h, w) bool with holes of less than `min_px` filled, those cut by its border left."""
     holes, _ = ndimage.label(~np.pad(mask, 1))
     filled = np.bincount(holes.ravel()) < min_px
     filled[[0, holes[0, 0]]] = False
@@ -123,7 +122,7 @@ def _smooth(mask: np.ndarray) -> np.ndarray:
 
 
 def _steps(skeleton: np.ndarray, rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (m, 2) and columns (m, 2) of neighbouring pixels, each pair once, by the corner of its 2x2 block.
+    """Return rows (m, 2) and columns (m, 2) of neighbouring pixels, each pair once, by the corner of its 2x2 block.
 
     No diagonal where the way around the corner is there, and a full block is left open at its first row.
     """
@@ -139,7 +138,7 @@ def _steps(skeleton: np.ndarray, rows: slice, cols: slice) -> tuple[np.ndarray, 
 
 
 def _to_ridge(distance: np.ndarray, row: np.ndarray, col: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far down and right of pixels (m, 2) the ridge of `distance` (h, w) runs, in pixels, up to 0.45.
+    """Return how far down and right of pixels (m, 2) the ridge of `distance` (h, w) runs, in pixels, up to 0.45.
 
     An even width has its middle between two pixels, of which thinning keeps the same one all along. On a roof of slope
     1 half the difference between the neighbours is the offset of the ridge, in each direction that crosses it.

@@ -4,92 +4,93 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Literal
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
+from pydantic import Field
 from pyproj import CRS
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from hybridseg.errors import NoGeoreference, ThemeError
-from hybridseg.shape.graph import Graph, bridged, extended, redrawn, to_edge, value_at, without_spurs, xy
+from hybridseg.errors import NoGeoreference
+from hybridseg.shape.geometry import repaired
+from hybridseg.shape.lines.graph import Graph, bridged, extended, redrawn, to_edge, value_at, without_spurs, xy
+from hybridseg.shape.lines.skeleton import Skeleton
 from hybridseg.shape.measure import by_metric_crs
-from hybridseg.shape.skeleton import Skeleton
-from hybridseg.shape.valid import repaired
+from hybridseg.shape.settings import ShapeStage
 
 LINE_COLUMNS = ("id", "class", "score", "width_m", "length_m", "from_node", "to_node", "geometry")
-"""Columns of `Network.lines`, in order."""
+"""Columns of `LineNetwork.lines`, in order."""
 
 NODE_COLUMNS = ("id", "degree", "geometry")
-"""Columns of `Network.nodes`, in order."""
-
-_LEAST = {"cell_m": 1e-3, "tile_px": 16}
-"""Least values of settings; 0 for others."""
+"""Columns of `LineNetwork.nodes`, in order."""
 
 
 @dataclass(frozen=True)
-class Network:
-    """Lines and the nodes they run between, both in the CRS of the polygons they came from.
-
-    lines: `LINE_COLUMNS`; `width_m`, `length_m` on the ground; `from_node`, `to_node` are ids of nodes. A closed line
-        without a junction has one node, of degree 2; a loop counts twice in the degree of its node.
-    nodes: `NODE_COLUMNS`; exactly the ends of the lines.
-    """
+class LineNetwork:
+    """Lines and the nodes they run between, both in the CRS of the polygons they came from."""
 
     lines: gpd.GeoDataFrame
+    """`LINE_COLUMNS`; `width_m`, `length_m` on the ground; `from_node`, `to_node` are ids of nodes. A closed line
+    without a junction has one node, of degree 2; a loop counts twice in the degree of its node."""
     nodes: gpd.GeoDataFrame
+    """`NODE_COLUMNS`; exactly the ends of the lines."""
 
 
-@dataclass(frozen=True)
-class Centrelines:
-    """Centrelines of polygons, class by class; polygons that touch or overlap are one surface.
+class Lines(ShapeStage):
+    """Roads or rivers as a network of centrelines, class by class; polygons that touch or overlap are one surface.
 
     The surface is thinned to a skeleton (see `skeleton`), and what thinning leaves is mended (see `graph`). The width
-    is measured across the line, edge to edge.
-
-    cell_m: pixel of the raster that is thinned, a third of the narrowest road or less.
-    min_hole_m2: smaller holes are filled; lines go around larger ones (blocks, roundabouts).
-    spur_widths: a dead end that reaches less than this beyond the edge of the road it leaves, in widths of that road,
-        is an artefact.
-    junction_widths: junctions closer than this along a line, in widths, are one.
-    join_gap_m: dead ends that face each other across at most this (a tree, a bridge) are joined; 0 for never.
-    join_angle_deg: largest turn at either end of such a gap.
-    min_alone_m: a line without neighbours is left out when it is shorter than this, or than wide.
-    simplify_m: vertices whose loss shifts the line by less are left out.
-    tile_px: side of the tiles that are thinned at once; it changes memory and time, not the result.
-
-    Raises:
-        ThemeError: a setting is out of range.
+    is measured across the line, edge to edge. As polygons the features stay as they were traced.
     """
 
-    cell_m: float = 1.0
-    min_hole_m2: float = 25.0
-    spur_widths: float = 1.0
-    junction_widths: float = 1.0
-    join_gap_m: float = 15.0
-    join_angle_deg: float = 30.0
-    min_alone_m: float = 15.0
-    simplify_m: float = 0.75
-    tile_px: int = 2048
+    kind: Literal["lines"] = "lines"
+    cell_m: float = Field(
+        1.0, ge=1e-3, description="pixel of the raster that is thinned, a third of the narrowest road or less"
+    )
+    min_hole_m2: float = Field(
+        25.0, ge=0, description="smaller holes are filled; lines go around larger ones (blocks, roundabouts)"
+    )
+    spur_widths: float = Field(
+        1.0,
+        ge=0,
+        description="a dead end that reaches less than this beyond the edge of the road it leaves, in widths of that "
+        "road, is an artefact",
+    )
+    junction_widths: float = Field(1.0, ge=0, description="junctions closer than this along a line, in widths, are one")
+    join_gap_m: float = Field(
+        15.0,
+        ge=0,
+        description="dead ends that face each other across at most this (a tree, a bridge) are joined; 0: never",
+    )
+    join_angle_deg: float = Field(30.0, ge=0, le=90, description="largest turn at either end of such a gap")
+    min_alone_m: float = Field(
+        15.0, ge=0, description="a line without neighbours is left out when it is shorter than this, or than wide"
+    )
+    simplify_m: float = Field(0.75, ge=0, description="vertices whose loss shifts the line by less are left out")
+    tile_px: int = Field(
+        2048, ge=16, description="side of the tiles that are thinned at once; changes memory and time, not the result"
+    )
 
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value, least = getattr(self, field.name), _LEAST.get(field.name, 0)
-            if not least <= value < np.inf:
-                raise ThemeError(f"centrelines: {field.name} is {value}, must be a number of at least {least}")
+    @property
+    def reach_m(self) -> float:
+        """`join_gap_m`: dead ends further apart are not joined."""
+        return self.join_gap_m
 
-    def __call__(self, features: gpd.GeoDataFrame) -> Network:
-        """The network of the polygons.
+    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0) -> gpd.GeoDataFrame:
+        """Return the features as they are: the surface of a network keeps its traced outline."""
+        return features
+
+    def network(self, features: gpd.GeoDataFrame) -> LineNetwork:
+        """Return the network of the polygons, its lines and nodes in order of id, whatever the order of the features.
 
         Args:
             features: polygons in any CRS, with columns `class` and `score`. A line's score is the mean along it of the
                 best feature there.
-
-        Returns:
-            Lines and nodes in order of id, whatever the order of the features.
 
         Raises:
             NoGeoreference: the features have no CRS.
@@ -106,7 +107,7 @@ class Centrelines:
         return _network(found, features.crs)
 
     def _lines(self, surface: np.ndarray, score: np.ndarray) -> gpd.GeoDataFrame:
-        """Lines with `score`, `width_m`, `length_m`, of polygons (n,) in metres."""
+        """Return lines with `score`, `width_m`, `length_m`, of polygons (n,) in metres."""
         skeleton = Skeleton(self.cell_m, self.min_hole_m2, self.tile_px)(surface)
         if len(skeleton) == 0:
             return gpd.GeoDataFrame(geometry=[])
@@ -121,29 +122,8 @@ class Centrelines:
         return gpd.GeoDataFrame(columns, geometry=shapely.force_2d(lines))[kept]
 
 
-def buffered(network: Network) -> gpd.GeoDataFrame:
-    """Clean polygons, one a line and as wide: round where lines meet, flat at dead ends.
-
-    They overlap at junctions; `dissolve` by class makes them one surface.
-
-    Returns:
-        `id`, `class`, `score`, `width_m` of the lines, and polygons in the CRS of the network.
-    """
-    lines, degree = network.lines, network.nodes.set_index("id")["degree"]
-    polygons = np.full(len(lines), shapely.Polygon(), dtype=object)
-    for crs, rows in by_metric_crs(lines.geometry) if len(lines) else ():
-        ground, half = lines.geometry.iloc[rows].to_crs(crs).to_numpy(), lines["width_m"].to_numpy()[rows] / 2
-        parts = [shapely.buffer(ground, half, cap_style="flat")]
-        for end, column in ((0, "from_node"), (-1, "to_node")):
-            meets = degree.loc[lines[column].iloc[rows]].to_numpy() > 1
-            parts.append(shapely.buffer(shapely.get_point(ground, end), np.where(meets, half, 0)))
-        whole = shapely.union_all(np.stack(parts), axis=0)
-        polygons[rows] = gpd.GeoSeries(whole, crs=crs).to_crs(lines.crs).to_numpy()
-    return lines[["id", "class", "score", "width_m"]].set_geometry(gpd.GeoSeries(polygons, lines.index, lines.crs))
-
-
 def _by_frame(polygons: gpd.GeoSeries, gap_m: float) -> Iterator[tuple[CRS, np.ndarray]]:
-    """As `by_metric_crs`, but polygons no further apart than `gap_m` share a CRS."""
+    """Yield CRS and rows as `by_metric_crs` does, but polygons no further apart than `gap_m` share a CRS."""
     if polygons.crs is None:
         raise NoGeoreference("the features have no CRS, so they cannot be measured in metres: set the CRS of the layer")
     lon_lat = polygons.to_crs(4326).to_numpy()
@@ -159,7 +139,7 @@ def _by_frame(polygons: gpd.GeoSeries, gap_m: float) -> Iterator[tuple[CRS, np.n
 
 
 def _measured(graph: Graph, surface: np.ndarray, score: np.ndarray) -> pd.DataFrame:
-    """Columns `score` and `width_m` of lines, from three to nine places along each that keep away from its ends.
+    """Return columns `score` and `width_m` of lines, from three to nine places along each that keep away from its ends.
 
     Twice the distance along the skeleton would be too narrow by the depth of the notches in a ragged edge (at 1 m about
     0.4 m where roads are traced from pixels, more in predictions); edge to edge, notches and bumps cancel out.
@@ -185,10 +165,10 @@ def _measured(graph: Graph, surface: np.ndarray, score: np.ndarray) -> pd.DataFr
     )
 
 
-def _network(found: list[gpd.GeoDataFrame], crs: CRS | None) -> Network:
-    """Lines with ids, and the nodes where those of one class end."""
+def _network(found: list[gpd.GeoDataFrame], crs: CRS | None) -> LineNetwork:
+    """Return lines with ids, and the nodes where those of one class end."""
     if not any(map(len, found)):
-        return Network(*(_empty(columns, crs) for columns in (LINE_COLUMNS, NODE_COLUMNS)))
+        return LineNetwork(*(_empty(columns, crs) for columns in (LINE_COLUMNS, NODE_COLUMNS)))
     lines = pd.concat([each for each in found if len(each)], ignore_index=True)
     ends = np.stack([shapely.get_point(lines.geometry, 0), shapely.get_point(lines.geometry, -1)], axis=-1).ravel()
     label, names = pd.factorize(lines["class"].repeat(2))
@@ -199,7 +179,7 @@ def _network(found: list[gpd.GeoDataFrame], crs: CRS | None) -> Network:
     lines["from_node"], lines["to_node"] = node_id[node.reshape(-1, 2)].T
     lines = lines.assign(id=_ids(lines["class"], lines.geometry))[list(LINE_COLUMNS)]
     nodes = gpd.GeoDataFrame({"id": node_id, "degree": degree}, geometry=places)
-    return Network(lines.sort_values("id", ignore_index=True), nodes.sort_values("id", ignore_index=True))
+    return LineNetwork(lines.sort_values("id", ignore_index=True), nodes.sort_values("id", ignore_index=True))
 
 
 def _empty(columns: tuple[str, ...], crs: CRS | None) -> gpd.GeoDataFrame:
@@ -209,7 +189,7 @@ def _empty(columns: tuple[str, ...], crs: CRS | None) -> gpd.GeoDataFrame:
 
 
 def _ids(labels: Iterable[str], geometries: gpd.GeoSeries) -> np.ndarray:
-    """From class and place to a millimetre: the same in every run."""
+    """Return ids from class and place to a millimetre: the same in every run."""
     places = [np.round(shapely.get_coordinates(each), 8) + 0.0 for each in geometries.to_crs(4326)]  # + 0.0: no -0
     hashes = [hashlib.sha256(place.tobytes()).hexdigest()[:12] for place in places]
     return np.array([f"{label}-{name}" for label, name in zip(labels, hashes, strict=True)], dtype=object)

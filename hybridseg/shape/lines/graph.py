@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from hybridseg.shape.skeleton import merged
+from hybridseg.shape.lines.skeleton import merged
 
 _SMOOTH_VERTICES = 2.0
 """Deviation of the Gaussian that takes the steps of pixels off a line; on a bend of 20 m at 1 m it shifts 0.1 m."""
@@ -29,24 +29,22 @@ _RAY = np.arange(0.5, 2.0, 1 / 16)
 
 @dataclass(frozen=True)
 class Graph:
-    """Lines that meet at their ends only.
-
-    lines: (n,) LineString Z; Z is half the width, NaN where it is not known.
-    node: (n, 2) int, nodes at start and end.
-    place: (k,) complex, where the nodes are.
-    half: (k,) half the width there.
-    degree: (k,) ends of lines there; 2 only where a closed line starts.
-    """
+    """Lines that meet at their ends only."""
 
     lines: np.ndarray
+    """(n,) LineString Z; Z is half the width, NaN where it is not known."""
     node: np.ndarray
+    """(n, 2) int, nodes at start and end."""
     place: np.ndarray
+    """(k,) complex, where the nodes are."""
     half: np.ndarray
+    """(k,) half the width there."""
     degree: np.ndarray
+    """(k,) ends of lines there; 2 only where a closed line starts."""
 
     @classmethod
     def of(cls, *lines: np.ndarray) -> Graph:
-        """Of lines that may still meet two by two: those become one."""
+        """Return the graph of lines that may still meet two by two: those become one."""
         whole = _oriented(merged(np.concatenate(lines)))
         ends = np.stack([shapely.get_point(whole, 0), shapely.get_point(whole, -1)], axis=-1)
         place, node = np.unique(xy(ends), return_inverse=True)
@@ -56,14 +54,14 @@ class Graph:
 
 
 def xy(points: np.ndarray) -> np.ndarray:
-    """Places of points, complex."""
+    """Return the places of points, complex."""
     return np.asarray(shapely.get_x(points) + 1j * shapely.get_y(points))
 
 
 def without_spurs(graph: Graph, widths: float) -> Graph:
-    """Without dead ends that reach less than `widths` of the road they leave beyond its edge, round by round.
+    """Return the graph without dead ends that reach less than `widths` of the road they leave beyond its edge.
 
-    They point at bumps of the edge and into corners. Where nothing but spurs meet, the longest two stay.
+    They go round by round: they point at bumps of the edge and into corners. Where only spurs meet, two stay.
     """
     while True:
         order = np.argsort(graph.degree[graph.node], axis=1, kind="stable")
@@ -78,7 +76,7 @@ def without_spurs(graph: Graph, widths: float) -> Graph:
 
 
 def redrawn(graph: Graph, junction_widths: float) -> Graph:
-    """With junctions closer than `junction_widths` along a line made one, and smooth lines, straight into junctions."""
+    """Return the graph with junctions closer than `junction_widths` along a line made one, and with smooth lines."""
     cluster, inside = _clusters(graph, junction_widths)
     place, reach = _meeting_places(graph, cluster, ~inside)
     drawn = []
@@ -91,7 +89,7 @@ def redrawn(graph: Graph, junction_widths: float) -> Graph:
 
 
 def extended(graph: Graph, surface: np.ndarray) -> Graph:
-    """With dead ends that go straight on to the edge of the surface, polygons (m,)."""
+    """Return the graph with dead ends that go straight on to the edge of the surface, polygons (m,)."""
     line, end = np.nonzero(graph.degree[graph.node] == 1)
     node = graph.node[line, end]
     tip, half, lines = graph.place[node], graph.half[node], graph.lines[line]
@@ -104,7 +102,7 @@ def extended(graph: Graph, surface: np.ndarray) -> Graph:
 
 
 def bridged(graph: Graph, gap_m: float, angle_deg: float) -> Graph:
-    """With dead ends joined that face each other across at most `gap_m`; nearest first, each of them once."""
+    """Return the graph with dead ends joined that face each other across at most `gap_m`, nearest first, each once."""
     line, end = np.nonzero(graph.degree[graph.node] == 1)
     node = graph.node[line, end]
     tip, inner = graph.place[node], xy(shapely.get_point(graph.lines[line], np.where(end == 0, 1, -2)))
@@ -124,7 +122,7 @@ def bridged(graph: Graph, gap_m: float, angle_deg: float) -> Graph:
 
 
 def to_edge(start: np.ndarray, ahead: np.ndarray, half: np.ndarray, surface: np.ndarray) -> np.ndarray:
-    """How far (m) it is from each start (n,) straight ahead (n,) to the edge of polygons (m,), from 1/2 to 2 `half`.
+    """Return how far (m) it is from each start (n,) straight ahead (n,) to the edge of polygons (m,), 1/2 to 2 `half`.
 
     NaN where there is no surface at 1/2 `half`.
     """
@@ -138,7 +136,7 @@ def to_edge(start: np.ndarray, ahead: np.ndarray, half: np.ndarray, surface: np.
 
 
 def value_at(places: np.ndarray, surface: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """The greatest value (m,) of the polygons (m,) at each place (n,); NaN where there is no polygon."""
+    """Return the greatest value (n,) of the polygons (m,) at each place (n,); NaN where there is no polygon."""
     polygon, place = shapely.STRtree(shapely.points(places.real, places.imag)).query(surface, predicate="intersects")
     greatest = np.full(len(places), np.nan)
     np.fmax.at(greatest, place, value[polygon])
@@ -146,13 +144,13 @@ def value_at(places: np.ndarray, surface: np.ndarray, value: np.ndarray) -> np.n
 
 
 def _oriented(lines: np.ndarray) -> np.ndarray:
-    """Lines (n,) that run from left to right, closed ones counter-clockwise, however they were merged."""
+    """Return lines (n,) that run from left to right, closed ones counter-clockwise, however they were merged."""
     start, end = xy(shapely.get_point(lines, 0)), xy(shapely.get_point(lines, -1))
     return np.where(np.where(start == end, ~shapely.is_ccw(lines), start > end), shapely.reverse(lines), lines)
 
 
 def _clusters(graph: Graph, widths: float) -> tuple[np.ndarray, np.ndarray]:
-    """Junctions that are one: the number of its cluster for each node (k,), and which lines (n,) lie inside one.
+    """Return the number of its cluster for each node (k,), and which lines (n,) lie inside one: those are one junction.
 
     Those with lines all around a hole stay apart: the hole is real, small ones are filled.
     """
@@ -168,7 +166,7 @@ def _clusters(graph: Graph, widths: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _meeting_places(graph: Graph, cluster: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where clusters of nodes lie, (c,) complex, and half the width there, (c,).
+    """Return where clusters of nodes lie, (c,) complex, and half the width there, (c,).
 
     Thinning bends lines towards each other where they meet. So a junction is put where the straight lines meet that its
     roads follow outside of it, from one half width to three: the point with the least squares of distances to them.
@@ -196,7 +194,7 @@ def _meeting_places(graph: Graph, cluster: np.ndarray, kept: np.ndarray) -> tupl
 
 
 def _line(way: np.ndarray, half: np.ndarray, dead: np.ndarray, place: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """Vertices (m, 3) of a line (n,) made smooth and, from `reach` (2,) on, straight to `place` (2,).
+    """Return vertices (m, 3) of a line (n,) made smooth and, from `reach` (2,) on, straight to `place` (2,).
 
     At dead ends (2,) instead what is nearer to the edge than the rest is left out: thinning runs into a corner there.
     """
@@ -213,7 +211,7 @@ def _line(way: np.ndarray, half: np.ndarray, dead: np.ndarray, place: np.ndarray
 
 
 def _ring(way: np.ndarray, half: np.ndarray) -> np.ndarray:
-    """Vertices (n, 3) of a closed line (n,) made smooth; it starts at the one furthest to the left."""
+    """Return vertices (n, 3) of a closed line (n,) made smooth; it starts at the one furthest to the left."""
     smooth = ndimage.gaussian_filter1d(way[:-1], _SMOOTH_VERTICES, mode="wrap")
     rolled = np.roll(_vertices(smooth, half[:-1]), -int(np.argmin(smooth)), axis=0)
     return np.concatenate([rolled, rolled[:1]])
