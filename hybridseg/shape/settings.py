@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import geopandas as gpd
-from pydantic import BaseModel, ConfigDict
+from hybridseg.settings import Settings
 
 
-class ShapeStage(BaseModel):
+class ShapeStage(Settings):
     """Base of the stages: a frozen value of settings, checked when made. Lengths are metres unless `_px`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @property
     def reach_m(self) -> float:
