@@ -12,7 +12,7 @@ from hybridseg.errors import OutputError, ThemeError
 from hybridseg.evaluate.measure.boundary import BoundaryScore, boundary_f1
 from hybridseg.evaluate.measure.objects import Match, match
 from hybridseg.run.extract import extract
-from hybridseg.run.summary import Summary
+from hybridseg.run.result import Summary
 from townscape import Town, render_town
 
 SEED = 7

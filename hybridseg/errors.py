@@ -78,3 +78,7 @@ class EvaluateError(HybridsegError):
 
 class MissingExtra(HybridsegError):
     """An optional dependency is needed; the message names the extra to install."""
+
+
+class HybridsegWarning(UserWarning):
+    """Something was repaired or left out; the command line prints it as one line."""

@@ -14,7 +14,6 @@ import rasterio
 from hybridseg.cog import SUFFIXES as RASTERS
 from hybridseg.errors import OutputError
 from hybridseg.files import check_not_input, check_output
-from hybridseg.nn.models import Models
 from hybridseg.read.scene import Scene, open_scene
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.request import check_crs, in_crs, parse_bands, parse_extent, resolve_themes
@@ -134,8 +133,7 @@ def open_surveys(
     """
     store, reach_m = Memory(), max(theme.objects.reach_m for theme in themes)
     return [
-        Survey(scene, theme, Models.for_theme(theme, refiner, device, store.folder), store, progress=progress, reach_m=reach_m)
-        for theme in themes
+        Survey.open(scene, theme, refiner, device, store=store, progress=progress, reach_m=reach_m) for theme in themes
     ]
 
 

@@ -10,9 +10,9 @@ import geopandas as gpd
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
+from hybridseg import nn
 from hybridseg.cog import SUFFIXES
 from hybridseg.errors import HybridsegError, OutputError, ThemeError
-from hybridseg.nn.weights import model_folder
 from hybridseg.theme import Theme, load_theme
 from hybridseg.types import Extent
 
@@ -97,7 +97,7 @@ def themes_in(model: str | Path) -> list[Theme]:
         WeightsError: no such model.
         ThemeError: it holds no theme.
     """
-    folder = model_folder(model)
+    folder = nn.weights.model_folder(model)
     paths = sorted(folder.glob("theme*.yaml"))
     if not paths:
         raise ThemeError(f"{folder} holds no theme.yaml; give --theme with `classifier: {folder}` instead of --model")

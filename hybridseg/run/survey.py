@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 from odc.geo.geobox import GeoBox
 
+from hybridseg import nn
 from hybridseg.errors import PromptsError, ThemeError, TooCoarse
 from hybridseg.heatmap import Heatmap, create_heatmap
-from hybridseg.nn.models import Models
 from hybridseg.read import ground
 from hybridseg.read.ground import pixel_anchor, work_grid
 from hybridseg.read.scene import Scene, SceneOnGrid
@@ -65,7 +65,7 @@ class Survey:
 
     scene: Scene
     theme: Theme
-    models: Models
+    models: nn.models.Models
     store: Store = field(default_factory=Memory)
     engine: Engine = Serial()
     progress: Progress = field(default_factory=Quiet)
@@ -87,6 +87,37 @@ class Survey:
                 f"{self.scene.name} has {self.scene.gsd_m:.2g} m pixels; theme {theme.name} needs {coarsest_m:g} m or "
                 "finer: use finer imagery or a theme whose model was trained on yours"
             )
+
+    @classmethod
+    def open(
+        cls,
+        scene: Scene,
+        theme: Theme,
+        refiner: str | None = None,
+        device: str = "auto",
+        *,
+        store: Store | None = None,
+        progress: Progress | None = None,
+        reach_m: float = 0.0,
+    ) -> Survey:
+        """Open a theme's models and make a survey of a scene with them.
+
+        Args:
+            scene: as `open_scene` gives it.
+            theme: as `load_theme` gives it.
+            refiner: name or path of the one to use, or `none`; default: the theme's.
+            device: auto, cpu, cuda, cuda:1, mps.
+            store: remembers values; default: in memory.
+            progress: is told how far each sweep is.
+            reach_m: as the field.
+
+        Raises:
+            WeightsError: a model cannot be found or does not fit.
+        """
+        store = store or Memory()
+        shared = theme.prompts.windows == "shared"
+        models = nn.models.Models.open(theme.classifier, refiner or theme.refiner, device, shared, store.folder)
+        return cls(scene, theme, models, store, progress=progress or Quiet(), reach_m=reach_m)
 
     def heatmap(self, extent: Extent | None = None) -> Heatmap:
         """Classify the scene, or an extent (left, bottom, right, top in its CRS) and what surrounds it.

@@ -37,7 +37,7 @@ def read_prompts(source: Path | str | gpd.GeoDataFrame, labels: Sequence[str], s
         PromptsError: not readable, no CRS, rows that are not polygons, of another class, or beside the scene.
     """
     try:
-        layer = read_layer(source, crs=scene.crs, polygons=True)
+        layer = read_layer(source, crs=scene.crs, polygons=True, empty_ok=True)
     except LayerError as error:
         raise PromptsError(f"cannot read prompts: {error}") from error
     if layer.dropped:

@@ -3,10 +3,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage as ndi
 
-from hybridseg.theme import InstancePolicy
-from hybridseg.what.instances import find_objects, touching
+from hybridseg.what.instances import Instances, find_objects, touching
 
-POLICY = InstancePolicy(smooth_m=0.5, rise=0.1, peak=0.3)
+POLICY = Instances(smooth_m=0.5, rise=0.1, peak=0.3)
 
 
 def depth_of(labels: np.ndarray) -> np.ndarray:
