@@ -12,7 +12,7 @@ from hybridseg.demo import render_town
 from hybridseg.evaluate.measure.objects import match
 from hybridseg.nn.classifier import load_classifier
 from hybridseg.nn.refiners import load_refiner
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.theme import load_theme
 
@@ -20,7 +20,7 @@ TILINGS = [(1024, 0), (512, 96), (352, 160)]
 
 
 def run(scene: Path, folder: Path, extent: Extent | None, tiling: tuple[int, int] = TILINGS[0]) -> gpd.GeoDataFrame:
-    theme, source, counts = load_theme("buildings"), Source.open(scene), Counts()
+    theme, source, counts = load_theme("buildings"), RasterScene.open(scene), Counts()
     classifier = load_classifier(theme.classifier)
     pipeline = Pipeline(theme, load_refiner("sam2-lite"), *tiling)
     pipeline.heatmap(source, classifier, classifier.gsd_m, extent, folder / "heatmap.tif", counts)
@@ -73,7 +73,7 @@ def test_tiling_does_not_matter_on_the_town(town, tmp_path: Path, tiling: tuple[
 
 def test_extent_does_not_matter_on_the_town(town, tmp_path: Path):
     scene, _, features = town
-    halved(scene, tmp_path, Source.open(scene).geobox.boundingbox.bbox, features)
+    halved(scene, tmp_path, RasterScene.open(scene).geobox.boundingbox.bbox, features)
 
 
 @pytest.mark.parametrize("tiling", TILINGS[1:])

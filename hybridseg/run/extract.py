@@ -15,7 +15,7 @@ import rasterio
 
 from hybridseg.atomic import check_output
 from hybridseg.errors import OutputError, ThemeError, TooCoarse
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.run.arguments import parse_bands, parse_extent
 from hybridseg.run.engine import Progress, Quiet
 from hybridseg.run.model import calibrated, calibration_of, check_label, themes_in
@@ -95,7 +95,7 @@ def extract(
     if len({t.name for t in themes}) < len(themes):
         raise ThemeError(f"themes {', '.join(t.name for t in themes)} share a name; give each a `name:` of its own")
     area = None if extent is None else parse_extent(extent)
-    source = Source.open(scene, parse_bands(bands), source_crs)
+    source = RasterScene.open(scene, parse_bands(bands), source_crs)
     if crs is not None:
         _check_crs(crs, out)
 
@@ -185,7 +185,7 @@ def _names(theme: str | Path | Sequence[str]) -> list[str]:
 def _heatmaps(
     pipelines: Sequence[Pipeline],
     networks: Mapping[str, Network],
-    source: Source,
+    source: RasterScene,
     area: Extent | None,
     work: Path,
     counts: Counts,
@@ -210,7 +210,7 @@ def _heatmaps(
 
 
 def _write(
-    features: gpd.GeoDataFrame, out: Path, source: Source, labels: list[str], provenance: dict, crs: str | None
+    features: gpd.GeoDataFrame, out: Path, source: RasterScene, labels: list[str], provenance: dict, crs: str | None
 ) -> None:
     if out.suffix.lower() in RASTERS:
         write_classes(features, out, source.geobox, list(dict.fromkeys(labels)), provenance)
@@ -260,7 +260,7 @@ def _check_crs(crs: str, out: str | Path | None) -> None:
         raise OutputError(f"the CRS {crs!r} is unknown; give an EPSG code, e.g. --crs EPSG:4326") from error
 
 
-def _check_gsd(source: Source, coarsest_m: float, theme: Theme) -> None:
+def _check_gsd(source: RasterScene, coarsest_m: float, theme: Theme) -> None:
     # a tenth to spare: 0.6 m imagery in a projected CRS may measure 0.62 m on the ground
     if source.gsd_m > 1.1 * coarsest_m:
         raise TooCoarse(

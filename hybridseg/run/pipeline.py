@@ -19,10 +19,10 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from hybridseg.read import ground
-from hybridseg.read.grid import pixel_anchor, work_grid
-from hybridseg.read.source import Source
-from hybridseg.read.view import OnGrid
-from hybridseg.read.windows import tile
+from hybridseg.read.ground import pixel_anchor, work_grid
+from hybridseg.read.raster import RasterScene
+from hybridseg.read.scene import SceneOnGrid
+from hybridseg.read.tiles import tile
 from hybridseg.run.engine import Progress, Quiet, serial
 from hybridseg.run.policies import finder, lattice_of, shaped
 from hybridseg.run.summary import Failure
@@ -77,7 +77,7 @@ class Pipeline:
 
     def heatmap(
         self,
-        source: Source,
+        source: RasterScene,
         network: Network,
         gsd_m: float,
         extent: Extent | None,
@@ -109,7 +109,9 @@ class Pipeline:
                 self.progress.step()
         counts.took("classify", begun)
 
-    def prompts(self, source: Source, heatmap_path: Path, extent: Extent | None, counts: Counts) -> gpd.GeoDataFrame:
+    def prompts(
+        self, source: RasterScene, heatmap_path: Path, extent: Extent | None, counts: Counts
+    ) -> gpd.GeoDataFrame:
         """The heatmap's objects inside the extent or just around it, each once; regions in pieces."""
         begun = time.monotonic()
         around = None if extent is None or self._regions else _grow(extent, CONTEXT_M, source)
@@ -133,7 +135,7 @@ class Pipeline:
         counts.took("find objects", begun)
         return prompts
 
-    def refine(self, source: Source, prompts: gpd.GeoDataFrame, counts: Counts) -> list[Refined | None]:
+    def refine(self, source: RasterScene, prompts: gpd.GeoDataFrame, counts: Counts) -> list[Refined | None]:
         """Second sweep: what became of each prompt, in order; None where the refiner was not asked."""
         counts.prompts += len(prompts)
         outcome: list[Refined | None] = [None] * len(prompts)
@@ -141,7 +143,7 @@ class Pipeline:
             return outcome
         begun = time.monotonic()
         policy = self.theme.prompts
-        seen = source if self.grid is None else OnGrid(source, self.grid)
+        seen = source if self.grid is None else SceneOnGrid(source, self.grid)
         objects = _to_pixels(prompts, seen.geobox)
         boxes = np.array([p.support.bounds for p in objects])
         side, anchor = self.refiner.size_px, pixel_anchor(seen.geobox)
@@ -166,7 +168,7 @@ class Pipeline:
 
     def features(
         self,
-        source: Source,
+        source: RasterScene,
         prompts: gpd.GeoDataFrame,
         outcome: list[Refined | None],
         counts: Counts,
@@ -216,7 +218,7 @@ class Pipeline:
         return isinstance(self.theme.objects, RegionPolicy)
 
 
-def _grow(extent: Extent, by_m: float, source: Source) -> Extent:
+def _grow(extent: Extent, by_m: float, source: RasterScene) -> Extent:
     """The extent with so much around it, as far as the source reaches."""
     dx, dy = (by_m / scale for scale in source.metres_per_unit)
     left, bottom, right, top = source.geobox.boundingbox.bbox

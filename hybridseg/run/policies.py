@@ -10,8 +10,8 @@ import numpy as np
 import shapely
 from odc.geo.geobox import GeoBox
 
-from hybridseg.read.grid import pixel_anchor
-from hybridseg.read.source import Source
+from hybridseg.read.ground import pixel_anchor
+from hybridseg.read.raster import RasterScene
 from hybridseg.shape.buildings import RegulariseBuildings
 from hybridseg.shape.coverage import CleanCoverage
 from hybridseg.shape.rows import AlignRows
@@ -43,7 +43,7 @@ def finder(theme: Theme, lattice: Lattice) -> Finder:
     return FindInstances(theme.label, policy, lattice, theme.prompts.negatives)
 
 
-def lattice_of(grid: GeoBox, source: Source) -> Lattice:
+def lattice_of(grid: GeoBox, source: RasterScene) -> Lattice:
     """Where a heatmap's pixels lie."""
     mx, my = source.metres_per_unit
     pixel_m = float(np.sqrt(grid.affine.a * mx * -grid.affine.e * my))
@@ -56,7 +56,7 @@ def shaped(features: gpd.GeoDataFrame, how: str, gsd_m: float) -> gpd.GeoDataFra
 
 
 def label_everything(
-    theme: Theme, source: Source, heatmap_path: Path, prompts: gpd.GeoDataFrame, outcome: list[Refined | None]
+    theme: Theme, source: RasterScene, heatmap_path: Path, prompts: gpd.GeoDataFrame, outcome: list[Refined | None]
 ) -> tuple[gpd.GeoDataFrame, list[Refined | None]]:
     """Everything mode: the masks that the heatmap says are the class, with their prompts; others' are left alone."""
     policy = theme.objects

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from odc.geo.geobox import GeoBox
 
-from hybridseg.read.grid import work_grid
-from hybridseg.read.source import Source
+from hybridseg.read.ground import work_grid
+from hybridseg.read.raster import RasterScene
 from hybridseg.theme import Theme
 from hybridseg.what.classify import Network
 from hybridseg.where.refine import Promptable
@@ -23,7 +23,9 @@ class Sight:
     grid: GeoBox | None = None
 
 
-def look_through(theme: Theme, source: Source, network: Network, refiner: Promptable | None, folder: Path) -> Sight:
+def look_through(
+    theme: Theme, source: RasterScene, network: Network, refiner: Promptable | None, folder: Path
+) -> Sight:
     """How a theme looks at a source: as its `prompts.windows` says.
 
     Shared windows need one encoder; with another refiner than the network was trained on, each has its own.

@@ -15,7 +15,7 @@ import yaml
 
 from hybridseg.errors import OutputError, ThemeError
 from hybridseg.evaluate.measure.quick import quick_scores
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.run.arguments import parse_bands
 from hybridseg.run.engine import Progress, Quiet
 from hybridseg.run.model import check_label
@@ -112,7 +112,7 @@ def search(
         trials = []
         progress.start("heatmaps", len(places), "scenes")
         for number, place in enumerate(places):
-            source = Source.open(place.scene, place.bands)
+            source = RasterScene.open(place.scene, place.bands)
             path, gsd_m = Path(folder) / f"{number}.tif", start.gsd_m(source.gsd_m, classifier.gsd_m)
             sight = look_through(start, source, classifier, asked, Path(folder))
             Pipeline(start, None).heatmap(source, sight.network, gsd_m, place.extent, path, Counts())
@@ -173,7 +173,7 @@ class _Trial:
     """A labelled scene with its heatmap, on which settings are tried."""
 
     place: Labelled
-    source: Source
+    source: RasterScene
     heatmap: Path
     sight: Sight
     discrete: bool
@@ -212,7 +212,7 @@ def _through(result: Refined | None, gate: Gate) -> Refined | None:
 
 
 def _labelled(scene: Path, labels: str, within: str | None, bands: Sequence[int] | None) -> Labelled:
-    source = Source.open(scene, bands)
+    source = RasterScene.open(scene, bands)
     truth = _layer(labels, source)
     bounds = shapely.box(*source.geobox.boundingbox.bbox)
     area = bounds if within is None else shapely.intersection(bounds, _layer(within, source).union_all())
@@ -221,7 +221,7 @@ def _labelled(scene: Path, labels: str, within: str | None, bands: Sequence[int]
     return Labelled(scene, truth, area, bands=bands)
 
 
-def _layer(path: str, source: Source) -> gpd.GeoDataFrame:
+def _layer(path: str, source: RasterScene) -> gpd.GeoDataFrame:
     try:
         layer = gpd.read_parquet(path) if path.endswith(".parquet") else gpd.read_file(path)
     except (OSError, ValueError, RuntimeError) as error:

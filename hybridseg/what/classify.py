@@ -10,9 +10,9 @@ import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from hybridseg.read.scaling import check_scaling
-from hybridseg.read.source import Source
-from hybridseg.read.windows import tile
+from hybridseg.read.raster import RasterScene
+from hybridseg.read.stretch import check_scaling
+from hybridseg.read.tiles import tile
 from hybridseg.types import Window
 
 BEYOND_SNAPS = 4
@@ -76,7 +76,9 @@ class Classify:
             return tile(shape, core_px, offset_px)
         return tile(shape, self.network.snap_px)
 
-    def __call__(self, source: Source, grid: GeoBox, core: Window, raster: Window) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, source: RasterScene, grid: GeoBox, core: Window, raster: Window
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Heatmap of one core.
 
         Args:
@@ -103,7 +105,7 @@ class Classify:
         return self.network.predict(chip.pixels)[:, *inner], valid
 
 
-def shown(source: Source, network: Network) -> Source:
+def shown(source: RasterScene, network: Network) -> RasterScene:
     """The source as a network wants to see it: in 8-bit RGB, or its own bands raw. The refiner goes on seeing RGB.
 
     Raises:

@@ -10,8 +10,8 @@ import numpy as np
 import shapely
 from rasterio.features import rasterize
 
-from hybridseg.read.source import Source
-from hybridseg.read.view import OnGrid
+from hybridseg.read.raster import RasterScene
+from hybridseg.read.scene import SceneOnGrid
 from hybridseg.theme import Gate, PromptPolicy
 from hybridseg.types import Chip, Window
 from hybridseg.where.gate import Verdict, judge
@@ -78,7 +78,7 @@ class Refine:
     policy: PromptPolicy
     gate: Gate
 
-    def __call__(self, source: Source | OnGrid, window: Window, prompts: list[Prompt]) -> list[Refined]:
+    def __call__(self, source: RasterScene | SceneOnGrid, window: Window, prompts: list[Prompt]) -> list[Refined]:
         """Refine all prompts of one window."""
         chip = source.read_window(window, self.model.size_px)
         embedding = self.model.encode(chip.pixels)
@@ -89,7 +89,7 @@ class Refine:
         ]
 
     def _batch(
-        self, source: Source | OnGrid, window: Window, chip: Chip, embedding: Any, prompts: list[Prompt]
+        self, source: RasterScene | SceneOnGrid, window: Window, chip: Chip, embedding: Any, prompts: list[Prompt]
     ) -> Iterator[Refined]:
         supports = np.stack([self._cover(p.support, window) for p in prompts])
         points, labels = self._points(prompts, window)

@@ -8,13 +8,13 @@ from affine import Affine
 from rasterio.features import rasterize, shapes
 from scipy import ndimage as ndi
 
-from hybridseg.read.source import Source
-from hybridseg.read.view import OnGrid
+from hybridseg.read.raster import RasterScene
+from hybridseg.read.scene import SceneOnGrid
 from hybridseg.types import Window
 
 
 def trace(
-    logits: np.ndarray, window: Window, source: Source | OnGrid, valid: np.ndarray, support: shapely.Geometry
+    logits: np.ndarray, window: Window, source: RasterScene | SceneOnGrid, valid: np.ndarray, support: shapely.Geometry
 ) -> shapely.Polygon | None:
     """Outline of the part of a mask that overlaps its support most, exactly along source pixels.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybridseg.read.windows import core_px
+from hybridseg.read.tiles import core_px
 from hybridseg.types import Window
 
 MARGIN = 0.05
@@ -28,7 +28,7 @@ class ObjectWindows:
     """Assigns boxes to windows of the source's pixel grid.
 
     model_px: side of the refiner's image; span: most of a window's side that a box may take; max_zoom: most that source
-    pixels are enlarged; anchor: the raster's first pixel on the CRS-anchored lattice (read.grid.pixel_anchor).
+    pixels are enlarged; anchor: the raster's first pixel on the CRS-anchored lattice (read.ground.pixel_anchor).
     """
 
     model_px: int

@@ -18,7 +18,7 @@ from hybridseg.evaluate.measure.objects import match
 from hybridseg.nn.lite import build_sam2_lite
 from hybridseg.nn.segmenter import Segmenter
 from hybridseg.nn.weights import save_weights
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.run.pipeline import Counts, Pipeline
 from hybridseg.theme import load_theme
 from tests.conftest import BLOCKS, blocks_image
@@ -31,7 +31,7 @@ SHOWN = [kind for kind in KINDS if kind != "paletted"]
 
 
 def run(scene: Path, folder: Path) -> gpd.GeoDataFrame:
-    source, counts = Source.open(scene), Counts()
+    source, counts = RasterScene.open(scene), Counts()
     pipeline = Pipeline(THEME, Threshold())
     pipeline.heatmap(source, Bright(), 0.25, None, folder / "heatmap.tif", counts)
     prompts = pipeline.prompts(source, folder / "heatmap.tif", None, counts)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hybridseg.errors import BandsMissing
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.run.pipeline import Counts, Pipeline
 from hybridseg.theme import load_theme
 from hybridseg.types import Window
@@ -51,7 +51,7 @@ def scene(tmp_path: Path) -> Path:
 
 
 def test_the_first_sweep_sees_stored_bands_and_the_second_rgb(scene: Path, tmp_path: Path):
-    source, network, refiner, counts = Source.open(scene, (2, 3, 4)), Deep(), Watching(), Counts()
+    source, network, refiner, counts = RasterScene.open(scene, (2, 3, 4)), Deep(), Watching(), Counts()
     pipeline = Pipeline(load_theme("buildings"), refiner)
     pipeline.heatmap(source, network, 0.3, None, tmp_path / "h.tif", counts)
     prompts = pipeline.prompts(source, tmp_path / "h.tif", None, counts)
@@ -66,7 +66,7 @@ def test_the_first_sweep_sees_stored_bands_and_the_second_rgb(scene: Path, tmp_p
 
 
 def test_the_heatmap_is_one_surface_for_any_tiling_and_empty_without_data(scene: Path, tmp_path: Path):
-    source, found = Source.open(scene, (2, 3, 4)), []
+    source, found = RasterScene.open(scene, (2, 3, 4)), []
     for core_px, offset_px in ((1024, 0), (96, 32)):
         path = tmp_path / f"{core_px}.tif"
         Pipeline(load_theme("buildings"), None, core_px, offset_px).heatmap(source, Deep(), 0.21, None, path, Counts())
@@ -82,7 +82,7 @@ def test_the_heatmap_is_one_surface_for_any_tiling_and_empty_without_data(scene:
 
 def test_a_raster_without_the_bands_is_refused_before_the_sweep(tmp_path: Path):
     image = blocks_image().astype(np.uint16) * 40
-    source = Source.open(write(tmp_path / "three.tif", image, utm_affine(0.3)))
+    source = RasterScene.open(write(tmp_path / "three.tif", image, utm_affine(0.3)))
     with pytest.raises(BandsMissing, match=r"bands 5,1 were asked for, but .*three.tif has bands 1 to 3"):
         Pipeline(load_theme("buildings"), None).heatmap(source, Deep(), 0.3, None, tmp_path / "h.tif", Counts())
     assert not (tmp_path / "h.tif").exists()

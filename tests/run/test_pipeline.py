@@ -9,7 +9,7 @@ import shapely
 
 from hybridseg.demo.town import render_town
 from hybridseg.evaluate.measure.objects import match
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.theme import Theme, load_theme
 from tests.doubles import Bright, Threshold
@@ -26,7 +26,7 @@ def run(
     theme: Theme = THEME,
     refiner: Threshold | None = Threshold(),  # noqa: B008
 ) -> tuple[gpd.GeoDataFrame, Counts]:
-    source, counts = Source.open(scene), Counts()
+    source, counts = RasterScene.open(scene), Counts()
     pipeline = Pipeline(theme, refiner, core_px, offset_px)
     pipeline.heatmap(source, Bright(), 0.25, extent, folder / "heatmap.tif", counts)
     prompts = pipeline.prompts(source, folder / "heatmap.tif", extent, counts)
@@ -55,7 +55,7 @@ def test_the_result_does_not_depend_on_the_tiling(town: Path, tmp_path: Path, co
 
 
 def test_the_result_does_not_depend_on_the_extent(town: Path, tmp_path: Path):
-    left, bottom, right, top = Source.open(town).geobox.boundingbox
+    left, bottom, right, top = RasterScene.open(town).geobox.boundingbox
     half = (left, bottom, (left + right) / 2, top)
     whole, _ = run(town, tmp_path)
     part, _ = run(town, tmp_path, extent=half)

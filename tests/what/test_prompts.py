@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridseg.errors import PromptsError
-from hybridseg.read.windows import tile
+from hybridseg.read.tiles import tile
 from hybridseg.theme import InstancePolicy
 from hybridseg.types import PROMPT_COLUMNS, Window
 from hybridseg.what.prompts import FindInstances, Lattice, as_prompts, join_prompts, read_prompts, write_prompts

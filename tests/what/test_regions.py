@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage as ndi
 
-from hybridseg.read.windows import tile
+from hybridseg.read.tiles import tile
 from hybridseg.theme import RegionPolicy
 from hybridseg.types import PROMPT_COLUMNS, Window
 from hybridseg.what.prompts import Lattice

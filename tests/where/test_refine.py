@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import shapely
 
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.theme import Gate, PromptPolicy
 from hybridseg.types import Window
 from hybridseg.where.hints import SLOPE
@@ -40,11 +40,11 @@ class Spy(Threshold):
 
 
 @pytest.fixture
-def source(blocks: Path) -> Source:
-    return Source.open(blocks)
+def source(blocks: Path) -> RasterScene:
+    return RasterScene.open(blocks)
 
 
-def truth(source: Source, block: tuple[int, int, int, int]) -> shapely.Polygon:
+def truth(source: RasterScene, block: tuple[int, int, int, int]) -> shapely.Polygon:
     """The block in the source's CRS."""
     y, x, h, w = block
     affine = source.geobox.affine
@@ -63,7 +63,7 @@ def iou(one: shapely.Geometry, two: shapely.Geometry) -> float:
 
 
 @pytest.mark.parametrize("parts", [{"box", "points", "hint"}, {"box"}, {"box", "hint"}])
-def test_outlines_are_the_true_rectangles(parts: set[str], source: Source):
+def test_outlines_are_the_true_rectangles(parts: set[str], source: RasterScene):
     refine = Refine(Spy(), PromptPolicy(parts=frozenset(parts)), Gate())
     results = refine(source, WHOLE, [prompt(block) for block in BLOCKS])
     assert len(results) == len(BLOCKS)
@@ -73,7 +73,7 @@ def test_outlines_are_the_true_rectangles(parts: set[str], source: Source):
         assert iou(result.outline, truth(source, block)) > 0.9
 
 
-def test_with_points_alone_the_part_under_the_support_is_taken(source: Source):
+def test_with_points_alone_the_part_under_the_support_is_taken(source: RasterScene):
     # without a box the double gives all that is bright, so the gate must not ask for agreement
     refine = Refine(Spy(), PromptPolicy(parts=frozenset({"points"})), LENIENT)
     for block, result in zip(BLOCKS, refine(source, WHOLE, [prompt(block) for block in BLOCKS]), strict=True):
@@ -81,13 +81,13 @@ def test_with_points_alone_the_part_under_the_support_is_taken(source: Source):
         assert result.verdict.agreement < 0.5
 
 
-def test_a_window_that_reaches_beyond_the_raster_refines_what_is_inside(source: Source):
+def test_a_window_that_reaches_beyond_the_raster_refines_what_is_inside(source: RasterScene):
     block = BLOCKS[0]
     (result,) = Refine(Spy(), ALL, Gate())(source, Window(-40, -50, 192, 192), [prompt(block)])
     assert iou(result.outline, truth(source, block)) > 0.9
 
 
-def test_the_model_is_told_what_the_policy_says(source: Source):
+def test_the_model_is_told_what_the_policy_says(source: RasterScene):
     y, x, h, w = BLOCKS[0]
     negative = np.array([[10.0, 10.0], [20.0, 20.0], [30.0, 5.0], [5.0, 30.0]])
     asked = prompt(BLOCKS[0], negative)
@@ -107,7 +107,7 @@ def test_the_model_is_told_what_the_policy_says(source: Source):
         assert (hints is not None) == ("hint" in parts)
 
 
-def test_a_hint_is_the_support_on_the_decoders_grid(source: Source):
+def test_a_hint_is_the_support_on_the_decoders_grid(source: RasterScene):
     spy = Spy()
     Refine(spy, ALL, LENIENT)(source, WHOLE, [prompt(BLOCKS[4])])
     _, _, hints = spy.told[0]
@@ -119,7 +119,7 @@ def test_a_hint_is_the_support_on_the_decoders_grid(source: Source):
     assert covered.sum() * 4 == pytest.approx(prompt(BLOCKS[4]).support.area, rel=0.01)
 
 
-def test_a_negative_point_outside_the_window_is_ignored(source: Source):
+def test_a_negative_point_outside_the_window_is_ignored(source: RasterScene):
     spy = Spy()
     window = Window(20, 20, 80, 80)
     negative = np.array([[10.0, 50.0], [90.0, 90.0], [50.0, 101.0]])
@@ -130,7 +130,7 @@ def test_a_negative_point_outside_the_window_is_ignored(source: Source):
     assert result.outline is not None
 
 
-def test_prompts_of_differing_number_are_padded(source: Source):
+def test_prompts_of_differing_number_are_padded(source: RasterScene):
     spy = Spy()
     asked = [prompt(BLOCKS[0]), prompt(BLOCKS[1], np.array([[60.0, 50.0], [60.0, 60.0]]))]
     Refine(spy, ALL, Gate())(source, WHOLE, asked)
@@ -138,7 +138,7 @@ def test_prompts_of_differing_number_are_padded(source: Source):
     assert [row[row >= 0].tolist() for row in labels] == [[2, 3, 1], [2, 3, 1, 0, 0]]
 
 
-def test_what_a_prompt_is_told_does_not_depend_on_its_batch(source: Source):
+def test_what_a_prompt_is_told_does_not_depend_on_its_batch(source: RasterScene):
     # each padding point is one more token to SAM2 and moves its masks, so its number must be the same in every batch:
     # else an object's outline depends on which neighbours the extent lets in
     spy = Spy()
@@ -150,7 +150,7 @@ def test_what_a_prompt_is_told_does_not_depend_on_its_batch(source: Source):
     assert np.array_equal(alone[0], among[0])
 
 
-def test_more_prompts_than_a_batch_share_one_encode_and_keep_their_order(source: Source):
+def test_more_prompts_than_a_batch_share_one_encode_and_keep_their_order(source: RasterScene):
     spy = Spy()
     count = 2 * BATCH + 5
     results = Refine(spy, ALL, Gate())(source, WHOLE, [prompt(BLOCKS[i % len(BLOCKS)]) for i in range(count)])
@@ -161,7 +161,7 @@ def test_more_prompts_than_a_batch_share_one_encode_and_keep_their_order(source:
         assert iou(result.outline, truth(source, BLOCKS[i % len(BLOCKS)])) > 0.9
 
 
-def test_a_refused_mask_has_no_outline_but_a_verdict(source: Source):
+def test_a_refused_mask_has_no_outline_but_a_verdict(source: RasterScene):
     (result,) = Refine(Spy(iou=0.2), ALL, Gate())(source, WHOLE, [prompt(BLOCKS[0])])
     assert result.outline is None
     assert not result.verdict.kept
@@ -169,5 +169,5 @@ def test_a_refused_mask_has_no_outline_but_a_verdict(source: Source):
     assert result.verdict.agreement > 0.8
 
 
-def test_no_prompts_give_no_results(source: Source):
+def test_no_prompts_give_no_results(source: RasterScene):
     assert Refine(Spy(), ALL, Gate())(source, WHOLE, []) == []
