@@ -21,7 +21,7 @@ from benchmarks.places import Place, places
 from hybridseg import extract
 from hybridseg.evaluate.measure.quick import quick_scores, within
 from hybridseg.evaluate.show.picture import against_truth, draw_features
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.theme import Gate, GridPolicy, load_theme
 
 RESULTS = Path(__file__).parent / "results"
@@ -42,7 +42,7 @@ def measure(place: Place, run: str, work: Path, picture: Path | None = None) -> 
     settings = dict(RUNS[run])
     theme = everything(place.theme, work) if settings.pop("everything", False) else place.theme
     features = extract(place.scene, None, theme=theme, extent=place.extent, **settings)
-    pixel_m = Source.open(place.scene).gsd_m
+    pixel_m = RasterScene.open(place.scene).gsd_m
     scores = quick_scores(features, place.truth, place.area, TOLERANCE_PX * pixel_m)
     pred, truth = within(features, place.area), within(place.truth, place.area)
     scores["refined"] = float((pred["origin"] == "refined").mean()) if len(pred) else 0.0

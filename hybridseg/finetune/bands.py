@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybridseg.errors import BandsMissing, ThemeError
-from hybridseg.read.scaling import check_scaling
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
+from hybridseg.read.stretch import check_scaling
 
 
 def shown_to(
-    backbone: str, start: Mapping[str, Any] | None, sources: Sequence[Source], numbers: Sequence[int] | None
-) -> list[Source]:
+    backbone: str, start: Mapping[str, Any] | None, sources: Sequence[RasterScene], numbers: Sequence[int] | None
+) -> list[RasterScene]:
     """Each scene as the backbone wants to see it: as it is, or its raw bands. Nothing is fetched for it.
 
     Args:
@@ -39,7 +39,7 @@ def shown_to(
     return list(sources)
 
 
-def _raw(source: Source, count: int, numbers: Sequence[int] | None, who: str) -> Source:
+def _raw(source: RasterScene, count: int, numbers: Sequence[int] | None, who: str) -> RasterScene:
     chosen = source.data_bands if numbers is None else tuple(numbers)
     if len(chosen) == count:
         return source.raw(chosen)
@@ -47,7 +47,7 @@ def _raw(source: Source, count: int, numbers: Sequence[int] | None, who: str) ->
     raise BandsMissing(f"{who}; {came}: give all {count}, by their numbers and in that order, with --backbone-bands")
 
 
-def card_of(trunk: Any, seen: Source) -> dict[str, Any]:
+def card_of(trunk: Any, seen: RasterScene) -> dict[str, Any]:
     """What the model's card says of the bands, so that `extract` shows it the same."""
     from hybridseg.nn.bodies import wants_of
 

@@ -9,7 +9,7 @@ from typing import Any
 from hybridseg.errors import ThemeError
 from hybridseg.finetune.labels import Ground
 from hybridseg.finetune.split import Split
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.theme import GridPolicy, Theme
 
 ALLOWED: Mapping[str, tuple[Callable[[float], bool], str]] = {
@@ -53,7 +53,7 @@ def check_themes(themes: Sequence[Theme]) -> None:
             raise ThemeError(f"theme {one.name} is everything mode, which has no classifier of its own; give another")
 
 
-def check_gsd(gsd_m: float | None, sources: Sequence[Source]) -> None:
+def check_gsd(gsd_m: float | None, sources: Sequence[RasterScene]) -> None:
     """Refuse to work at far more detail than a source has.
 
     Raises:

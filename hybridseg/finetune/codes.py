@@ -19,12 +19,12 @@ from hybridseg.errors import NoGeoreference, ThemeError
 from hybridseg.finetune.classes import Classes
 from hybridseg.finetune.layers import burn, elsewhere
 from hybridseg.read.describe import georeference
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 
 RASTERS = (".tif", ".tiff", ".vrt", ".img", ".jp2")
 
 
-def read_codes(path: str, source: Source, grid: GeoBox, classes: Classes) -> tuple[gpd.GeoDataFrame, np.ndarray]:
+def read_codes(path: str, source: RasterScene, grid: GeoBox, classes: Classes) -> tuple[gpd.GeoDataFrame, np.ndarray]:
     """Connected ground of each class as polygons, and (H, W) bool where the raster speaks.
 
     Raises:
@@ -41,7 +41,7 @@ def read_codes(path: str, source: Source, grid: GeoBox, classes: Classes) -> tup
     return frame, said
 
 
-def _read(path: str, source: Source, grid: GeoBox) -> tuple[np.ndarray, np.ndarray]:
+def _read(path: str, source: RasterScene, grid: GeoBox) -> tuple[np.ndarray, np.ndarray]:
     """(H, W) codes and (H, W) bool, on the grid."""
     try:
         with warnings.catch_warnings():

@@ -15,7 +15,7 @@ from hybridseg.finetune.curves import draw_curves
 from hybridseg.finetune.labels import Ground
 from hybridseg.finetune.samples import FocusedSamples, targets_of, validation_batches
 from hybridseg.finetune.split import Split
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.theme import Theme
 from hybridseg.train.classifier import pool
 
@@ -25,7 +25,7 @@ PIXELS = 4000
 """Pixels of each class, and as many beside it, that the linear head learns from."""
 
 
-def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[Source]) -> dict[str, Any] | None:
+def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[RasterScene]) -> dict[str, Any] | None:
     """Card of the classifier to go on from, with its folder: the theme's own, where the backbone is its."""
     from hybridseg.nn.weights import model_folder, read_card
 

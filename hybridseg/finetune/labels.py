@@ -15,8 +15,8 @@ from hybridseg.errors import ThemeError
 from hybridseg.finetune.classes import Classes
 from hybridseg.finetune.codes import RASTERS, read_codes
 from hybridseg.finetune.layers import burn, read_area, read_drawn, tell
-from hybridseg.read.grid import work_grid
-from hybridseg.read.source import Source
+from hybridseg.read.ground import work_grid
+from hybridseg.read.raster import RasterScene
 from hybridseg.train.scenes import Scene
 
 MOST_BYTES = 3 * 2**27
@@ -35,15 +35,15 @@ class Ground:
     """
 
     scene: Scene
-    source: Source
-    seen: Source
+    source: RasterScene
+    seen: RasterScene
     grid: GeoBox
     truth: gpd.GeoDataFrame
     known: shapely.Geometry
 
 
 def read_ground(
-    source: Source,
+    source: RasterScene,
     labels: str,
     classes: Classes,
     gsd_m: float,
@@ -52,7 +52,7 @@ def read_ground(
     column: str | None = None,
     width: str | None = None,
     complete_within: str | None = None,
-    seen: Source | None = None,
+    seen: RasterScene | None = None,
 ) -> Ground:
     """A scene with its labels.
 
@@ -108,7 +108,7 @@ def read_ground(
     return Ground(scene, source, seen, grid, drawn, known)
 
 
-def _bounds(area: shapely.Geometry, source: Source) -> tuple[float, float, float, float]:
+def _bounds(area: shapely.Geometry, source: RasterScene) -> tuple[float, float, float, float]:
     """Bounds with a little around them, inside the source."""
     dx, dy = (AROUND_M / scale for scale in source.metres_per_unit)
     x0, y0, x1, y1 = shapely.bounds(area).tolist()

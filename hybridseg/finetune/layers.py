@@ -17,7 +17,7 @@ from hybridseg.errors import EvaluateError, ThemeError
 from hybridseg.evaluate.align.layers import read_table
 from hybridseg.evaluate.measure.objects import repaired
 from hybridseg.finetune.classes import Classes, as_typed
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 
 MOST_WIDTH_M = 200.0
 """Wider lines are a mistake: no road, river or runway is."""
@@ -33,7 +33,7 @@ def tell(path: str, chosen: np.ndarray, what: str, of: str = "rows") -> None:
         warnings.warn(f"{Path(path).name}: {chosen.sum()} of {len(chosen)} {of} {what}", LabelsWarning, stacklevel=2)
 
 
-def read_layer(path: str, source: Source) -> gpd.GeoDataFrame:
+def read_layer(path: str, source: RasterScene) -> gpd.GeoDataFrame:
     """The features of a vector layer that lie on a scene, valid, in its CRS.
 
     Raises:
@@ -62,7 +62,7 @@ def read_layer(path: str, source: Source) -> gpd.GeoDataFrame:
     return layer.set_geometry(gpd.GeoSeries(repaired(layer.geometry.to_numpy()), layer.index, layer.crs))
 
 
-def elsewhere(path: str, bounds: np.ndarray, source: Source) -> ThemeError:
+def elsewhere(path: str, bounds: np.ndarray, source: RasterScene) -> ThemeError:
     """The error for labels that do not touch their scene."""
     its, scene = (", ".join(f"{v:.8g}" for v in box) for box in (bounds, source.geobox.boundingbox.bbox))
     return ThemeError(
@@ -71,7 +71,7 @@ def elsewhere(path: str, bounds: np.ndarray, source: Source) -> ThemeError:
     )
 
 
-def read_area(path: str, source: Source) -> shapely.Geometry:
+def read_area(path: str, source: RasterScene) -> shapely.Geometry:
     """The area in which every object is drawn, in the source's CRS.
 
     Raises:
@@ -83,7 +83,9 @@ def read_area(path: str, source: Source) -> shapely.Geometry:
     return layer.union_all()
 
 
-def read_drawn(path: str, source: Source, classes: Classes, column: str | None, width: str | None) -> gpd.GeoDataFrame:
+def read_drawn(
+    path: str, source: RasterScene, classes: Classes, column: str | None, width: str | None
+) -> gpd.GeoDataFrame:
     """Polygons with `class`, in the source's CRS; lines as wide as they are said to be.
 
     Raises:

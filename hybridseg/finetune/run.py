@@ -23,7 +23,7 @@ from hybridseg.finetune.folder import model_at
 from hybridseg.finetune.labels import Ground, read_ground
 from hybridseg.finetune.score import judge
 from hybridseg.finetune.split import Split, SplitBlocks
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.run.arguments import parse_bands
 from hybridseg.run.engine import Progress
 from hybridseg.theme import InstancePolicy, Theme, load_theme
@@ -111,7 +111,7 @@ def finetune(
     )
     names = [t.label for t in themes]
     called = parse_classes(classes, names, column)
-    sources = [Source.open(path, parse_bands(bands)) for path in scene.split(",")]
+    sources = [RasterScene.open(path, parse_bands(bands)) for path in scene.split(",")]
     check_gsd(gsd_m, sources)
     start = find_start(themes, backbone, sources)
     views = shown_to(backbone, start, sources, parse_bands(backbone_bands, "backbone-bands"))
@@ -157,8 +157,8 @@ def _sharing(theme: Theme) -> Theme:
 
 
 def _grounds(
-    sources: Sequence[Source],
-    views: Sequence[Source],
+    sources: Sequence[RasterScene],
+    views: Sequence[RasterScene],
     labels: str,
     within: str | None,
     theme: Theme,

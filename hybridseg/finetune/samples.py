@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from hybridseg.finetune.split import Split
-from hybridseg.read.windows import tile
+from hybridseg.read.tiles import tile
 from hybridseg.train.classifier import ClassifierSamples
 from hybridseg.train.scenes import Scene, depth
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from hybridseg.evaluate.measure.objects import match
 from hybridseg.evaluate.measure.quick import quick_scores
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.run.engine import Progress
 from hybridseg.run.pipeline import Counts, Pipeline
 from hybridseg.run.sight import look_through
@@ -78,7 +78,7 @@ def judge(
     scores, matches, lines = [], [], []
     progress.start("judge", len(places), "scenes")
     for place in places:
-        source = Source.open(place.scene, place.bands)
+        source = RasterScene.open(place.scene, place.bands)
         features = _map(theme, source, classifier, refiner, place)
         score, matched = _matched(features, place)
         scores.append(score)
@@ -89,7 +89,7 @@ def judge(
     return calibrate(np.concatenate(scores), np.concatenate(matches)), lines
 
 
-def _map(theme: Theme, source: Source, classifier: Any, refiner: Any, place: Labelled) -> gpd.GeoDataFrame:
+def _map(theme: Theme, source: RasterScene, classifier: Any, refiner: Any, place: Labelled) -> gpd.GeoDataFrame:
     counts = Counts()
     gsd_m = theme.gsd_m(source.gsd_m, classifier.gsd_m)
     with tempfile.TemporaryDirectory(prefix="hybridseg-") as folder:

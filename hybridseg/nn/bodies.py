@@ -13,7 +13,7 @@ from hybridseg.errors import BandsMissing
 from hybridseg.nn.sam2 import normalise
 from hybridseg.nn.segmenter import Segmenter
 from hybridseg.nn.trunk import IMAGENET_MEAN, IMAGENET_STD
-from hybridseg.read.windows import core_px
+from hybridseg.read.tiles import core_px
 
 RGB = ("red", "green", "blue")
 CORE_PX = 128

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hybridseg.nn.classifier import Classifier
 from hybridseg.nn.sam2 import Embedding, Promptable, fast, normalise, split_features
-from hybridseg.read.windows import core_px
+from hybridseg.read.tiles import core_px
 
 WORTH = 0.25
 """Windows where no class is likelier than this anywhere are not remembered: nothing is prompted there."""

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from hybridseg.errors import ThemeError
-from hybridseg.read.windows import tile
+from hybridseg.read.tiles import tile
 from hybridseg.theme import GridPolicy, InstancePolicy, load_theme
 from hybridseg.train.recipe import DataSet
 from hybridseg.train.scenes import Scene, rescale

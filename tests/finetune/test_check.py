@@ -22,7 +22,7 @@ from hybridseg.finetune.layers import LabelsWarning
 from hybridseg.finetune.run import _run_folder
 from hybridseg.finetune.split import Split, SplitBlocks
 from hybridseg.nn.backbones import build_backbone
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.theme import load_theme
 from tests.finetune.test_ground import box, layer, source  # noqa: F401  (a fixture)
 from tests.rasters import EAST, NORTH, utm_affine, write
@@ -42,7 +42,7 @@ def test_numbers_out_of_range_are_refused_by_name(given: dict[str, float]):
     check_numbers(**{name: {"gsd_m": 0.3, "rate": None, "validation": 0.5}.get(name, 1)})
 
 
-def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(source: Source):  # noqa: F811
+def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(source: RasterScene):  # noqa: F811
     check_gsd(0.1, [source])
     with pytest.raises(ThemeError, match=r"0\.09 is far finer than the 1 m"):
         check_gsd(0.09, [source])
@@ -71,7 +71,7 @@ def test_codes_of_many_digits_stay_apart():
     assert as_typed(pd.Series(["nan", None], dtype=object)).isna().tolist() == [False, True]
 
 
-def test_tables_lines_and_widths_are_refused(source: Source, tmp_path: Path):  # noqa: F811
+def test_tables_lines_and_widths_are_refused(source: RasterScene, tmp_path: Path):  # noqa: F811
     (tmp_path / "table.csv").write_text("a\n1\n")
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)], kind=["a"])
     line = layer(tmp_path / "w.gpkg", [shapely.LineString([(EAST + 10, NORTH - 20), (EAST + 60, NORTH - 20)])])
@@ -99,7 +99,7 @@ def test_tables_lines_and_widths_are_refused(source: Source, tmp_path: Path):  #
         (np.zeros((1, 96, 128), np.uint8), {}, "centre of a valid pixel"),
     ],
 )
-def test_rasters_that_are_no_codes(source: Source, tmp_path: Path, pixels, more, message: str):  # noqa: F811
+def test_rasters_that_are_no_codes(source: RasterScene, tmp_path: Path, pixels, more, message: str):  # noqa: F811
     path = write(tmp_path / "codes.tif", pixels, utm_affine(1.0), **more)
     with pytest.raises(ThemeError, match=message):
         read_ground(source, str(path), {"building": None}, 1.0, 32)
@@ -116,14 +116,21 @@ def test_rasters_that_are_no_codes(source: Source, tmp_path: Path, pixels, more,
         (box(50, 50, 9, 9), None, "1 of 2 rows without a value in column kind", 1),
     ],
 )
-def test_what_is_repaired_or_left_out_is_said(source: Source, tmp_path: Path, extra, kind, message: str, left: int):  # noqa: F811
+def test_what_is_repaired_or_left_out_is_said(
+    source: RasterScene,  # noqa: F811
+    tmp_path: Path,
+    extra,
+    kind,
+    message: str,
+    left: int,
+):
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10), extra], kind=["a", kind])
     with pytest.warns(LabelsWarning, match=message):
         ground = read_ground(source, drawn, {"building": "a"}, 1.0, 32, column="kind")
     assert len(ground.truth) == left
 
 
-def test_a_crossed_area_is_repaired(source: Source, tmp_path: Path):  # noqa: F811
+def test_a_crossed_area_is_repaired(source: RasterScene, tmp_path: Path):  # noqa: F811
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)])
     with pytest.warns(LabelsWarning, match="invalid, repaired"):
         ground = read_ground(
@@ -133,7 +140,7 @@ def test_a_crossed_area_is_repaired(source: Source, tmp_path: Path):  # noqa: F8
 
 
 @pytest.fixture
-def ground(source: Source, tmp_path: Path) -> Ground:  # noqa: F811
+def ground(source: RasterScene, tmp_path: Path) -> Ground:  # noqa: F811
     return read_ground(source, layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)]), {"building": None}, 1.0, 32)
 
 

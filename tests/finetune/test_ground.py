@@ -16,7 +16,7 @@ from hybridseg.finetune.labels import read_ground
 from hybridseg.finetune.samples import FocusedSamples, targets_of, validation_batches
 from hybridseg.finetune.score import calibrate
 from hybridseg.finetune.split import SplitBlocks
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.run.model import calibrated
 from hybridseg.train.classifier import pool
 from tests.rasters import EAST, NORTH, default_image, utm_affine, write
@@ -30,8 +30,8 @@ def box(col: float, row: float, width: float, height: float) -> shapely.Polygon:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Source:
-    return Source.open(write(tmp_path / "a.tif", default_image(), utm_affine(1.0), photometric="rgb"))
+def source(tmp_path: Path) -> RasterScene:
+    return RasterScene.open(write(tmp_path / "a.tif", default_image(), utm_affine(1.0), photometric="rgb"))
 
 
 def layer(path: Path, geometry: list, **columns: list) -> str:
@@ -39,7 +39,7 @@ def layer(path: Path, geometry: list, **columns: list) -> str:
     return str(path)
 
 
-def test_polygons_by_class_land_on_their_pixels(source: Source, tmp_path: Path):
+def test_polygons_by_class_land_on_their_pixels(source: RasterScene, tmp_path: Path):
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10), box(60, 40, 8, 8), box(90, 60, 9, 9)], kind=[1, 2, 7])
     ground = read_ground(source, drawn, {"building": "1", "road": "2"}, 1.0, 32, column="kind")
     areas = {name: int((ids > 0).sum()) for name, ids in ground.scene.objects.items()}
@@ -50,7 +50,7 @@ def test_polygons_by_class_land_on_their_pixels(source: Source, tmp_path: Path):
     assert list(ground.truth["class"]) == ["building", "road"]
 
 
-def test_outside_the_complete_area_only_what_is_drawn_is_known(source: Source, tmp_path: Path):
+def test_outside_the_complete_area_only_what_is_drawn_is_known(source: RasterScene, tmp_path: Path):
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10), box(100, 60, 10, 10)])
     area = layer(tmp_path / "aoi.gpkg", [box(0, 0, 50, 50)])
     ground = read_ground(source, drawn, {"building": None}, 1.0, 32, complete_within=area)
@@ -58,7 +58,7 @@ def test_outside_the_complete_area_only_what_is_drawn_is_known(source: Source, t
     assert ground.known.area == pytest.approx(2500)
 
 
-def test_lines_get_their_width(source: Source, tmp_path: Path):
+def test_lines_get_their_width(source: RasterScene, tmp_path: Path):
     line = shapely.LineString([(EAST + 10, NORTH - 20), (EAST + 60, NORTH - 20)])
     drawn = layer(tmp_path / "l.gpkg", [line], wide=[6.0])
     for width in ("6", "wide"):
@@ -70,7 +70,7 @@ def test_lines_get_their_width(source: Source, tmp_path: Path):
         read_ground(source, drawn, {"road": None}, 1.0, 32, width="broad")
 
 
-def test_a_raster_of_codes_is_unknown_where_it_has_no_data(source: Source, tmp_path: Path):
+def test_a_raster_of_codes_is_unknown_where_it_has_no_data(source: RasterScene, tmp_path: Path):
     codes = np.full((1, 96, 128), 2, np.uint8)
     codes[0, 20:30, 20:40], codes[0, :, :10] = 1, 255
     path = write(tmp_path / "codes.tif", codes, utm_affine(1.0), nodata=255)
@@ -90,13 +90,13 @@ def test_a_raster_of_codes_is_unknown_where_it_has_no_data(source: Source, tmp_p
         ({"kind": ["a"]}, {"road": "a", "field": "b"}, None, "--column"),
     ],
 )
-def test_what_labels_lack_is_named(source: Source, tmp_path: Path, columns, classes, column, message: str):
+def test_what_labels_lack_is_named(source: RasterScene, tmp_path: Path, columns, classes, column, message: str):
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)], **columns)
     with pytest.raises(ThemeError, match=message):
         read_ground(source, drawn, classes, 1.0, 32, column=column)
 
 
-def test_labels_beside_the_scene_or_missing_are_refused(source: Source, tmp_path: Path):
+def test_labels_beside_the_scene_or_missing_are_refused(source: RasterScene, tmp_path: Path):
     with pytest.raises(ThemeError, match="has no object on"):
         read_ground(source, layer(tmp_path / "l.gpkg", [box(5000, 0, 9, 9)]), {"building": None}, 1.0, 32)
     with pytest.raises(ThemeError, match="does not exist"):
@@ -149,7 +149,7 @@ def test_objects_in_one_place_cannot_be_split():
         SplitBlocks()(objects, np.ones(objects.shape, bool))
 
 
-def test_validation_crops_hold_every_validation_pixel_once_and_training_ones_none(source: Source, tmp_path: Path):
+def test_validation_crops_hold_every_validation_pixel_once_and_training_ones_none(source: RasterScene, tmp_path: Path):
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 8, 8), box(100, 70, 8, 8), box(60, 30, 8, 8)])
     ground = read_ground(source, drawn, {"building": None}, 1.0, 32)
     split = SplitBlocks()(ground.scene.instances, ground.scene.valid)
@@ -160,7 +160,7 @@ def test_validation_crops_hold_every_validation_pixel_once_and_training_ones_non
     assert targets[0, 1].max() == 1
 
 
-def test_focused_crops_hold_objects_that_random_ones_miss(source: Source, tmp_path: Path):
+def test_focused_crops_hold_objects_that_random_ones_miss(source: RasterScene, tmp_path: Path):
     drawn = layer(tmp_path / "l.gpkg", [box(100, 80, 6, 6)])
     scene = read_ground(source, drawn, {"building": None}, 1.0, 32).scene
     samples = FocusedSamples([pool([scene], 1.0, zoom=(0.9, 1.1))], ["building"], size_px=32, focus=1.0)
@@ -168,7 +168,7 @@ def test_focused_crops_hold_objects_that_random_ones_miss(source: Source, tmp_pa
     assert (targets[:, 0, 0].max((1, 2)) > 0.5).all()
 
 
-def test_crops_look_at_labelled_ground_however_little_there_is(source: Source, tmp_path: Path):
+def test_crops_look_at_labelled_ground_however_little_there_is(source: RasterScene, tmp_path: Path):
     drawn = layer(tmp_path / "l.gpkg", [box(100, 80, 6, 6)])
     within = layer(tmp_path / "w.gpkg", [box(92, 72, 20, 20)])
     scene = read_ground(source, drawn, {"building": None}, 1.0, 32, complete_within=within).scene

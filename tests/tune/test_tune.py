@@ -9,7 +9,7 @@ import rasterio
 import yaml
 
 from hybridseg.errors import HybridsegError
-from hybridseg.read.source import Source
+from hybridseg.read.raster import RasterScene
 from hybridseg.theme import RegionPolicy, load_theme
 from hybridseg.tune.run import tune
 from hybridseg.tune.search import ascend, choices_for, objective, policies
@@ -54,7 +54,7 @@ def test_objects_that_count_are_looked_for_in_two_ways():
 
 @pytest.fixture
 def labels(blocks: Path, tmp_path: Path) -> Path:
-    source = Source.open(blocks)
+    source = RasterScene.open(blocks)
     to_world = source.geobox.affine
     from shapely import box
     from shapely.affinity import affine_transform
@@ -86,7 +86,7 @@ def test_bands_are_those_asked_for(blocks: Path, labels: Path, tmp_path: Path, m
     seen: list[float] = []
 
     def search(start, places, *_):  # what it would look at
-        seen.extend(Source.open(place.scene, place.bands).sample()[0].max() for place in places)
+        seen.extend(RasterScene.open(place.scene, place.bands).sample()[0].max() for place in places)
         return start, "seen"
 
     monkeypatch.setattr("hybridseg.tune.run.search", search)

@@ -12,7 +12,7 @@ from rasterio.features import rasterize
 from shapely.geometry.base import BaseGeometry
 
 from hybridseg.evaluate.measure.bootstrap import ratio
-from hybridseg.read.windows import tile
+from hybridseg.read.tiles import tile
 
 BACKGROUND = 0
 _WINDOW_PX = 1024

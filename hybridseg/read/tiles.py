@@ -1,12 +1,18 @@
-"""Cores that partition a grid; `Window.pad` gives each its halo."""
+"""The one windowing: cores that partition a grid, and windows of a grid at another zoom.
+
+`Window.pad` gives a core its halo.
+"""
 
 from __future__ import annotations
+
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
 from hybridseg.types import Window
 
 
 def tile(shape: tuple[int, int], core_px: int, offset_px: int = 0) -> list[Window]:
-    """Cores, row by row, that cover a grid exactly once.
+    """Return cores, row by row, that cover a grid exactly once.
 
     Args:
         shape: (H, W) of the grid.
@@ -28,11 +34,24 @@ def tile(shape: tuple[int, int], core_px: int, offset_px: int = 0) -> list[Windo
 
 
 def core_px(image_px: int) -> int:
-    """Side of the core of a network's image, where it takes images of one size only: five eighths of the side.
+    """Return the side of the core of an image, for a network that takes images of one size only.
 
-    The rest shows what lies around. In whole strides of 32 px.
+    Five eighths of the side, in whole strides of 32 px; the rest of the image is halo.
     """
     return image_px * 5 // 8 // 32 * 32
+
+
+def zoomed(geobox: GeoBox, window: Window, out_size_px: int | tuple[int, int]) -> GeoBox:
+    """Return the grid of a window, resampled to a size.
+
+    Args:
+        geobox: the grid that the window counts pixels of.
+        window: may reach beyond the grid.
+        out_size_px: side, or (height, width).
+    """
+    height, width = (out_size_px, out_size_px) if isinstance(out_size_px, int) else out_size_px
+    zoom = Affine.scale(window.width / width, window.height / height)
+    return GeoBox((height, width), geobox.affine @ Affine.translation(window.col, window.row) @ zoom, geobox.crs)
 
 
 def _spans(length: int, step: int, first: int) -> list[tuple[int, int]]:

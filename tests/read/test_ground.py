@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from hybridseg.errors import EmptySource
-from hybridseg.read.grid import pixel_anchor, work_grid
-from hybridseg.read.source import Source
+from hybridseg.read.ground import pixel_anchor, work_grid
+from hybridseg.read.raster import RasterScene
 from tests.rasters import KINDS, cut, make
 
 size = st.floats(1e-6, 1e3, allow_subnormal=False)
@@ -48,7 +48,7 @@ def corners(geobox: GeoBox) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_working_grid_just_covers_the_source(kind: str, tmp_path: Path) -> None:
-    source = Source.open(make(kind, tmp_path))
+    source = RasterScene.open(make(kind, tmp_path))
     grid = work_grid(source, gsd_m=0.5, snap_px=16)
     mx, my = source.metres_per_unit
     assert grid.crs == source.crs
@@ -70,8 +70,8 @@ def test_the_working_grid_just_covers_the_source(kind: str, tmp_path: Path) -> N
 def test_the_grid_of_a_cut_is_a_crop_of_the_grid_of_the_whole(kind: str, col: int, row: int, gsd_m: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = make(kind, Path(folder))
-        whole = work_grid(Source.open(path), gsd_m, snap_px=32)
-        part = work_grid(Source.open(cut(path, Path(folder) / "part.tif", col, row, 60, 50)), gsd_m, snap_px=32)
+        whole = work_grid(RasterScene.open(path), gsd_m, snap_px=32)
+        part = work_grid(RasterScene.open(cut(path, Path(folder) / "part.tif", col, row, 60, 50)), gsd_m, snap_px=32)
     to_whole = ~whole.affine @ part.affine
     assert to_whole.almost_equals(Affine.translation(round(to_whole.c), round(to_whole.f)), 1e-6)
     assert round(to_whole.c) % 32 == 0
@@ -81,7 +81,7 @@ def test_the_grid_of_a_cut_is_a_crop_of_the_grid_of_the_whole(kind: str, col: in
 
 
 def test_bounds_choose_the_extent(tmp_path: Path) -> None:
-    source = Source.open(make("utm", tmp_path))
+    source = RasterScene.open(make("utm", tmp_path))
     left, bottom, _right, _top = source.geobox.boundingbox.bbox
     part = work_grid(source, 0.5, 8, (left + 10, bottom + 10, left + 14, bottom + 14))
     xs, ys = corners(part)
@@ -92,7 +92,7 @@ def test_bounds_choose_the_extent(tmp_path: Path) -> None:
 
 
 def test_bounds_on_a_snap_line_do_not_add_a_row(tmp_path: Path) -> None:
-    source = Source.open(make("utm", tmp_path))
+    source = RasterScene.open(make("utm", tmp_path))
     grid = work_grid(source, 0.3, 8)
     xs, ys = corners(grid)
     assert work_grid(source, 0.3, 8, (xs.min(), ys.min(), xs.max(), ys.max())) == grid
@@ -101,4 +101,4 @@ def test_bounds_on_a_snap_line_do_not_add_a_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bounds", [(0.0, 0.0, 1.0, 1.0), (512_350.0, 5_240_300.0, 512_350.0, 5_240_310.0)])
 def test_bounds_that_miss_the_source_are_refused(tmp_path: Path, bounds: tuple[float, float, float, float]) -> None:
     with pytest.raises(EmptySource, match=r"^the extent .*$"):
-        work_grid(Source.open(make("utm", tmp_path)), 0.5, 8, bounds)
+        work_grid(RasterScene.open(make("utm", tmp_path)), 0.5, 8, bounds)

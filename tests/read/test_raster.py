@@ -18,8 +18,8 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 
 from hybridseg.errors import BandsMissing, NoGeoreference, SourceError
-from hybridseg.read import source as module
-from hybridseg.read.source import Source
+from hybridseg.read import stored
+from hybridseg.read.raster import RasterScene
 from hybridseg.types import Chip, Window
 from tests.rasters import BAD, HOLE, HOLED, KINDS, cut, default_image, make, utm_affine, write
 
@@ -57,7 +57,7 @@ def assert_gradient(chip: Chip, north_up: GeoBox, margin_px: float, levels: floa
     assert not pixels[:, ~valid].any()
 
 
-def north_up_of(kind: str, source: Source) -> GeoBox:
+def north_up_of(kind: str, source: RasterScene) -> GeoBox:
     """The grid on which the image has its first row at the top."""
     if kind != "south_up":
         return source.geobox
@@ -67,7 +67,7 @@ def north_up_of(kind: str, source: Source) -> GeoBox:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_opens_reads_and_pickles(kind: str, tmp_path: Path) -> None:
-    source = Source.open(make(kind, tmp_path))
+    source = RasterScene.open(make(kind, tmp_path))
     chip = source.read_window(source.window, (96, 128))
     assert chip.geobox == source.geobox
     assert source.gsd_m == pytest.approx(0.3, rel=0.01)
@@ -84,7 +84,7 @@ def test_every_kind_opens_reads_and_pickles(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", COLOURED_8_BIT)
 def test_8_bit_pixels_come_unchanged(kind: str, tmp_path: Path) -> None:
     image = np.random.default_rng(3).integers(0, 256, (3, 64, 80)).astype(np.uint8)
-    source = Source.open(make(kind, tmp_path, image))
+    source = RasterScene.open(make(kind, tmp_path, image))
     chip = source.read_window(source.window, (64, 80))
     np.testing.assert_array_equal(chip.pixels, np.where(chip.valid, image, 0))
 
@@ -92,7 +92,7 @@ def test_8_bit_pixels_come_unchanged(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["thirteen_bands", "uint16", "int16", "float32"])
 def test_deeper_pixels_differ_by_the_stretch_only(kind: str, tmp_path: Path) -> None:
     image = default_image()
-    source = Source.open(make(kind, tmp_path, image))
+    source = RasterScene.open(make(kind, tmp_path, image))
     chip = source.read_window(source.window, (96, 128))
     for band in range(3):
         shown, meant = chip.pixels[band][chip.valid], image[band][chip.valid]
@@ -102,7 +102,7 @@ def test_deeper_pixels_differ_by_the_stretch_only(kind: str, tmp_path: Path) -> 
 
 
 def test_the_stretch_is_of_the_whole_source(tmp_path: Path) -> None:
-    source = Source.open(make("uint16", tmp_path))
+    source = RasterScene.open(make("uint16", tmp_path))
     whole = source.read_window(source.window, (96, 128))
     part = source.read_window(Window(30, 20, 40, 40), 40)
     np.testing.assert_array_equal(part.pixels, whole.pixels[:, 20:60, 30:70])
@@ -110,7 +110,7 @@ def test_the_stretch_is_of_the_whole_source(tmp_path: Path) -> None:
 
 def test_palettes_become_colours(tmp_path: Path) -> None:
     image = default_image()
-    source = Source.open(make("paletted", tmp_path, image))
+    source = RasterScene.open(make("paletted", tmp_path, image))
     index = image[0] // 16
     chip = source.read_window(source.window, (96, 128))
     np.testing.assert_array_equal(chip.pixels, np.stack([index * 16, 255 - index * 16, np.full_like(index, 128)]))
@@ -119,7 +119,7 @@ def test_palettes_become_colours(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", BAD)
 def test_every_bad_kind_is_refused_in_one_line(kind: str, tmp_path: Path) -> None:
     with pytest.raises(BAD[kind]) as caught:
-        Source.open(make(kind, tmp_path))
+        RasterScene.open(make(kind, tmp_path))
     assert type(caught.value) is BAD[kind]
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
@@ -128,34 +128,34 @@ def test_every_bad_kind_is_refused_in_one_line(kind: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(("name", "what"), [("missing.tif", "does not exist"), (".", "is a folder")])
 def test_what_is_no_file_is_refused(name: str, what: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=what):
-        Source.open(tmp_path / name)
+        RasterScene.open(tmp_path / name)
 
 
 def test_a_world_file_needs_a_crs_said(tmp_path: Path) -> None:
     path = make("world_file", tmp_path)
     with pytest.raises(NoGeoreference, match="--source-crs EPSG:3857"):
-        Source.open(path)
+        RasterScene.open(path)
     with pytest.raises(NoGeoreference, match="the CRS EPSG:999999 is unknown"):
-        Source.open(path, crs="EPSG:999999")
-    source = Source.open(path, crs="EPSG:32633")
+        RasterScene.open(path, crs="EPSG:999999")
+    source = RasterScene.open(path, crs="EPSG:32633")
     assert source.crs.epsg == 32633
     np.testing.assert_array_equal(source.read_window(source.window, (96, 128)).pixels, default_image())
-    assert Source.open(make("utm", tmp_path), crs="EPSG:3857").crs.epsg == 32633  # the file knows better
+    assert RasterScene.open(make("utm", tmp_path), crs="EPSG:3857").crs.epsg == 32633  # the file knows better
 
 
 @pytest.mark.parametrize(("crs", "what"), [("EPSG:4326", "outside its CRS"), ('LOCAL_CS["yard"]', "is local")])
 def test_a_crs_that_cannot_be_is_refused(crs: str, what: str, tmp_path: Path) -> None:
     with pytest.raises(NoGeoreference, match=what):
-        Source.open(make("world_file", tmp_path), crs=crs)
+        RasterScene.open(make("world_file", tmp_path), crs=crs)
 
 
 def test_bands_can_be_chosen(tmp_path: Path) -> None:
     path, image = make("unnamed_bands", tmp_path), default_image()
-    source = Source.open(path, bands=(4, 3, 2))
+    source = RasterScene.open(path, bands=(4, 3, 2))
     assert source.bands == (4, 3, 2)
     chip = source.read_window(source.window, (96, 128))
     assert np.corrcoef(chip.pixels[1].ravel(), image[1].ravel())[0, 1] > 0.99
-    grey = Source.open(path, bands=(4,)).read_window(source.window, (96, 128))
+    grey = RasterScene.open(path, bands=(4,)).read_window(source.window, (96, 128))
     np.testing.assert_array_equal(grey.pixels, np.broadcast_to(chip.pixels[0], (3, 96, 128)))
 
 
@@ -164,15 +164,15 @@ def test_bands_can_be_chosen(tmp_path: Path) -> None:
 )
 def test_bands_that_are_not_there_are_refused(bands: tuple[int, ...], what: str, tmp_path: Path) -> None:
     with pytest.raises(BandsMissing, match=what):
-        Source.open(make("unnamed_bands", tmp_path), bands=bands)
+        RasterScene.open(make("unnamed_bands", tmp_path), bands=bands)
 
 
 def test_four_bands_need_a_choice_unless_colours_are_named(tmp_path: Path) -> None:
     with pytest.raises(BandsMissing, match=r"4 bands.*--bands 1,2,3"):
-        Source.open(make("four_bands", tmp_path))
+        RasterScene.open(make("four_bands", tmp_path))
     image = np.concatenate([default_image(), default_image(seed=1)[:1]])
     named = write(tmp_path / "rgbn.tif", image, utm_affine(0.3), photometric="rgb", alpha="no")
-    assert Source.open(named).bands == (1, 2, 3)
+    assert RasterScene.open(named).bands == (1, 2, 3)
 
 
 @pytest.mark.parametrize("kind", PLACED)
@@ -192,7 +192,7 @@ def test_four_bands_need_a_choice_unless_colours_are_named(tmp_path: Path) -> No
     ],
 )
 def test_windows_are_not_shifted(kind: str, window: Window, size: int | tuple[int, int], tmp_path: Path) -> None:
-    source = Source.open(make(kind, tmp_path, gradient()))
+    source = RasterScene.open(make(kind, tmp_path, gradient()))
     chip = source.read_window(window, size)
     image_on = north_up_of(kind, source)
     zoom = max(window.width / chip.geobox.width, window.height / chip.geobox.height)
@@ -205,7 +205,7 @@ def test_windows_are_not_shifted(kind: str, window: Window, size: int | tuple[in
 @pytest.mark.parametrize("kind", PLACED)
 @pytest.mark.parametrize("gsd_m", [0.11, 0.3, 0.45, 0.6, 1.1])
 def test_grids_are_not_shifted(kind: str, gsd_m: float, tmp_path: Path) -> None:
-    source = Source.open(make(kind, tmp_path, gradient()))
+    source = RasterScene.open(make(kind, tmp_path, gradient()))
     box, (mx, my) = source.geobox.extent.boundingbox, source.metres_per_unit
     px, py = gsd_m / mx, gsd_m / my
     affine = Affine(px, 0, box.left - 2.3 * px, 0, -py, box.top + 1.6 * py)
@@ -217,13 +217,13 @@ def test_grids_are_not_shifted(kind: str, gsd_m: float, tmp_path: Path) -> None:
 
 
 def test_a_grid_in_another_crs_is_refused(tmp_path: Path) -> None:
-    source = Source.open(make("utm", tmp_path))
+    source = RasterScene.open(make("utm", tmp_path))
     with pytest.raises(ValueError, match="must be in EPSG:32633"):
         source.read_grid(GeoBox((8, 8), source.geobox.affine, "EPSG:3857"))
 
 
 def test_outside_is_not_valid(tmp_path: Path) -> None:
-    source = Source.open(make("rgb", tmp_path))
+    source = RasterScene.open(make("rgb", tmp_path))
     away = source.read_window(Window(500, -300, 32, 32), 64)
     assert not away.valid.any()
     assert not away.pixels.any()
@@ -240,7 +240,7 @@ def test_outside_is_not_valid(tmp_path: Path) -> None:
     data=st.data(),
 )
 def test_a_pixel_does_not_depend_on_the_window_it_is_read_in(
-    kind: str, ratio: float, data: st.DataObject, sources: dict[str, Source]
+    kind: str, ratio: float, data: st.DataObject, sources: dict[str, RasterScene]
 ) -> None:
     source = sources[kind]
     affine = source.geobox.affine @ Affine.translation(-4.3, -2.7) @ Affine.scale(ratio)
@@ -256,19 +256,19 @@ def test_a_pixel_does_not_depend_on_the_window_it_is_read_in(
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Source]:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RasterScene]:
     folder = tmp_path_factory.mktemp("sources")
-    return {kind: Source.open(make(kind, folder)) for kind in ("rgb", "uint16", "float32", "rotated", "epsg4326")}
+    return {kind: RasterScene.open(make(kind, folder)) for kind in ("rgb", "uint16", "float32", "rotated", "epsg4326")}
 
 
 @pytest.mark.parametrize("ratio", [0.4, 1.7, 6.0])
 def test_reading_in_pieces_changes_nothing(
-    ratio: float, sources: dict[str, Source], monkeypatch: pytest.MonkeyPatch
+    ratio: float, sources: dict[str, RasterScene], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = sources["float32"]
     size = (round(110 / ratio), round(140 / ratio))
     whole = source.read_window(Window(-6, -7, 140, 110), size)
-    monkeypatch.setattr(module, "_READ_PX", 900)
+    monkeypatch.setattr(stored, "READ_PX", 900)
     pieces = source.read_window(Window(-6, -7, 140, 110), size)
     np.testing.assert_array_equal(pieces.pixels, whole.pixels)
     np.testing.assert_array_equal(pieces.valid, whole.valid)
@@ -279,7 +279,7 @@ def test_reading_in_pieces_changes_nothing(
 def test_holes_do_not_bleed(kind: str, size: tuple[int, int], tmp_path: Path) -> None:
     image = np.full((3, 96, 128), 200, np.uint8)
     image[:, 60:, 60:] = 100
-    source = Source.open(make(kind, tmp_path, image))
+    source = RasterScene.open(make(kind, tmp_path, image))
     chip = source.read_window(source.window, size)
     bright = chip.pixels[:, : size[0] // 2][:, chip.valid[: size[0] // 2]]
     assert (bright == bright[0, 0]).all()
@@ -291,7 +291,7 @@ def test_holes_do_not_bleed(kind: str, size: tuple[int, int], tmp_path: Path) ->
 def test_not_a_number_is_a_hole_even_where_nodata_is_another(tmp_path: Path) -> None:
     bands = default_image().astype(np.float32)
     bands[0, 40:50, 40:50], bands[1, 60:64, 60:64] = np.nan, np.inf
-    source = Source.open(write(tmp_path / "a.tif", bands, utm_affine(0.3), nodata=-1))
+    source = RasterScene.open(write(tmp_path / "a.tif", bands, utm_affine(0.3), nodata=-1))
     valid = source.read_window(source.window, (96, 128)).valid
     assert not valid[40:50, 40:50].any()
     assert not valid[60:64, 60:64].any()
@@ -301,7 +301,7 @@ def test_not_a_number_is_a_hole_even_where_nodata_is_another(tmp_path: Path) -> 
 def test_one_band_at_nodata_is_no_hole(tmp_path: Path) -> None:
     image = default_image()
     image[0, 30:40], image[:, 50:60] = 0, 0
-    source = Source.open(write(tmp_path / "a.tif", image, utm_affine(0.3), nodata=0))
+    source = RasterScene.open(write(tmp_path / "a.tif", image, utm_affine(0.3), nodata=0))
     valid = source.read_window(source.window, (96, 128)).valid
     assert valid[30:40].all()
     assert not valid[50:60].any()
@@ -312,7 +312,7 @@ def test_overviews_are_used(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", noise, utm_affine(0.3), photometric="rgb")
     with rasterio.open(path, "r+") as file:
         file.build_overviews([2, 4], Resampling.nearest)
-    source = Source.open(path)
+    source = RasterScene.open(path)
     assert source.overviews == (2, 4)
     with rasterio.open(path, overview_level=1) as file:
         overview = file.read()  # of single pixels: no average of the raster comes near it
@@ -325,7 +325,7 @@ def test_overviews_of_odd_size_do_not_shift(size: tuple[int, int], tmp_path: Pat
     path = write(tmp_path / "a.tif", gradient(49, 61), utm_affine(0.3), photometric="rgb")
     with rasterio.open(path, "r+") as file:
         file.build_overviews([2, 4], Resampling.average)
-    source = Source.open(path)
+    source = RasterScene.open(path)
     assert_gradient(source.read_window(source.window, size), source.geobox, margin_px=8, levels=2.6)
 
 
@@ -333,7 +333,7 @@ def test_overviews_know_the_mask(tmp_path: Path) -> None:
     path = make("masked", tmp_path)
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
         file.build_overviews([2, 4], Resampling.average)
-    source = Source.open(path)
+    source = RasterScene.open(path)
     valid = source.read_window(source.window, (24, 32)).valid
     assert not valid[:4, :6].any()
     assert valid.sum() == 24 * 32 - 24
@@ -342,7 +342,7 @@ def test_overviews_know_the_mask(tmp_path: Path) -> None:
 @pytest.mark.parametrize("gsd_m", [0.05, 0.3, 10.0])
 @pytest.mark.parametrize("kind", PLACED)
 def test_the_gsd_is_of_the_ground(kind: str, gsd_m: float, tmp_path: Path) -> None:
-    source = Source.open(make(kind, tmp_path, gsd_m=gsd_m))
+    source = RasterScene.open(make(kind, tmp_path, gsd_m=gsd_m))
     assert source.gsd_m == pytest.approx(gsd_m, rel=0.005)
     mx, my = source.metres_per_unit
     a, b, _, d, e, _ = tuple(source.geobox.affine)[:6]
@@ -352,7 +352,7 @@ def test_the_gsd_is_of_the_ground(kind: str, gsd_m: float, tmp_path: Path) -> No
 
 def test_feet_are_feet(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", default_image(), Affine(1, 0, 980_000, 0, -1, 200_000), "EPSG:2263")
-    source = Source.open(path)
+    source = RasterScene.open(path)
     assert source.metres_per_unit == pytest.approx((0.3048006, 0.3048006))
     assert source.gsd_m == pytest.approx(0.3048, rel=1e-3)
 
@@ -368,30 +368,30 @@ def test_feet_are_feet(tmp_path: Path) -> None:
     ],
 )
 def test_metres_per_unit(crs: str, y: float, mx: float, my: float, tmp_path: Path) -> None:
-    source = Source.open(write(tmp_path / "a.tif", default_image(), Affine(1, 0, 500_000, 0, -1, y), crs))
+    source = RasterScene.open(write(tmp_path / "a.tif", default_image(), Affine(1, 0, 500_000, 0, -1, y), crs))
     assert source.metres_per_unit == pytest.approx((mx, my), rel=0.003)
 
 
 @pytest.mark.parametrize("kind", ["epsg4326", "web_mercator"])
 def test_halves_of_a_scene_share_their_metre(kind: str, tmp_path: Path) -> None:
     path = make(kind, tmp_path, gsd_m=30)
-    north = Source.open(cut(path, tmp_path / "n.tif", 0, 0, 128, 48))
-    south = Source.open(cut(path, tmp_path / "s.tif", 0, 48, 128, 48))
-    assert north.metres_per_unit == south.metres_per_unit == Source.open(path).metres_per_unit
+    north = RasterScene.open(cut(path, tmp_path / "n.tif", 0, 0, 128, 48))
+    south = RasterScene.open(cut(path, tmp_path / "s.tif", 0, 48, 128, 48))
+    assert north.metres_per_unit == south.metres_per_unit == RasterScene.open(path).metres_per_unit
 
 
 def test_the_fingerprint_tells_files_and_bands_apart(tmp_path: Path) -> None:
     path = make("rgb", tmp_path)
-    first = Source.open(path)
-    assert Source.open(path).fingerprint == first.fingerprint
+    first = RasterScene.open(path)
+    assert RasterScene.open(path).fingerprint == first.fingerprint
     assert len(first.fingerprint) == 64
-    assert Source.open(path, bands=(3, 2, 1)).fingerprint != first.fingerprint
-    changed = Source.open(make("rgb", tmp_path, default_image(seed=9)))
+    assert RasterScene.open(path, bands=(3, 2, 1)).fingerprint != first.fingerprint
+    changed = RasterScene.open(make("rgb", tmp_path, default_image(seed=9)))
     assert changed.fingerprint != first.fingerprint
     np.testing.assert_array_equal(changed.read_window(first.window, (96, 128)).pixels, default_image(seed=9))
 
 
-def test_threads_read_the_same(sources: dict[str, Source]) -> None:
+def test_threads_read_the_same(sources: dict[str, RasterScene]) -> None:
     windows = [Window(col, row, 40, 40) for col in range(-10, 110, 15) for row in range(-10, 80, 15)]
     alone = [sources["uint16"].read_window(window, 56) for window in windows]
     with ThreadPoolExecutor(4) as pool:
@@ -401,7 +401,7 @@ def test_threads_read_the_same(sources: dict[str, Source]) -> None:
 
 
 def test_a_file_that_breaks_after_opening_is_a_source_error(tmp_path: Path) -> None:
-    source = Source.open(make("rgb", tmp_path))
+    source = RasterScene.open(make("rgb", tmp_path))
     with ThreadPoolExecutor(1) as pool:  # a thread that has no handle of it yet
         Path(source.path).unlink()
         with pytest.raises(SourceError, match="cannot be read"):

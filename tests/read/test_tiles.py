@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridseg.read.windows import tile
+from hybridseg.read.tiles import tile
 from hybridseg.types import Window
 
 sizes = st.integers(1, 70)
