@@ -11,8 +11,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from hybridseg.heatmap import HeatmapPart
-from hybridseg.read.scaling import check_scaling
 from hybridseg.read.scene import Scene
+from hybridseg.read.stretch import check_scaling
 from hybridseg.read.tiles import tile
 from hybridseg.types import Chip, NetworkSpec, Window
 

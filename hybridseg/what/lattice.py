@@ -15,7 +15,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from hybridseg.heatmap import Heatmap
-from hybridseg.read.grid import pixel_anchor
+from hybridseg.read.ground import pixel_anchor
 from hybridseg.settings import Settings
 from hybridseg.tables import Prompts, Refined
 from hybridseg.types import Window
