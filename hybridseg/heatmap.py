@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ class Heatmap:
     classes: names, in the order of the bands.
     fingerprint: what made it; the same fingerprint means the same values.
     sweep: how it was made.
+    owner: what removes the file when it goes; held so that it does not go before.
     """
 
     path: Path
@@ -77,6 +78,10 @@ class Heatmap:
     classes: tuple[str, ...]
     fingerprint: str = ""
     sweep: Sweep = Sweep()
+    owner: object = field(default=None, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Heatmap, (self.path, self.geobox, self.classes, self.fingerprint, self.sweep)
 
     @classmethod
     def open(cls, path: Path | str, fingerprint: str = "") -> Heatmap:

@@ -61,7 +61,8 @@ class _Table:
 
     def fingerprint(self) -> str:
         """Return the sha256 of all values, whatever made them."""
-        digest = hashlib.sha256(repr((list(self.rows.columns), str(self.crs))).encode())
+        crs = self.crs.to_epsg() or self.crs.to_wkt()
+        digest = hashlib.sha256(repr((list(self.rows.columns), crs)).encode())
         for name in self.rows.columns:
             column = self.rows[name]
             if isinstance(column, gpd.GeoSeries):

@@ -25,7 +25,7 @@ from hybridseg.where.prompting import PromptSettings
 _Gsd = Annotated[float, Field(ge=1e-3, le=1e4)]
 
 
-class Theme(_Settings):
+class Theme(Settings):
     """One theme, whole. Lengths are metres."""
 
     name: str

@@ -6,7 +6,9 @@ A value is stored under a key that names its kind and all that it was made of, s
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,35 +61,28 @@ def _plain(part: object) -> object:
     return (type(part).__name__, part.model_dump_json()) if isinstance(part, Settings) else part
 
 
-class _Memory(dict[str, Any]):
-    """Values by key. A class of its own, so that two surveys may share one and compare by identity."""
-
-    __hash__ = object.__hash__
-    __eq__ = object.__eq__
-
-
-@dataclass(frozen=True)
 class Memory:
     """Remembers whole values (heatmap, prompts, masks) as long as it lives; its folder goes with it."""
 
-    values: _Memory = field(default_factory=_Memory, repr=False)
-    temporary: tempfile.TemporaryDirectory[str] = field(
-        default_factory=lambda: tempfile.TemporaryDirectory(prefix="hybridseg-"), repr=False
-    )
-    keeps_parts: bool = field(default=False, init=False)
+    keeps_parts = False
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+        self._folder = Path(tempfile.mkdtemp(prefix="hybridseg-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     @property
     def folder(self) -> Path:
         """A temporary folder."""
-        return Path(self.temporary.name)
+        return self._folder
 
     def load(self, key: str) -> Any | None:
         """Return the value, or None where there is none."""
-        return self.values.get(key)
+        return self._values.get(key)
 
     def save(self, key: str, value: Any) -> None:
         """Remember a value."""
-        self.values[key] = value
+        self._values[key] = value
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ class Survey:
         path = self.store.folder / f"{key}.tif"
         with create_heatmap(path, grid.zoom_out(spec.stride), spec.classes) as file:
             sweep = self._sweep("classify", tasks, lambda _, part: file.write(part))
-        made = replace(Heatmap.open(path, key), sweep=sweep)
+        made = replace(Heatmap.open(path, key), sweep=sweep, owner=self.store)
         if not sweep.failures:
             self.store.save(key, made)
         return made

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import shapely
 
 from hybridseg.errors import LayerError, PromptsError
@@ -75,7 +76,7 @@ def _filled(frame: gpd.GeoDataFrame, label: str, crs: object) -> gpd.GeoDataFram
             points = gpd.GeoSeries(list(points), index=frame.index, crs=crs)
         frame[column] = points.set_crs(points.crs or crs).to_crs(crs)
     for column in ("score", "peak_x", "peak_y"):
-        if not np.issubdtype(frame[column].dtype, np.number):
+        if not pd.api.types.is_numeric_dtype(frame[column]):
             raise PromptsError(f"the prompts' column {column} holds text; give numbers, or leave the column out")
     return frame
 

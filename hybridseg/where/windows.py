@@ -65,6 +65,8 @@ class ObjectWindows:
         boxes: (N, 4) float, x0, y0, x1, y1 in source pixels; wanted: (N,) bool, rows to serve, all by default.
         """
         side = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+        # a lone click has no size: it gets the scene's own zoom
+        side = np.where(side > 0, side, self.model_px * self.span)
         sizes = np.array(self.sizes_px)
         level = np.searchsorted(sizes * self.span, side)
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2 + self.anchor

@@ -164,10 +164,11 @@ def test_a_folder_serves_another_process_and_gives_the_same(town: Path, tmp_path
 
 
 def test_a_folder_with_a_damaged_part_makes_it_anew(blocks: Path, tmp_path: Path):
-    first = survey(blocks, store=Folder(tmp_path)).run().features
-    for path in tmp_path.iterdir():
+    store = Folder(tmp_path / "run")
+    first = survey(blocks, store=store).run().features
+    for path in store.folder.iterdir():
         path.write_bytes(b"damaged")
-    again = survey(blocks, store=Folder(tmp_path)).run().features
+    again = survey(blocks, store=store).run().features
     assert first["id"].tolist() == again["id"].tolist()
 
 

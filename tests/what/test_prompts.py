@@ -98,7 +98,7 @@ def test_no_prompts_is_a_file_too(scene: Scene, tmp_path: Path):
 
 
 def drawn(**columns: object) -> gpd.GeoDataFrame:
-    return gpd.GeoDataFrame(columns, geometry=[shapely.box(500_010, 2_999_950, 500_030, 2_999_980)], crs=CRS)
+    return gpd.GeoDataFrame({k: [v] for k, v in columns.items()}, geometry=[shapely.box(500_010, 2_999_950, 500_030, 2_999_980)], crs=CRS)
 
 
 def test_polygons_drawn_by_hand_are_prompts(scene: Scene, tmp_path: Path):
@@ -131,8 +131,8 @@ def moved(layer: gpd.GeoDataFrame, metres: float) -> gpd.GeoDataFrame:
         (drawn(score="high"), "score holds text"),
         (moved(drawn(), 100_000), "1 of 1 prompts lie beside the scene"),
         (drawn().set_geometry(drawn().scale(1000, 1000)), "2 times as long as the scene"),
-        (drawn().set_geometry([shapely.Polygon()]), ""),
-        (drawn().set_geometry([shapely.box(np.nan, 0, 1, 1)]), ""),
+        (drawn().set_geometry([shapely.Polygon()]), "outline"),
+        (drawn().set_geometry([shapely.box(np.nan, 0, 1, 1)]), "outline"),
     ],
     ids=["class", "score", "no score", "text", "beside", "vast", "empty", "nan"],
 )
