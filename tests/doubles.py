@@ -5,21 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from affine import Affine
+from odc.geo.geobox import GeoBox
 from scipy import ndimage as ndi
+
+from hybridseg.types import Chip, NetworkSpec
 
 
 @dataclass(frozen=True)
 class Bright:
     """A classifier for which bright ground is a building: extent is brightness, interior its blur."""
 
-    stride = 2
-    snap_px = 32
-    image_px = None
-    classes = ("building",)
-    gsd_m = 0.25
-    coarsest_gsd_m = 0.6
-    source_bands = None
-    scaling = "8-bit, 0 to 255"
+    spec = NetworkSpec(("building",), stride=2, snap_px=32, gsd_m=0.25, coarsest_gsd_m=0.6)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         grey = pixels.mean(axis=0, dtype=np.float32) / 255
@@ -41,9 +38,9 @@ class Threshold:
     def mask_px(self) -> int:
         return self.size_px // 4
 
-    def encode(self, pixels: np.ndarray) -> np.ndarray:
+    def encode(self, chip: Chip) -> np.ndarray:
         side = self.mask_px
-        return pixels.mean(axis=0).reshape(side, 4, side, 4).mean((1, 3)) / 255
+        return chip.pixels.mean(axis=0).reshape(side, 4, side, 4).mean((1, 3)) / 255
 
     def decode(
         self, embedding: np.ndarray, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
@@ -55,3 +52,9 @@ class Threshold:
                 y, x = np.mgrid[: mask.shape[0], : mask.shape[1]] + 0.5
                 mask[(x < x0 - 1) | (x > x1 + 1) | (y < y0 - 1) | (y > y1 + 1)] = -10
         return logits.astype(np.float32), np.full(len(points), self.iou, np.float32)
+
+
+def chip_of(pixels: np.ndarray) -> Chip:
+    """A chip of these pixels, all valid, at 0.3 m somewhere in Nepal."""
+    shape = pixels.shape[1:]
+    return Chip(pixels, np.ones(shape, bool), GeoBox(shape, Affine(0.3, 0, 500_000, 0, -0.3, 3_000_000), "EPSG:32645"))

@@ -10,8 +10,8 @@ import shapely
 
 from hybridseg.demo import render_town
 from hybridseg.evaluate.measure.objects import match
-from hybridseg.nn.classifier import load_classifier
-from hybridseg.nn.refiners import load_refiner
+from hybridseg.nn.classify.classifier import load_classifier
+from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.read.source import Source
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.theme import load_theme
@@ -23,7 +23,7 @@ def run(scene: Path, folder: Path, extent: Extent | None, tiling: tuple[int, int
     theme, source, counts = load_theme("buildings"), Source.open(scene), Counts()
     classifier = load_classifier(theme.classifier)
     pipeline = Pipeline(theme, load_refiner("sam2-lite"), *tiling)
-    pipeline.heatmap(source, classifier, classifier.gsd_m, extent, folder / "heatmap.tif", counts)
+    pipeline.heatmap(source, classifier, classifier.spec.gsd_m, extent, folder / "heatmap.tif", counts)
     prompts = pipeline.prompts(source, folder / "heatmap.tif", extent, counts)
     features = pipeline.features(source, prompts, pipeline.refine(source, prompts, counts), counts, extent)
     assert not counts.failures

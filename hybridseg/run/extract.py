@@ -100,8 +100,8 @@ def extract(
         _check_crs(crs, out)
 
     # torch is imported here and not above: `hybridseg --help` must not wait for it
-    from hybridseg.nn.classifier import load_classifier
-    from hybridseg.nn.refiners import load_refiner
+    from hybridseg.nn.classify.classifier import load_classifier
+    from hybridseg.nn.sam2.official import load_refiner
 
     counts = Counts()
     refiners = {n: load_refiner(n, device) for n in {refiner or t.refiner for t in themes} - {"none"}}
@@ -195,9 +195,9 @@ def _heatmaps(
     for pipeline in pipelines:
         theme = pipeline.theme
         network = networks[theme.name]
-        check_label(theme, network.classes)
-        _check_gsd(source, theme.max_gsd_m or network.coarsest_gsd_m, theme)
-        look = theme.classifier, theme.gsd_m(source.gsd_m, network.gsd_m), pipeline.grid is not None
+        check_label(theme, network.spec.classes)
+        _check_gsd(source, theme.max_gsd_m or network.spec.coarsest_gsd_m, theme)
+        look = theme.classifier, theme.gsd_m(source.gsd_m, network.spec.gsd_m), pipeline.grid is not None
         sweeps.setdefault(look, []).append(pipeline)
     made: dict[str, Path] = {}
     for (_, gsd_m, _), sharing in sweeps.items():

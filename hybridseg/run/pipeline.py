@@ -90,21 +90,21 @@ class Pipeline:
         reach_m: how far around the extent; more than this theme needs where others share the heatmap.
         """
         begun = time.monotonic()
-        work_grid(source, gsd_m, network.snap_px, extent)  # refuses an extent beside the raster, before it is grown
-        whole = work_grid(source, gsd_m, network.snap_px)
+        work_grid(source, gsd_m, network.spec.snap_px, extent)  # refuses an extent beside the raster
+        whole = work_grid(source, gsd_m, network.spec.snap_px)
         reach_m = self.theme.objects.reach_m if reach_m is None else reach_m
         around = None if extent is None else _grow(extent, CONTEXT_M + reach_m, source)
-        grid = work_grid(source, gsd_m, network.snap_px, around)
+        grid = work_grid(source, gsd_m, network.spec.snap_px, around)
         raster = _place_on(grid, whole)
         classify, seen = Classify(network), shown(source, network)
         cores = classify.cores((grid.height, grid.width), self.core_px, self.offset_px)
         self.progress.start("classify", len(cores))
-        names = [f"{name}:{part}" for name in network.classes for part in ("extent", "interior")]
-        with heatmap_sink(path, grid.zoom_out(network.stride), names) as sink:
+        names = [f"{name}:{part}" for name in network.spec.classes for part in ("extent", "interior")]
+        with heatmap_sink(path, grid.zoom_out(network.spec.stride), names) as sink:
             results = serial(lambda core: classify(seen, grid, core, raster), cores, _place, counts.failures)
             for core, result in results:
                 if result is not None:
-                    sink.write(*result, _divide(core, network.stride))
+                    sink.write(*result, _divide(core, network.spec.stride))
                 counts.windows_classified += 1
                 self.progress.step()
         counts.took("classify", begun)

@@ -35,9 +35,13 @@ def look_through(theme: Theme, source: Source, network: Network, refiner: Prompt
         refiner: or None.
         folder: where embeddings wait between the sweeps.
     """
-    from hybridseg.nn.once import once  # torch comes with it: not for `hybridseg --help`
+    if theme.prompts.windows != "shared" or refiner is None:
+        return Sight(network, refiner)
+    from hybridseg.nn.sam2.embedding import EmbeddingFolder  # torch comes with it: not for `hybridseg --help`
+    from hybridseg.nn.sam2.shared_encoder import share_encoder
 
-    both = once(network, refiner, folder) if theme.prompts.windows == "shared" else None
+    both = share_encoder(network, refiner, EmbeddingFolder(folder))  # type: ignore[arg-type]
     if both is None:
         return Sight(network, refiner)
-    return Sight(both, both, work_grid(source, theme.gsd_m(source.gsd_m, both.gsd_m), both.snap_px))
+    spec = network.spec
+    return Sight(*both, work_grid(source, theme.gsd_m(source.gsd_m, spec.gsd_m), spec.snap_px))

@@ -103,17 +103,17 @@ def search(
     """The theme with the best settings found, and a line that says what they score."""
     if isinstance(start.objects, GridPolicy):
         raise ThemeError(f"theme {start.name} is everything mode, which has nothing to tune; give another theme")
-    from hybridseg.nn.classifier import load_classifier
-    from hybridseg.nn.refiners import load_refiner
+    from hybridseg.nn.classify.classifier import load_classifier
+    from hybridseg.nn.sam2.official import load_refiner
 
     classifier, asked = load_classifier(start.classifier, device), load_refiner(refiner, device)
-    check_label(start, classifier.classes)
+    check_label(start, classifier.spec.classes)
     with tempfile.TemporaryDirectory(prefix="hybridseg-") as folder:
         trials = []
         progress.start("heatmaps", len(places), "scenes")
         for number, place in enumerate(places):
             source = Source.open(place.scene, place.bands)
-            path, gsd_m = Path(folder) / f"{number}.tif", start.gsd_m(source.gsd_m, classifier.gsd_m)
+            path, gsd_m = Path(folder) / f"{number}.tif", start.gsd_m(source.gsd_m, classifier.spec.gsd_m)
             sight = look_through(start, source, classifier, asked, Path(folder))
             Pipeline(start, None).heatmap(source, sight.network, gsd_m, place.extent, path, Counts())
             trials.append(_Trial(place, source, path, sight, start.discrete))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +12,7 @@ from odc.geo.geobox import GeoBox
 from hybridseg.read.scaling import check_scaling
 from hybridseg.read.source import Source
 from hybridseg.read.windows import tile
-from hybridseg.types import Window
+from hybridseg.types import NetworkSpec, Window
 
 BEYOND_SNAPS = 4
 """Empty ground shown around the raster, in the network's deepest strides: its features are poor at a window's edge."""
@@ -23,39 +22,11 @@ class Network(Protocol):
     """What the sweep needs of a classifier."""
 
     @property
-    def stride(self) -> int:
-        """Image pixels along a heatmap pixel's side."""
-
-    @property
-    def snap_px(self) -> int:
-        """Windows start and end on multiples of this."""
-
-    @property
-    def image_px(self) -> int | None:
-        """Side of the only image that it takes, whose core is `snap_px` wide; None: any in multiples of `snap_px`."""
-
-    @property
-    def gsd_m(self) -> float:
-        """Ground sampling distance that it was made for."""
-
-    @property
-    def coarsest_gsd_m(self) -> float:
-        """Sources coarser than this are beyond it."""
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """What it tells apart, in the order of its heatmap's bands: extent and interior of each."""
-
-    @property
-    def source_bands(self) -> Sequence[int] | None:
-        """1-based bands of the raster that it looks at, as they are stored; None: 8-bit red, green and blue."""
-
-    @property
-    def scaling(self) -> str:
-        """Of the values that it takes, in words."""
+    def spec(self) -> NetworkSpec:
+        """What it takes and gives."""
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """(3, H, W) uint8, or (B, H, W) float32 of `source_bands`, to (2 x classes, H/stride, W/stride) in [0, 1]."""
+        """(3, H, W) uint8, or (B, H, W) float32 bands, to (2 x classes, H/stride, W/stride) in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +43,9 @@ class Classify:
 
     def cores(self, shape: tuple[int, int], core_px: int, offset_px: int) -> list[Window]:
         """The windows of the sweep: of `core_px`, or of the core that the network's image has."""
-        if self.network.image_px is None:
+        if self.network.spec.image_px is None:
             return tile(shape, core_px, offset_px)
-        return tile(shape, self.network.snap_px)
+        return tile(shape, self.network.spec.snap_px)
 
     def __call__(self, source: Source, grid: GeoBox, core: Window, raster: Window) -> tuple[np.ndarray, np.ndarray]:
         """Heatmap of one core.
@@ -89,17 +60,17 @@ class Classify:
         Returns:
             (B, h, w) float32 in [0, 1] and (h, w) bool, both at the heatmap's resolution.
         """
-        stride = self.network.stride
-        fixed = self.network.image_px
-        halo_px = self.halo_px if fixed is None else (fixed - self.network.snap_px) // 2
-        window = core.pad(halo_px).clip(raster.pad(BEYOND_SNAPS * self.network.snap_px))
+        stride = self.network.spec.stride
+        fixed = self.network.spec.image_px
+        halo_px = self.halo_px if fixed is None else (fixed - self.network.spec.snap_px) // 2
+        window = core.pad(halo_px).clip(raster.pad(BEYOND_SNAPS * self.network.spec.snap_px))
         chip = source.read_grid(crop(grid, window))
         rows, cols = core.slices(window)
         inner = (slice(rows.start // stride, rows.stop // stride), slice(cols.start // stride, cols.stop // stride))
         h, w = chip.valid.shape
         valid = np.any(chip.valid.reshape(h // stride, stride, w // stride, stride), axis=(1, 3))[inner]
         if not valid.any():
-            return np.zeros((2 * len(self.network.classes), *valid.shape), np.float32), valid
+            return np.zeros((2 * len(self.network.spec.classes), *valid.shape), np.float32), valid
         return self.network.predict(chip.pixels)[:, *inner], valid
 
 
@@ -109,10 +80,10 @@ def shown(source: Source, network: Network) -> Source:
     Raises:
         BandsMissing: the raster lacks a band, or its values are plainly in another unit.
     """
-    if network.source_bands is None:
+    if network.spec.source_bands is None:
         return source
-    wanted = f"the model looks at {len(network.source_bands)} bands as {network.scaling}"
-    return check_scaling(source.raw(network.source_bands), network.scaling, wanted)
+    wanted = f"the model looks at {len(network.spec.source_bands)} bands as {network.spec.scaling}"
+    return check_scaling(source.raw(network.spec.source_bands), network.spec.scaling, wanted)
 
 
 def crop(grid: GeoBox, window: Window) -> GeoBox:

@@ -23,7 +23,7 @@ BATCH = 32
 
 
 class Promptable(Protocol):
-    """What refining needs of a SAM2 model (nn.sam2.Promptable)."""
+    """What refining needs of a SAM2 model (nn.sam2.promptable.Promptable)."""
 
     @property
     def name(self) -> str:
@@ -41,8 +41,8 @@ class Promptable(Protocol):
     def mask_px(self) -> int:
         """Side of its hints and logits."""
 
-    def encode(self, pixels: np.ndarray) -> Any:
-        """(3, S, S) uint8 to an embedding."""
+    def encode(self, chip: Chip) -> Any:
+        """A chip of 8-bit RGB, S x S pixels, to an embedding."""
 
     def decode(
         self, embedding: Any, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
@@ -81,7 +81,7 @@ class Refine:
     def __call__(self, source: Source | OnGrid, window: Window, prompts: list[Prompt]) -> list[Refined]:
         """Refine all prompts of one window."""
         chip = source.read_window(window, self.model.size_px)
-        embedding = self.model.encode(chip.pixels)
+        embedding = self.model.encode(chip)
         return [
             result
             for start in range(0, len(prompts), BATCH)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from hybridseg.errors import BandsMissing
 from hybridseg.read.source import Source
 from hybridseg.run.pipeline import Counts, Pipeline
 from hybridseg.theme import load_theme
-from hybridseg.types import Window
+from hybridseg.types import Chip, Window
 from hybridseg.write.raster import open_heatmap
 from tests.conftest import BLOCKS, blocks_image
 from tests.doubles import Bright, Threshold
@@ -23,8 +23,7 @@ from tests.rasters import utm_affine, write
 class Deep(Bright):
     """Bright, on bands 5 and 1 of reflectance x 10000."""
 
-    source_bands = (5, 1)
-    scaling = "reflectance x 10000"
+    spec = replace(Bright.spec, source_bands=(5, 1), scaling="reflectance x 10000")
     seen: list[np.ndarray] = field(default_factory=list)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
@@ -36,9 +35,9 @@ class Deep(Bright):
 class Watching(Threshold):
     seen: list[np.ndarray] = field(default_factory=list)
 
-    def encode(self, pixels: np.ndarray) -> np.ndarray:
-        self.seen.append(pixels)
-        return super().encode(pixels)
+    def encode(self, chip: Chip) -> np.ndarray:
+        self.seen.append(chip.pixels)
+        return super().encode(chip)
 
 
 @pytest.fixture

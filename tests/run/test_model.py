@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from hybridseg.errors import ThemeError
-from hybridseg.nn.segmenter import Segmenter
+from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.weights import save_weights
 from hybridseg.run.extract import extract
 from hybridseg.run.model import calibrated, calibration_of

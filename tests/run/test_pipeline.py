@@ -83,7 +83,7 @@ def test_refused_masks_leave_the_coarse_outline_and_say_why(blocks: Path, tmp_pa
 
 def test_a_failed_window_is_listed_and_its_objects_stay_coarse(blocks: Path, tmp_path: Path):
     class Broken(Threshold):
-        def encode(self, pixels: np.ndarray) -> np.ndarray:
+        def encode(self, chip: object) -> np.ndarray:
             raise RuntimeError("out of memory")
 
     features, counts = run(blocks, tmp_path, refiner=Broken())

@@ -10,7 +10,7 @@ import shapely
 
 from hybridseg.read.source import Source
 from hybridseg.theme import Gate, PromptPolicy
-from hybridseg.types import Window
+from hybridseg.types import Chip, Window
 from hybridseg.where.hints import SLOPE
 from hybridseg.where.refine import BATCH, Prompt, Refine
 from tests.conftest import BLOCKS
@@ -30,9 +30,9 @@ class Spy(Threshold):
     encoded: list[np.ndarray] = field(default_factory=list, compare=False)
     told: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = field(default_factory=list, compare=False)
 
-    def encode(self, pixels: np.ndarray) -> np.ndarray:
-        self.encoded.append(pixels)
-        return super().encode(pixels)
+    def encode(self, chip: Chip) -> np.ndarray:
+        self.encoded.append(chip.pixels)
+        return super().encode(chip)
 
     def decode(self, embedding: Any, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None) -> Any:
         self.told.append((points, labels, hints))
