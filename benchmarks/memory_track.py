@@ -19,8 +19,8 @@ from PIL import Image
 
 from benchmarks.accuracy import RESULTS
 from benchmarks.refiner import SETS, _iou
-from hybridseg.nn.lite import build_sam2_lite
-from hybridseg.nn.memory import track
+from hybridseg.nn.sam2.lite import build_sam2_lite
+from hybridseg.nn.sam2.memory import track
 from hybridseg.nn.weights import load_weights, model_folder
 from hybridseg.train.refiner import ground
 from hybridseg.train.scenes import load_scenes

@@ -17,15 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from affine import Affine
+from odc.geo.geobox import GeoBox
 from PIL import Image
 
 from benchmarks.accuracy import RESULTS
-from hybridseg.nn.refiners import load_refiner
-from hybridseg.nn.sam2 import Promptable
+from hybridseg.nn.sam2.official import load_refiner
+from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.train.prompts import box_of, covered, point_in, roughened
 from hybridseg.train.recipe import DataSet
 from hybridseg.train.refiner import POINTS
 from hybridseg.train.scenes import Scene, load_scenes, resize_labels
+from hybridseg.types import Chip
 from hybridseg.where.hints import hint_logits
 
 SETS = {
@@ -74,9 +77,15 @@ def cases(scenes: list[Scene], size_px: int, rng: np.random.Generator) -> Iterat
             yield Case(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)), mask)
 
 
+def chip_of(pixels: np.ndarray) -> Chip:
+    """A chip without a place, of (3, S, S) uint8 pixels."""
+    shape = pixels.shape[1:]
+    return Chip(pixels, np.ones(shape, bool), GeoBox(shape, Affine.identity(), None))
+
+
 def ask(model: Promptable, case: Case, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
     """IoU reached and predicted, for each kind of prompt."""
-    embedding = model.encode(case.pixels)
+    embedding = model.encode(chip_of(case.pixels))
     x0, y0, x1, y1 = box_of(case.mask, rng, 0)
     rough = roughened(covered(case.mask), rng)
     corners = ([(x0, y0), (x1, y1)], [2, 3])

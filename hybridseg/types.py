@@ -43,6 +43,14 @@ class NetworkSpec:
     scaling: str = "8-bit, 0 to 255"
 
 
+def core_px(image_px: int) -> int:
+    """Side of the core of an image of fixed size: five eighths of its side, in whole strides of 32 px.
+
+    The rest is halo.
+    """
+    return image_px * 5 // 8 // 32 * 32
+
+
 @dataclass(frozen=True)
 class Chip:
     """Pixels of one window, ready for a network.

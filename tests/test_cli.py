@@ -17,7 +17,7 @@ import torch
 
 from hybridseg.cli import VERBS as ALL_VERBS
 from hybridseg.cli import main
-from hybridseg.nn.segmenter import Segmenter
+from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.weights import save_weights
 from hybridseg.write.vector import read_features
 

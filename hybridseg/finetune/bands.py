@@ -26,9 +26,9 @@ def shown_to(
         ThemeError: numbers for a backbone that looks at red, green and blue.
     """
     from hybridseg.nn.backbones import build_backbone
-    from hybridseg.nn.bodies import Wants, wants_of
+    from hybridseg.nn.backbones.base import InputSpec
 
-    wants = Wants() if start is not None else wants_of(build_backbone(backbone))
+    wants = InputSpec() if start is not None else build_backbone(backbone).inputs
     if not wants.rgb:
         who = f"backbone {backbone} wants {wants}"
         return [check_scaling(_raw(s, len(wants.bands), numbers, who), wants.scaling, who) for s in sources]
@@ -49,9 +49,7 @@ def _raw(source: RasterScene, count: int, numbers: Sequence[int] | None, who: st
 
 def card_of(trunk: Any, seen: RasterScene) -> dict[str, Any]:
     """What the model's card says of the bands, so that `extract` shows it the same."""
-    from hybridseg.nn.bodies import wants_of
-
-    wants = wants_of(trunk)
+    wants = trunk.inputs
     if wants.rgb:
         return {"bands": "red, green, blue", "scaling": "uint8, one stretch a scene (2 to 98 %); 8-bit RGB as it is"}
     return {"bands": ", ".join(wants.bands), "scaling": wants.scaling, "source_bands": list(seen.bands)}

@@ -73,7 +73,7 @@ def check_free(free: int, head: str, trunk: Any) -> None:
     Raises:
         ThemeError: so it is.
     """
-    from hybridseg.nn.bodies import stages
+    from hybridseg.nn.backbones.base import stages
 
     if free and head == "linear":
         raise ThemeError(f"--free {free} trains the backbone, which --head linear does not; give --head conv too")
@@ -87,7 +87,7 @@ def check_refiners(themes: Sequence[Theme], refiner: str | None, device: str) ->
     Raises:
         WeightsError: it cannot be had.
     """
-    from hybridseg.nn.refiners import load_refiner
+    from hybridseg.nn.sam2.official import load_refiner
 
     for name in {refiner or theme.refiner for theme in themes} - {"none"}:
         load_refiner(name, device)

@@ -45,8 +45,8 @@ def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[RasterS
 def load_trunk(backbone: str, head: str, start: Mapping[str, Any] | None, device: str) -> Any:
     """The backbone with its weights, on its device."""
     from hybridseg.nn.backbones import build_backbone
+    from hybridseg.nn.backbones.pyramid import load_pyramid
     from hybridseg.nn.device import pick_device
-    from hybridseg.nn.heads import load_pyramid
 
     if start is not None and head == "linear":
         trunk: Any = load_pyramid(start["folder"])
@@ -71,8 +71,9 @@ def fit_linear_head(
     seed: int,
 ) -> Any:
     """A linear head on frozen features of the training ground, going on from the start's own last layer."""
-    from hybridseg.nn.heads import LinearSegmenter, sample_features
-    from hybridseg.nn.linear import fit_linear, start_rows
+    from hybridseg.finetune.features import sample_features
+    from hybridseg.nn.classify.heads import LinearSegmenter
+    from hybridseg.nn.training.linear import fit_linear, start_rows
 
     rng = np.random.default_rng(seed)
     most = max(200, PIXELS // len(grounds))
@@ -109,15 +110,15 @@ class Training:
         self, trunk: Any, start: Mapping[str, Any] | None, grounds: Sequence[Ground], splits: Sequence[Split], run: Path
     ) -> tuple[Any, int]:
         """The network at its best on the validation blocks, and the step reached; draws `curves.png` into `run`."""
-        from hybridseg.nn.heads import start_segmenter
+        from hybridseg.nn.classify.heads import start_segmenter
 
         try:
-            from hybridseg.nn.fit import fit
-            from hybridseg.nn.learn import watched
+            from hybridseg.nn.training.fit import fit
+            from hybridseg.nn.training.learners import watched
         except ImportError as error:
             raise MissingExtra("the convolutional head needs Lightning: uv sync --extra train") from error
         net = start_segmenter(trunk, self.names, None if start is None else start["folder"], self.seed)
-        learner = watched(net, self.steps, self.rate, self.free, going_on=start is not None)
+        learner = watched(net, self.steps, self.rate, self.free, warm_start=start is not None)
         watch = validation_batches([g.scene for g in grounds], splits, self.names, _crop_px(trunk), self.batch)
         steps = fit(
             learner, self._batches(grounds, splits, run, _crop_px(trunk)), run, every=max(1, min(50, self.steps // 4)),
@@ -137,9 +138,7 @@ class Training:
 
 
 def _crop_px(trunk: Any) -> int:
-    from hybridseg.nn.bodies import image_px
-
-    return image_px(trunk) or CROP_PX
+    return trunk.image_px or CROP_PX
 
 
 def _accelerator(device: str) -> str:

@@ -168,8 +168,6 @@ def _grounds(
     column: str | None,
     width: str | None,
 ) -> list[Ground]:
-    from hybridseg.nn.bodies import snap_px
-
     layers = labels.split(",")
     areas: Sequence[str | None] = within.split(",") if within else [None] * len(sources)
     if not len(sources) == len(layers) == len(areas):
@@ -178,7 +176,7 @@ def _grounds(
         )
     return [
         read_ground(
-            source, layer, classes, theme.gsd_m(source.gsd_m, own_m), snap_px(trunk),
+            source, layer, classes, theme.gsd_m(source.gsd_m, own_m), trunk.snap_px,
             column=column, width=width, complete_within=area, seen=view,
         )
         for source, view, layer, area in zip(sources, views, layers, areas, strict=True)

@@ -70,8 +70,8 @@ def judge(
     Returns:
         points (score, chance) as of `calibrate`, and for each place its name and figures.
     """
-    from hybridseg.nn.classifier import load_classifier
-    from hybridseg.nn.refiners import load_refiner
+    from hybridseg.nn.classify.classifier import load_classifier
+    from hybridseg.nn.sam2.official import load_refiner
 
     classifier = load_classifier(theme.classifier, device)
     refiner = None if theme.refiner == "none" else load_refiner(theme.refiner, device)
@@ -91,7 +91,7 @@ def judge(
 
 def _map(theme: Theme, source: RasterScene, classifier: Any, refiner: Any, place: Labelled) -> gpd.GeoDataFrame:
     counts = Counts()
-    gsd_m = theme.gsd_m(source.gsd_m, classifier.gsd_m)
+    gsd_m = theme.gsd_m(source.gsd_m, classifier.spec.gsd_m)
     with tempfile.TemporaryDirectory(prefix="hybridseg-") as folder:
         path = Path(folder) / "heatmap.tif"
         sight = look_through(theme, source, classifier, refiner, Path(folder))

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx2  # the client that huggingface-hub 2 uses
 import yaml
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hybridseg.errors import WeightsError
-from hybridseg.nn.hub import PREFIX, fetch_model
 from hybridseg.resources import models_folders
 
+HUB = "hf:"
+FILES = ["weights.safetensors", "card.yaml", "theme*.yaml"]
+"""Files of a model folder, as far as they are fetched."""
 CLASS_ROWS = ("head.1.weight", "head.1.bias")
 """The segmenter's last layer: two rows a class."""
 
@@ -59,8 +65,8 @@ def model_folder(name: str | Path) -> Path:
     Raises:
         WeightsError: no such model, and which there are; or a folder without weights.
     """
-    if str(name).startswith(PREFIX):
-        return fetch_model(str(name))
+    if str(name).startswith(HUB):
+        return _fetch(str(name))
     candidates = [Path(name), *(folder / str(name) for folder in models_folders())]
     for folder in candidates:
         if (folder / "weights.safetensors").is_file():
@@ -70,6 +76,22 @@ def model_folder(name: str | Path) -> Path:
             raise WeightsError(f"{folder} holds no weights.safetensors; give the folder of a model, copied whole")
     known = ", ".join(embedded()) or "none"
     raise WeightsError(f"no model {str(name)!r}; there are {known}; or give the path of a model folder")
+
+
+def _fetch(name: str) -> Path:
+    """The model folder in the user's cache, fetched unless it is there or HF_HUB_OFFLINE is set."""
+    repo = name.removeprefix(HUB)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        folder = Path(snapshot_download(repo, allow_patterns=FILES))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, httpx2.HTTPError) as error:
+        raise WeightsError(
+            f"cannot fetch {name} from the hub ({type(error).__name__}); check the name and the connection, or copy "
+            "the model folder and give its path"
+        ) from error
+    if not (folder / "weights.safetensors").is_file():
+        raise WeightsError(f"{name} is no model folder: it has no weights.safetensors")
+    return folder
 
 
 def embedded() -> list[str]:
@@ -117,6 +139,7 @@ def load_weights(net: nn.Module, folder: Path, classes: Sequence[str] | None = N
     path = folder / "weights.safetensors"
     try:
         state = {key: value.float() for key, value in load_file(path).items()}
+        check_finite(path, state)
         if classes is not None:
             _take_over(state, net.state_dict(), read_card(folder, needs=("classes",))["classes"], classes)
         _check_classes(path, state, net.state_dict())
@@ -127,6 +150,17 @@ def load_weights(net: nn.Module, folder: Path, classes: Sequence[str] | None = N
         ) from error
     except RuntimeError as error:
         raise WeightsError(f"{path} does not fit {type(net).__name__}: {brief(error)}") from error
+
+
+def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not numbers: a network gives nothing with them, and no error.
+
+    Raises:
+        WeightsError: a tensor holds NaN or infinity.
+    """
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise WeightsError(f"{path} is damaged: {key} holds values that are not finite; copy or fetch it anew")
 
 
 def _take_over(
@@ -181,3 +215,12 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+def stamp(*paths: Path) -> Stamp:
+    """Inode, time of change (ns) and size of each file, by which a changed one is known; zeros for a missing one."""
+    stats = [path.stat() if path.exists() else None for path in paths]
+    return tuple((0, 0, 0) if s is None else (s.st_ino, s.st_mtime_ns, s.st_size) for s in stats)

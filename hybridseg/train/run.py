@@ -34,15 +34,15 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
     """
     plan = load_recipe(recipe)
     try:
-        from hybridseg.nn.fit import fit
-        from hybridseg.nn.learn import ClassifierLearner, Learner, RefinerLearner
-        from hybridseg.nn.memory import MemoryLearner, start_memory
+        from hybridseg.nn.training.fit import Learner, fit
+        from hybridseg.nn.training.learners import ClassifierLearner, RefinerLearner
+        from hybridseg.nn.training.memory_learner import MemoryLearner, start_memory
     except ImportError as error:
         raise MissingExtra("training needs Lightning: uv sync --extra train") from error
     import torch
 
-    from hybridseg.nn.lite import build_sam2_lite
-    from hybridseg.nn.segmenter import Segmenter
+    from hybridseg.nn.classify.segmenter import Segmenter
+    from hybridseg.nn.sam2.lite import build_sam2_lite
     from hybridseg.nn.weights import load_weights, model_folder, read_card, save_weights
 
     folder = runs / recipe.stem

@@ -19,7 +19,7 @@ from hybridseg.what.classify import Network
 from hybridseg.what.instances import find_objects
 
 if TYPE_CHECKING:
-    from hybridseg.nn.classifier import Classifier
+    from hybridseg.nn.classify.classifier import Classifier
 
 
 def find_supports(scene: Scene, chosen: DataSet, runs: Path) -> np.ndarray | None:
@@ -32,15 +32,15 @@ def find_supports(scene: Scene, chosen: DataSet, runs: Path) -> np.ndarray | Non
     draft = runs / chosen.supports / "model"
     classifier = _classifier(str(draft if draft.exists() else chosen.supports))
     theme = load_theme(chosen.supports_theme)
-    gsd_m = theme.gsd_m(scene.gsd_m, classifier.gsd_m)
-    if theme.label not in classifier.classes or isinstance(theme.objects, GridPolicy):
+    gsd_m = theme.gsd_m(scene.gsd_m, classifier.spec.gsd_m)
+    if theme.label not in classifier.spec.classes or isinstance(theme.objects, GridPolicy):
         raise ThemeError(
-            f"supports of {scene.dataset}: {chosen.supports} finds {', '.join(classifier.classes)}, not as theme "
+            f"supports of {scene.dataset}: {chosen.supports} finds {', '.join(classifier.spec.classes)}, not as theme "
             f"{theme.name} wants {theme.label}; give another supports_theme"
         )
-    first = 2 * classifier.classes.index(theme.label)
+    first = 2 * classifier.spec.classes.index(theme.label)
     extent, interior = _heatmap(rescale(scene, gsd_m).image, classifier)[first : first + 2]
-    pixel_m = gsd_m * classifier.stride
+    pixel_m = gsd_m * classifier.spec.stride
     policy = theme.objects
     if isinstance(policy, InstancePolicy):
         return find_objects(extent, interior, policy, pixel_m).labels
@@ -49,19 +49,19 @@ def find_supports(scene: Scene, chosen: DataSet, runs: Path) -> np.ndarray | Non
 
 @cache
 def _classifier(name: str) -> Classifier:
-    from hybridseg.nn.classifier import load_classifier
+    from hybridseg.nn.classify.classifier import load_classifier
 
     return load_classifier(name)
 
 
 def _heatmap(image: np.ndarray, network: Network, core_px: int = 512, halo_px: int = 128) -> np.ndarray:
     """(B, H/stride, W/stride) heatmap of a whole image in memory, window by window."""
-    stride, (height, width) = network.stride, image.shape[:2]
+    stride, (height, width) = network.spec.stride, image.shape[:2]
     if max(height, width) <= core_px:  # most tiles are small, and have no neighbours
-        core_px, halo_px = -(-max(height, width) // network.snap_px) * network.snap_px, network.snap_px
+        core_px, halo_px = -(-max(height, width) // network.spec.snap_px) * network.spec.snap_px, network.spec.snap_px
     pad = [(halo_px, halo_px + core_px)] * 2 + [(0, 0)]
     padded = np.pad(image, pad)
-    out = np.zeros((2 * len(network.classes), -(-height // stride), -(-width // stride)), np.float32)
+    out = np.zeros((2 * len(network.spec.classes), -(-height // stride), -(-width // stride)), np.float32)
     for core in tile((height, width), core_px):
         at = np.s_[core.row : core.row + core_px + 2 * halo_px, core.col : core.col + core_px + 2 * halo_px]
         piece = network.predict(np.ascontiguousarray(padded[at].transpose(2, 0, 1)))[

@@ -10,20 +10,9 @@ import yaml
 from safetensors.torch import load_file
 
 from hybridseg.errors import ThemeError
-from hybridseg.nn.lite import build_sam2_lite
-from hybridseg.nn.memory import (
-    LONGEST,
-    MEMORY,
-    SLOPE,
-    TOKENS,
-    Memory,
-    MemoryLearner,
-    _from_the_first_seen,
-    _numbers,
-    memory_parameters,
-    start_memory,
-    track,
-)
+from hybridseg.nn.sam2.lite import build_sam2_lite
+from hybridseg.nn.sam2.memory import MEMORY, SLOPE, TOKENS, Memory, memory_parameters, track
+from hybridseg.nn.training.memory_learner import LONGEST, MemoryLearner, _from_the_first_seen, _numbers, start_memory
 from hybridseg.nn.weights import save_weights
 from hybridseg.train.recipe import load_recipe
 from hybridseg.train.run import train

@@ -4,8 +4,9 @@ import pytest
 import torch
 from sam2.modeling.sam2_base import SAM2Base
 
-from hybridseg.nn.lite import build_sam2_lite
-from hybridseg.nn.sam2 import choose, decode_masks, normalise, split_features
+from hybridseg.nn.backbones.base import normalise
+from hybridseg.nn.sam2.lite import build_sam2_lite
+from hybridseg.nn.sam2.promptable import choose, decode_masks, split_features, without_memory
 
 SIDE = 512
 
@@ -23,6 +24,7 @@ def test_many_prompts_at_once_give_what_each_gives_alone(model: SAM2Base):
     points, hints = torch.rand(3, 3, 2) * SIDE, torch.randn(3, 1, SIDE // 4, SIDE // 4) * 4
     pixels = torch.randint(0, 255, (1, 3, SIDE, SIDE), dtype=torch.uint8)
     embedding, fine = split_features(model, normalise(pixels))
+    embedding = without_memory(model, embedding)
     masks, iou = decode_masks(model, embedding, fine, points, labels, hints)
     assert masks.shape == (3, 4, SIDE // 4, SIDE // 4)
     assert iou.shape == (3, 4)

@@ -15,8 +15,8 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from hybridseg.cli import main
 from hybridseg.evaluate.measure.objects import match
-from hybridseg.nn.lite import build_sam2_lite
-from hybridseg.nn.segmenter import Segmenter
+from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.weights import save_weights
 from tests.conftest import BLOCKS, blocks_image
 from tests.doubles import survey

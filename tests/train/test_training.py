@@ -11,8 +11,8 @@ import yaml
 from PIL import Image
 
 from hybridseg.errors import ThemeError
-from hybridseg.nn.learn import ClassifierLearner
-from hybridseg.nn.segmenter import Segmenter
+from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.training.learners import ClassifierLearner
 from hybridseg.resources import configs_folder
 from hybridseg.train.classifier import ClassifierSamples, pool
 from hybridseg.train.recipe import DataSet, Recipe, load_recipe

@@ -66,8 +66,8 @@ def labels(blocks: Path, tmp_path: Path) -> Path:
 
 
 def test_tune_writes_a_theme_that_loads(blocks: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hybridseg.nn.classifier.load_classifier", lambda *_: Bright())
-    monkeypatch.setattr("hybridseg.nn.refiners.load_refiner", lambda *_: Threshold())
+    monkeypatch.setattr("hybridseg.nn.classify.classifier.load_classifier", lambda *_: Bright())
+    monkeypatch.setattr("hybridseg.nn.sam2.official.load_refiner", lambda *_: Threshold())
     out = tune("buildings", tmp_path / "mine.yaml", scene=str(blocks), labels=str(labels))
     theme = load_theme(out)
     assert theme.name == "mine"

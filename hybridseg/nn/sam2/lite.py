@@ -13,8 +13,8 @@ from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam.transformer import RoPEAttention
 from sam2.modeling.sam2_base import SAM2Base
 
-from hybridseg.nn.drawn import DrawingPromptEncoder
-from hybridseg.nn.trunk import Lite0
+from hybridseg.nn.backbones.lite0 import Lite0
+from hybridseg.nn.sam2.prompt_encoder import DrawingPromptEncoder
 
 IMAGE_SIZE = 512
 DECODE_SIZE = 256

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridseg.nn.trunk import Lite0
+from hybridseg.nn.backbones.base import Backbone
+from hybridseg.nn.backbones.lite0 import Lite0
 
 WIDTH = 96
 FINE_WIDTH = 32
@@ -26,18 +27,19 @@ class Segmenter(nn.Module):
     batch statistics frozen after training, never with statistics of the window (as group norm would): a pixel's value
     must not depend on the tile.
 
-    A backbone without a level at stride 2 gets a small stem beside it for the detail that its patches have lost.
+    Beside a backbone without a level at stride 2 stands a small stem that keeps the detail which patches lose.
     """
 
-    def __init__(self, classes: int, trunk: nn.Module | None = None) -> None:
+    def __init__(self, classes: int, trunk: Backbone | None = None) -> None:
+        """`classes`: how many; `trunk`: default: Lite0."""
         super().__init__()
-        body: Any = Lite0() if trunk is None else trunk
-        self.trunk = body
-        channels, strides = list(body.channels), list(body.strides)
+        self.trunk: Any = Lite0() if trunk is None else trunk
+        channels, strides = list(self.trunk.channels), list(self.trunk.strides)
         if strides[0] == STRIDE:
             self.stem = None
         else:
-            self.stem = nn.Sequential(nn.Conv2d(3, FINE_WIDTH, 3, 2, 1, bias=False), nn.BatchNorm2d(FINE_WIDTH))
+            bands = len(self.trunk.inputs.bands)
+            self.stem = nn.Sequential(nn.Conv2d(bands, FINE_WIDTH, 3, 2, 1, bias=False), nn.BatchNorm2d(FINE_WIDTH))
             channels, strides = [FINE_WIDTH, *channels], [STRIDE, *strides]
         fine, *coarse = channels
         self._steps = [b / a for a, b in pairwise(strides)]
@@ -48,11 +50,11 @@ class Segmenter(nn.Module):
         self.head = nn.Sequential(_separable(2 * FINE_WIDTH, 64), nn.Conv2d(64, 2 * classes, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits at stride 2."""
-        return self.read(x, self.trunk(x))
+        """(B, bands, H, W), as `prepare` gives it, to logits at stride 2."""
+        return self.from_features(x, self.trunk(x))
 
-    def read(self, x: Tensor, levels: list[Tensor]) -> Tensor:
-        """Logits of an image whose feature maps are known."""
+    def from_features(self, x: Tensor, levels: list[Tensor]) -> Tensor:
+        """Logits of an image whose feature maps are given."""
         return self.decode(levels if self.stem is None else [self.stem(x), *levels])
 
     def decode(self, levels: list[Tensor]) -> Tensor:

@@ -6,33 +6,35 @@ value, its sizes come from the model, and prompts of one image may differ in kin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pickle import PicklingError
+from typing import Any
 
 import numpy as np
 import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from hybridseg.nn.trunk import IMAGENET_MEAN, IMAGENET_STD
+from hybridseg.nn.backbones.base import normalise
+from hybridseg.nn.device import encoder_precision, full_precision
+from hybridseg.nn.sam2.embedding import Embedding
+from hybridseg.types import Chip
 
-ELSEWHERE = -20.0
-"""Logit of a mask beyond what its prompt was decoded on."""
-
-
-def normalise(pixels: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 to floats with ImageNet mean and deviation."""
-    mean = torch.tensor(IMAGENET_MEAN, device=pixels.device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=pixels.device).view(1, 3, 1, 1)
-    return ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+OUTSIDE = -20.0
+"""Logit of a mask beyond the part of the image that its prompt was decoded on."""
 
 
 def split_features(model: SAM2Base, images: Tensor) -> tuple[Tensor, list[Tensor]]:
     """The embedding (B, C, S/16, S/16) and the finer maps for the decoder: (B, C/8, S/4, S/4), (B, C/4, S/8, S/8)."""
     _, features, _, sizes = model._prepare_backbone_features(model.forward_image(images))
-    if model.directly_add_no_mem_embed:
-        features[-1] = features[-1] + model.no_mem_embed
     maps = [f.permute(1, 2, 0).unflatten(2, size) for f, size in zip(features, sizes, strict=True)]
     return maps[-1], maps[:-1]
+
+
+def without_memory(model: SAM2Base, coarse: Tensor) -> Tensor:
+    """The embedding of a single image as the decoder takes it: SAM2 marks that there is no memory of other images."""
+    return coarse + model.no_mem_embed.view(1, -1, 1, 1) if model.directly_add_no_mem_embed else coarse
 
 
 def decode_masks(
@@ -43,13 +45,20 @@ def decode_masks(
     labels: Tensor,
     hints: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """All four masks of N prompts: (N, 4, S/4, S/4) logits and (N, 4) predicted IoU.
+    """All four masks of N prompts.
 
     The first mask is for prompts that leave no doubt; the other three are readings of one that does, as a lone click.
 
-    embedding, fine: as from `split_features`, of one image for all prompts, or of one image a prompt; points: (N, P, 2)
-    pixels of the model's image, x then y; labels: (N, P) 1 inside, 0 outside, 2 and 3 the box's corners, -1 padding;
-    hints: (N, 1, S/4, S/4) mask logits or None.
+    Args:
+        model: decodes.
+        embedding: as from `without_memory`, of one image for all prompts, or of one image a prompt.
+        fine: as from `split_features`, in the same number.
+        points: (N, P, 2) pixels of the model's image, x then y.
+        labels: (N, P), 1 inside, 0 outside, 2 and 3 the box's corners, -1 padding.
+        hints: (N, 1, S/4, S/4) mask logits or None.
+
+    Returns:
+        (N, 4, S/4, S/4) logits and (N, 4) predicted IoU.
     """
     sparse, dense = model.sam_prompt_encoder(points=(points, labels), boxes=None, masks=hints)
     masks, iou, _, _ = model.sam_mask_decoder.predict_masks(
@@ -71,24 +80,24 @@ def choose(masks: Tensor, iou: Tensor, labels: Tensor, hinted: bool) -> tuple[Te
     return masks[rows, which], iou[rows, which]
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """What the decoder needs of one image; everything else is forgotten."""
-
-    coarse: Tensor
-    fine: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Promptable:
-    """A SAM2 model as two pure functions.
+    """A SAM2 model as two pure functions. It is pickled by what opened it, not by its weights.
 
-    model: any SAM2Base in eval mode; name and sha256 of its weights: for messages and provenance.
+    model: any SAM2Base in eval mode.
+    name, sha256: of its weights, for messages and provenance.
+    reopen: opens it again in another process; None for one that was made in memory.
     """
 
     model: SAM2Base
     name: str
     sha256: str
+    reopen: Callable[[], Promptable] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.reopen is None:
+            raise PicklingError(f"refiner {self.name} was made in memory; save its folder and open it by load_refiner")
+        return self.reopen, ()
 
     @property
     def size_px(self) -> int:
@@ -100,14 +109,18 @@ class Promptable:
         """Side of the masks that it takes as hints and gives as logits."""
         return self.size_px // 4
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return next(self.model.parameters()).device
+
     @torch.inference_mode()
-    def encode(self, pixels: np.ndarray) -> Embedding:
-        """Encode (3, S, S) uint8 RGB."""
-        device = next(self.model.parameters()).device
-        images = normalise(torch.from_numpy(pixels)[None].to(device))
-        with fast(device):
+    def encode(self, chip: Chip) -> Embedding:
+        """Encode a chip of 8-bit RGB, `size_px` wide and high."""
+        images = normalise(torch.from_numpy(chip.pixels)[None].to(self.device))
+        with encoder_precision(self.device):
             coarse, fine = split_features(self.model, images)
-        return Embedding(coarse.float(), tuple(level.float() for level in fine))
+        return Embedding(coarse.float(), tuple(level.float() for level in fine), chip.geobox)
 
     @torch.inference_mode()
     def decode(
@@ -115,25 +128,31 @@ class Promptable:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Masks for N prompts on one image.
 
-        points: (N, P, 2) float32 pixels; labels: (N, P) int; hints: (N, S/4, S/4) float32 logits, or None.
+        Args:
+            embedding: of the image.
+            points: (N, P, 2) float32 pixels, x then y.
+            labels: (N, P) int, 1 inside, 0 outside, 2 and 3 the box's corners, -1 padding.
+            hints: (N, S/4, S/4) float32 mask logits, or None.
 
-        Returns: (N, S/4, S/4) float32 mask logits (inside > 0) and (N,) float32 predicted IoU.
+        Returns:
+            (N, S/4, S/4) float32 mask logits (inside > 0) and (N,) float32 predicted IoU.
         """
         device = embedding.coarse.device
-        at, asked = torch.from_numpy(points).to(device), torch.from_numpy(labels).to(device)
+        at, kinds = torch.from_numpy(points).to(device), torch.from_numpy(labels).to(device)
         canvas = None if hints is None else torch.from_numpy(hints)[:, None].to(device)
         side = self.model.sam_prompt_encoder.image_embedding_size[0]
-        corner = _corners(at, asked, canvas, side, embedding.coarse.shape[-1])
-        masks, iou = decode_masks(
-            self.model,
-            _cut(embedding.coarse, corner, side),
-            [_cut(level, corner * k, side * k) for level, k in zip(embedding.fine, (4, 2), strict=True)],
-            torch.where(asked[..., None] >= 0, at - 16 * corner[:, None], at),
-            asked,
-            None if canvas is None else _cut(canvas, corner * 4, side * 4),
-        )
-        chosen, confidence = choose(masks, iou, asked, hints is not None)
-        logits = torch.full((len(at), self.mask_px, self.mask_px), ELSEWHERE, device=device)
+        corner = _corners(at, kinds, canvas, side, embedding.coarse.shape[-1])
+        with full_precision(device):
+            masks, iou = decode_masks(
+                self.model,
+                _cut(without_memory(self.model, embedding.coarse), corner, side),
+                [_cut(level, corner * k, side * k) for level, k in zip(embedding.fine, (4, 2), strict=True)],
+                torch.where(kinds[..., None] >= 0, at - 16 * corner[:, None], at),
+                kinds,
+                None if canvas is None else _cut(canvas, corner * 4, side * 4),
+            )
+        chosen, confidence = choose(masks, iou, kinds, hints is not None)
+        logits = torch.full((len(at), self.mask_px, self.mask_px), OUTSIDE, device=device)
         for whole, part, (x, y) in zip(logits, chosen, (corner * 4).tolist(), strict=True):
             whole[y : y + part.shape[0], x : x + part.shape[1]] = part
         return logits.cpu().numpy(), confidence.cpu().numpy()
@@ -142,8 +161,14 @@ class Promptable:
 def _corners(points: Tensor, labels: Tensor, hints: Tensor | None, side: int, whole: int) -> Tensor:
     """First cell (N, 2), column and row, of the part of the embedding that each prompt is decoded on.
 
-    side: of the part, whole: of the embedding, both in cells of 16 px. The part lies around the box, or else the hint,
-    or else the positive points.
+    The part lies around the box, or else the hint, or else the positive points.
+
+    Args:
+        points: (N, P, 2) px.
+        labels: (N, P).
+        hints: (N, 1, 4 * whole, 4 * whole) or None.
+        side: of the part, in cells of 16 px.
+        whole: side of the embedding, in cells.
     """
     if side == whole:
         return torch.zeros((len(points), 2), dtype=torch.long, device=points.device)
@@ -160,6 +185,7 @@ def _corners(points: Tensor, labels: Tensor, hints: Tensor | None, side: int, wh
 
 
 def _least(values: Tensor) -> Tensor:
+    """Least of each row (N, K), NaN left out."""
     return values.nan_to_num(nan=torch.inf).min(1).values
 
 
@@ -169,9 +195,3 @@ def _cut(maps: Tensor, corner: Tensor, side: int) -> Tensor:
         return maps
     each = maps.expand(len(corner), -1, -1, -1)
     return torch.stack([m[:, y : y + side, x : x + side] for m, (x, y) in zip(each, corner.tolist(), strict=True)])
-
-
-def fast(device: torch.device) -> torch.autocast:
-    """bf16 where the hardware multiplies it natively: Hiera-tiny encodes twice as fast, with 1 % relative error."""
-    native = device.type == "cuda" or (device.type == "cpu" and torch.cpu._is_avx512_bf16_supported())
-    return torch.autocast(device.type, torch.bfloat16, enabled=native)

@@ -1,60 +1,21 @@
-"""Lightning modules: what is optimised. What is fed to them comes from `train/`."""
+"""Learners of the classifier and of the refiner: their losses. The batches come from `train` and `finetune`."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
-import lightning
 import torch
 from sam2.modeling.sam2_base import SAM2Base
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from hybridseg.nn.bodies import freeze, prepare
-from hybridseg.nn.sam2 import decode_masks, normalise, split_features
-from hybridseg.nn.segmenter import STRIDE, Segmenter
-from hybridseg.nn.trunk import Lite0, freeze_batchnorm
-
-
-class Learner(lightning.LightningModule):
-    """AdamW with the trunk at a quarter of the rate, warm-up and a cosine to nearly nothing."""
-
-    def __init__(self, net: nn.Module, trunk: Lite0, steps: int, rate: float = 1e-3, warmup: int = 100) -> None:
-        super().__init__()
-        self.net, self.steps, self.rate, self.warmup = net, steps, rate, warmup
-        self._trunk = [trunk]  # in a list: not a second registration of the same parameters
-
-    @property
-    def trunk(self) -> Lite0:
-        """The pretrained part."""
-        return self._trunk[0]
-
-    def configure_optimizers(self) -> Any:
-        """One optimiser, two parameter groups."""
-        slow = list(self.trunk.parameters())
-        ids = {id(p) for p in slow}
-        fast = [p for p in self.net.parameters() if id(p) not in ids]
-        groups = [{"params": slow, "lr": self.rate / 4}, {"params": fast, "lr": self.rate}]
-        return self._scheduled(torch.optim.AdamW(groups, weight_decay=0.05))
-
-    def _scheduled(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """As Lightning takes it: the rate changes with every step."""
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _factor(self, step: int) -> float:
-        return min(1.0, (step + 1) / self.warmup) * (
-            0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
-        )
-
-    def on_train_epoch_start(self) -> None:
-        """Keep the pretrained trunk's batch statistics."""
-        freeze_batchnorm(self.trunk)
+from hybridseg.nn.backbones.base import freeze, normalise, prepare
+from hybridseg.nn.backbones.lite0 import freeze_batchnorm
+from hybridseg.nn.classify.segmenter import STRIDE, Segmenter
+from hybridseg.nn.sam2.promptable import decode_masks, split_features, without_memory
+from hybridseg.nn.training.fit import Learner
 
 
 class ClassifierLearner(Learner):
-    """Extent by cross-entropy and dice, interior by squared error, both only where labels hold."""
+    """Extent by cross-entropy and dice, interior by squared error, both only where the labels are known."""
 
     net: Segmenter
 
@@ -62,17 +23,17 @@ class ClassifierLearner(Learner):
         super().__init__(net, net.trunk, steps, rate)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """Loss of one batch: images (B, bands, H, W), targets (B, C, 3, H, W) of extent, interior, known.
-
-        The mean over the classes that the batch knows anything of; ground that a class's labels do not speak of
-        counts for nothing.
-        """
+        """Loss of one batch; see `loss`."""
         loss = self.loss(batch)
         self.log("loss", loss, prog_bar=True)
         return loss
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """As `training_step`, without a note of it."""
+        """Sum over the classes that have labels in the batch; pixels without labels count for nothing.
+
+        Args:
+            batch: images (B, bands, H, W) and targets (B, C, 3, H, W): extent, interior, known.
+        """
         images, targets = batch
         logits = self.net(prepare(self.net.trunk, images)).float().unflatten(1, (-1, 2))
         parts = []
@@ -80,31 +41,27 @@ class ClassifierLearner(Learner):
             extent, interior, known = F.avg_pool2d(targets[:, k], STRIDE).unbind(1)
             if known.any():
                 parts.append(_classifier_loss(logits[:, k], extent, interior, known) * known.mean().sqrt())
-        return torch.stack(parts).sum()
+        # a batch without any label leaves all weights as they are
+        return torch.stack(parts).sum() if parts else 0 * logits.sum()
 
 
 class WatchedLearner(ClassifierLearner):
-    """The same with a loss on validation batches, for early stopping and the best checkpoint.
-
-    going_on: its head is a trained one, worth keeping.
-    """
-
-    going_on = False
+    """The same with a loss on validation batches, for early stopping and the best checkpoint."""
 
     def on_train_epoch_start(self) -> None:
-        """Keep the batch statistics of what was trained before: those of a few labels would say less."""
-        freeze_batchnorm(self.net if self.going_on else self.trunk)
+        """Keep the batch statistics of what was trained before: those of a few labels are worse."""
+        freeze_batchnorm(self.net if self.warm_start else self.trunk)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        """Note the loss."""
+        """Log the loss of one batch."""
         self.log("val_loss", self.loss(batch), prog_bar=True, batch_size=len(batch[0]))
 
 
-def watched(net: Segmenter, steps: int, rate: float, free: int, going_on: bool = False) -> WatchedLearner:
-    """A learner of the head and of the last `free` stages of the backbone; the others stay as they are."""
+def watched(net: Segmenter, steps: int, rate: float, free: int, warm_start: bool = False) -> WatchedLearner:
+    """A learner of the head and of the last `free` stages of the backbone; the other stages are not trained."""
     freeze(net.trunk, free)
     learner = WatchedLearner(net.train(), steps, rate)
-    learner.going_on = going_on
+    learner.warm_start = warm_start
     learner.warmup = min(learner.warmup, max(1, steps // 10))
     return learner
 
@@ -138,7 +95,8 @@ class RefinerLearner(Learner):
         A lone click may mean several things: of the three masks for it, the best one learns (Kirillov et al. 2023,
         Segment Anything, 3), and all four learn to say how good they are.
         """
-        embedding, fine = split_features(self.net, normalise(batch["images"]))
+        coarse, fine = split_features(self.net, normalise(batch["images"]))
+        embedding = without_memory(self.net, coarse)
         which = batch["image_of"]
         masks, iou = decode_masks(
             self.net,
@@ -151,11 +109,11 @@ class RefinerLearner(Learner):
         truth = F.avg_pool2d(batch["masks"].float()[:, None], 2)
         side = truth.shape[-2:]
         first = F.interpolate(masks[:, :1], size=side, mode="bilinear")
-        loss, real = _mask_loss(first, truth)
+        loss, real = mask_loss(first, truth)
         total = loss.mean() + 3 * F.mse_loss(iou[:, :1], real)
         lone = batch["lone"]
         if lone.any():
-            loss, readings = _mask_loss(F.interpolate(masks[lone, 1:], size=side, mode="bilinear"), truth[lone])
+            loss, readings = mask_loss(F.interpolate(masks[lone, 1:], size=side, mode="bilinear"), truth[lone])
             share = lone.float().mean()
             total = total + share * (loss.min(1).values.mean() + 3 * F.mse_loss(iou[lone, 1:], readings))
         self.log("loss", total, prog_bar=True)
@@ -163,7 +121,7 @@ class RefinerLearner(Learner):
         return total
 
 
-def _mask_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+def mask_loss(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Loss and IoU of each mask (N, K), for logits (N, K, h, w) against truth (N, 1, h, w) in [0, 1].
 
     Pixels near the outline weigh three times the others: they are what a refiner is for.

@@ -1,4 +1,4 @@
-"""Fitting the linear head: scikit-learn on frozen features, going on from a trained head where there is one."""
+"""Fitting the linear head: scikit-learn on frozen features, from a trained head where there is one."""
 
 from __future__ import annotations
 
@@ -9,28 +9,51 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression, Ridge
+from torch.nn import functional as F
 
 from hybridseg.errors import ThemeError
-from hybridseg.nn.heads import LinearSegmenter, Samples
-from hybridseg.nn.segmenter import Segmenter
+from hybridseg.nn.classify.heads import LinearSegmenter
+from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.weights import load_weights, read_card
 
-SURE = 0.05
-"""Interior is learnt as a logit, between this and one less it."""
+LEAST_DEPTH = 0.05
+"""Interior is learnt as a logit, clipped to between this and one less it."""
 STRENGTHS = (1e-4, 1e-3, 1e-2)
-"""Of the logistic regression's fit against its L2 penalty (scikit-learn's C); the best on held-out ground is taken."""
-CAREFUL = (1e-6, 1e-5)
-"""The same for a correction to a start: looser ones fit the pixels of a few dozen objects better, and lose objects."""
-LOOSE = (0.02,)
-TIGHT = (0.5, 2.0, 5.0)
-"""Of the ridge regression for interior, a sample: what is left of a start is mostly noise, and held tighter."""
-_FREE = 30.0
+"""Candidates for scikit-learn's C, the inverse of the L2 penalty, of the logistic regression without a start."""
+STRENGTHS_FROM_START = (1e-6, 1e-5)
+"""The same for a correction to a start: weaker penalties fit the pixels of a few dozen objects better, lose others."""
+PENALTIES = (0.02,)
+"""Candidates for the L2 penalty of the ridge regression, a sample, without a start."""
+PENALTIES_FROM_START = (0.5, 2.0, 5.0)
+"""The same for a correction to a start: stronger, since what the start leaves is mostly noise."""
+START_SCALE = 30.0
 """How much the start's logit is enlarged among the features, so that the penalty hardly holds it."""
 
 
 @dataclass(frozen=True)
+class Samples:
+    """Labelled pixels of the heatmap's grid.
+
+    features: (N, C) float32.
+    extent: (N,) bool.
+    interior: (N,) float32 in [0, 1].
+    weight: (N,) float32, how many pixels each stands for: some kinds of ground are sampled more densely.
+    """
+
+    features: np.ndarray
+    extent: np.ndarray
+    interior: np.ndarray
+    weight: np.ndarray
+
+
+@dataclass(frozen=True)
 class Row:
-    """One output of a head: logit = weight @ features + bias; weight: (C,) float64."""
+    """One output of a head: logit = weight @ features + bias.
+
+    weight: (C,) float64.
+    bias: of the logit.
+    """
 
     weight: np.ndarray
     bias: float
@@ -41,7 +64,7 @@ class Row:
 
 
 def start_rows(folder: Path, features: int) -> Mapping[str, tuple[Row, Row]]:
-    """Extent and interior of each class that a trained classifier knows, as rows over its pyramid's features.
+    """Extent and interior of each class of a trained classifier, as rows over its pyramid's features.
 
     Args:
         folder: of a model whose pyramid gives the first of the features.
@@ -51,7 +74,7 @@ def start_rows(folder: Path, features: int) -> Mapping[str, tuple[Row, Row]]:
     net = Segmenter(len(classes))
     load_weights(net, folder)
     last: Any = net.head[1]
-    weights = torch.nn.functional.pad(last.weight.detach()[:, :, 0, 0], [0, features - last.weight.shape[1]])
+    weights = F.pad(last.weight.detach()[:, :, 0, 0], [0, features - last.weight.shape[1]])
     rows = [Row(w.double().numpy(), float(b)) for w, b in zip(weights, last.bias.detach(), strict=True)]
     return {name: (rows[2 * k], rows[2 * k + 1]) for k, name in enumerate(classes)}
 
@@ -64,14 +87,14 @@ def fit_linear(
 ) -> None:
     """Fill the head: logistic regression for extent, ridge for interior (as a logit), on standardised features.
 
-    Where a class has a start, what is learnt is a correction to it: of its extent's logit, which is one more feature
-    that the penalty hardly holds, and of its interior's, of which only the rest is learnt.
+    Where a class has a start, a correction to it is learnt: for extent its logit is one more feature that the penalty
+    hardly holds, for interior the difference to it is the target.
 
     Args:
-        net: what to fill.
+        net: the head to fill.
         samples: of each class, of each scene.
-        held_out: the same of other ground, to choose how strong the penalties are, up to no change of a start; the
-            weakest without.
+        held_out: the same of other ground: the penalty is chosen that does best there, or a start without correction.
+            Without it the weakest penalty is taken.
         starts: of each class, or None.
 
     Raises:
@@ -104,27 +127,25 @@ def _joined(parts: Sequence[Samples]) -> Samples:
 
 
 def _extent(own: Samples, other: Samples | None, start: tuple[Row, Row] | None) -> Row:
-    found = [_logistic(own, start, strength) for strength in (CAREFUL if start else STRENGTHS)]
+    fitted = [_logistic(own, start, strength) for strength in (STRENGTHS_FROM_START if start else STRENGTHS)]
     if other is None or not len(other.extent):
-        return found[-1]
-    candidates = [*found, *([start[0]] if start else [])]
+        return fitted[-1]
+    candidates = [*fitted, *([start[0]] if start else [])]
     return min(candidates, key=lambda row: _log_loss(row, other))
 
 
 def _logistic(own: Samples, start: tuple[Row, Row] | None, strength: float) -> Row:
-    from sklearn.linear_model import LogisticRegression
-
     mean, std = own.features.mean(0), own.features.std(0) + 1e-3
     x = (own.features - mean) / std
     if start is not None:
-        x = np.column_stack([x, _FREE * start[0](own.features)])
+        x = np.column_stack([x, START_SCALE * start[0](own.features)])
     model = LogisticRegression(C=strength, max_iter=500, tol=1e-3)
     model.fit(x, own.extent, sample_weight=own.weight / own.weight.mean())
     weight, bias = model.coef_[0][: len(mean)] / std, float(model.intercept_[0])
     row = Row(weight, bias - float(weight @ mean))
     if start is None:
         return row
-    scale = _FREE * float(model.coef_[0][-1])
+    scale = START_SCALE * float(model.coef_[0][-1])
     return Row(row.weight + scale * start[0].weight, row.bias + scale * start[0].bias)
 
 
@@ -134,29 +155,27 @@ def _log_loss(row: Row, other: Samples) -> float:
 
 
 def _interior(own: Samples, other: Samples | None, start: tuple[Row, Row] | None) -> Row:
-    found = [_ridge(own, start, tightness) for tightness in (TIGHT if start else LOOSE)]
+    fitted = [_ridge(own, start, penalty) for penalty in (PENALTIES_FROM_START if start else PENALTIES)]
     if other is None or not other.extent.any():
-        return found[0]
-    candidates = [*found, *([start[1]] if start else [])]
+        return fitted[0]
+    candidates = [*fitted, *([start[1]] if start else [])]
     return min(candidates, key=lambda row: _depth_loss(row, other))
 
 
 def _depth_loss(row: Row, other: Samples) -> float:
-    """Mean squared error inside objects: outside, extent has the say, and what interior is there decides nothing."""
+    """Mean squared error of interior, computed inside objects only: interior is ignored outside."""
     inside = other.extent
     depth = 1 / (1 + np.exp(-row(other.features[inside])))
     return float(np.average(np.square(depth - other.interior[inside]), weights=other.weight[inside]))
 
 
-def _ridge(own: Samples, start: tuple[Row, Row] | None, tightness: float) -> Row:
-    from sklearn.linear_model import Ridge
-
-    wanted = np.clip(own.interior, SURE, 1 - SURE)
+def _ridge(own: Samples, start: tuple[Row, Row] | None, penalty: float) -> Row:
+    wanted = np.clip(own.interior, LEAST_DEPTH, 1 - LEAST_DEPTH)
     logits = np.log(wanted / (1 - wanted))
     known = Row(np.zeros(own.features.shape[1]), 0.0) if start is None else start[1]
     mean, std = own.features.mean(0), own.features.std(0) + 1e-3
     weights = own.weight / own.weight.mean()
-    model = Ridge(alpha=tightness * len(logits))
+    model = Ridge(alpha=penalty * len(logits))
     model.fit((own.features - mean) / std, logits - known(own.features), sample_weight=weights)
     weight = model.coef_ / std
     return Row(known.weight + weight, known.bias + float(model.intercept_) - float(weight @ mean))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,7 @@ from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridseg.nn.learn import Learner, _mask_loss
-from hybridseg.nn.sam2 import normalise
+from hybridseg.nn.backbones.base import normalise
 
 MEMORY = (
     "mask_downsample", "maskmem_tpos_enc", "memory_attention", "memory_encoder", "no_obj_embed_spatial", "no_obj_ptr",
@@ -29,11 +28,6 @@ TOKENS, SLOPE = 6, 12.0
 """Points of a prompt and slope of a hint's logits that the decoder was trained with: those of where.hints."""
 SURE = 10.0
 """Logit of a mask that is given, as in SAM2Base._use_mask_as_output."""
-NEARBY = 2.0
-"""Query and key bias that a memory starts with, see `start_memory`."""
-MISSED = 0.5
-"""Where a prompt finds less of its object (IoU), training goes on from the mask, as a user would correct it."""
-LONGEST = 16
 
 
 def memory_parameters(net: SAM2Base) -> list[nn.Parameter]:
@@ -41,7 +35,7 @@ def memory_parameters(net: SAM2Base) -> list[nn.Parameter]:
     return [p for name, p in net.named_parameters() if name.startswith(MEMORY)]
 
 
-class Frames(NamedTuple):
+class EncodedFrames(NamedTuple):
     """Encoded images: coarse (F, C, S/16, S/16), its position encoding, and two finer maps for the decoder."""
 
     coarse: Tensor
@@ -49,12 +43,12 @@ class Frames(NamedTuple):
     quarter: Tensor
     eighth: Tensor
 
-    def of(self, which: Tensor) -> Frames:
+    def of(self, which: Tensor) -> EncodedFrames:
         """Those of the images `which` (N,)."""
-        return Frames(*(level[which] for level in self))
+        return EncodedFrames(*(level[which] for level in self))
 
 
-class Seen(NamedTuple):
+class TrackedObjects(NamedTuple):
     """N objects on one image each.
 
     logits: (N, 1, S/4, S/4) of masks, of missing objects too; iou: (N, 1) predicted; presence: (N, 1) logits;
@@ -75,13 +69,13 @@ class Memory:
 
     net: SAM2Base
 
-    def encode(self, images: Tensor) -> Frames:
+    def encode(self, images: Tensor) -> EncodedFrames:
         """Images (F, 3, S, S) uint8."""
         _, features, positions, sizes = self.net._prepare_backbone_features(self.net.forward_image(normalise(images)))
         quarter, eighth, coarse = (f.permute(1, 2, 0).unflatten(2, s) for f, s in zip(features, sizes, strict=True))
-        return Frames(coarse, positions[-1].permute(1, 2, 0).unflatten(2, sizes[-1]), quarter, eighth)
+        return EncodedFrames(coarse, positions[-1].permute(1, 2, 0).unflatten(2, sizes[-1]), quarter, eighth)
 
-    def from_masks(self, frames: Frames, masks: Tensor) -> Seen:
+    def from_masks(self, frames: EncodedFrames, masks: Tensor) -> TrackedObjects:
         """Objects shown as masks (N, S, S) bool: found as they are."""
         given = masks[:, None].float()
         points, labels = _silence(len(masks), 1, given.device)
@@ -90,17 +84,19 @@ class Memory:
         there = (2 * given.flatten(1).amax(1, keepdim=True) - 1) * SURE
         pointer = self._pointer(tokens[:, 0], torch.minimum(presence, there))
         low = F.interpolate(logits, size=(given.shape[-1] // 4,) * 2, mode="bilinear", antialias=True)
-        return Seen(low, iou[:, :1], presence, *self._remember(frames, logits, there), pointer)
+        return TrackedObjects(low, iou[:, :1], presence, *self._remember(frames, logits, there), pointer)
 
-    def from_points(self, frames: Frames, points: Tensor, labels: Tensor) -> Seen:
-        """Objects shown by points and boxes as in nn.sam2.decode_masks; of a lone click, the likeliest reading."""
+    def from_points(self, frames: EncodedFrames, points: Tensor, labels: Tensor) -> TrackedObjects:
+        """Objects shown by points and boxes as for `decode_masks`; of a lone click, the likeliest reading."""
         embedding = frames.coarse + self.net.no_mem_embed.reshape(1, -1, 1, 1)
         masks, iou, tokens, presence = self._decode(frames, embedding, points, labels)
         which = torch.where((labels >= 0).sum(1) == 1, 1 + iou[:, 1:].argmax(1), 0)
         rows = torch.arange(len(masks), device=masks.device)
         return self._seen(frames, masks[rows, which], iou[rows, which], tokens[rows, which], presence)
 
-    def recall(self, frames: Frames, past: Sequence[tuple[int, Seen]], now: int, length: int) -> Seen:
+    def recall(
+        self, frames: EncodedFrames, past: Sequence[tuple[int, TrackedObjects]], now: int, length: int
+    ) -> TrackedObjects:
         """Objects found by memory alone on the image number `now` of `length`.
 
         past: numbers of earlier images and what was seen there; the first is the one that the objects were shown on.
@@ -128,7 +124,7 @@ class Memory:
         return self._seen(frames, masks[:, 0], iou[:, 0], tokens[:, 0], presence)
 
     def _decode(
-        self, frames: Frames, embedding: Tensor, points: Tensor, labels: Tensor, hints: Tensor | None = None
+        self, frames: EncodedFrames, embedding: Tensor, points: Tensor, labels: Tensor, hints: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """All masks (N, 4, S/4, S/4), their IoU and tokens, and presence."""
         sparse, dense = self.net.sam_prompt_encoder(points=(points, labels), boxes=None, masks=hints)
@@ -142,16 +138,18 @@ class Memory:
         )
         return found
 
-    def _seen(self, frames: Frames, logits: Tensor, iou: Tensor, token: Tensor, presence: Tensor) -> Seen:
+    def _seen(
+        self, frames: EncodedFrames, logits: Tensor, iou: Tensor, token: Tensor, presence: Tensor
+    ) -> TrackedObjects:
         blanked = torch.where((presence > 0)[..., None, None], logits[:, None], NO_OBJ_SCORE)
         whole = F.interpolate(blanked, size=(self.net.image_size,) * 2, mode="bilinear", align_corners=False)
         kept = self._remember(frames, whole, presence)
-        return Seen(logits[:, None], iou[:, None], presence, *kept, self._pointer(token, presence))
+        return TrackedObjects(logits[:, None], iou[:, None], presence, *kept, self._pointer(token, presence))
 
     def _pointer(self, token: Tensor, presence: Tensor) -> Tensor:
         return torch.where(presence > 0, self.net.obj_ptr_proj(token), self.net.no_obj_ptr)
 
-    def _remember(self, frames: Frames, logits: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
+    def _remember(self, frames: EncodedFrames, logits: Tensor, presence: Tensor) -> tuple[Tensor, Tensor]:
         features, positions = self.net._encode_new_memory(
             current_vision_feats=[frames.coarse.flatten(2).permute(2, 0, 1)],
             feat_sizes=[frames.coarse.shape[-2:]],
@@ -179,121 +177,10 @@ def track(net: SAM2Base, images: np.ndarray, masks: np.ndarray) -> tuple[np.ndar
     """
     memory, device = Memory(net), next(net.parameters()).device
     nobody = torch.zeros(len(masks), dtype=torch.long, device=device)
-    past: list[tuple[int, Seen]] = []
+    past: list[tuple[int, TrackedObjects]] = []
     for now, image in enumerate(torch.from_numpy(images).to(device)):
         frames = memory.encode(image[None]).of(nobody)
         shown = torch.from_numpy(masks).to(device)
         past.append((now, memory.recall(frames, past, now, len(images)) if past else memory.from_masks(frames, shown)))
     logits = torch.cat([seen.logits for _, seen in past], 1)
     return logits.cpu().numpy(), torch.cat([seen.presence for _, seen in past], 1).cpu().numpy()
-
-
-@torch.no_grad()
-def start_memory(net: SAM2Base, images: Tensor) -> None:
-    """Prepare an untrained memory for a decoder that stays as it is.
-
-    Nothing is recalled at first, so that the decoder gets what it knows (Zhang et al. 2023, ControlNet, 3.1: layers
-    that start as zeros); each place looks first where it lay itself (rotary encodings of equal vectors weigh nearby
-    places most, Su et al. 2021, RoFormer, 3.4.3); a mask becomes the hint that the prompt encoder knows.
-
-    images: (F, 3, S, S) uint8, for the usual size of the embedding's channels.
-    """
-    for layer in net.memory_attention.layers:
-        for last in (layer.self_attn.out_proj, layer.cross_attn_image.out_proj, layer.linear2):
-            last.weight.zero_()
-            last.bias.zero_()
-        for looking in (layer.cross_attn_image.q_proj, layer.cross_attn_image.k_proj):
-            looking.bias.fill_(NEARBY)
-    net.mask_downsample.weight.fill_(SLOPE / net.mask_downsample.weight.numel())
-    net.mask_downsample.bias.fill_(-SLOPE / 2)
-    head = net.sam_mask_decoder.pred_obj_score_head.layers[-1]
-    head.bias.fill_(1.0)
-    mode = net.training
-    coarse = Memory(net.eval()).encode(images).coarse.permute(0, 2, 3, 1).flatten(0, 2)
-    net.train(mode)  # Lightning warns of what is in eval mode before the first epoch
-    wanted, norm = coarse + net.no_mem_embed[0], net.memory_attention.norm
-    given = F.layer_norm(coarse, coarse.shape[-1:], eps=norm.eps)
-    # each channel by least squares
-    apart = given - given.mean(0)
-    norm.weight.copy_((apart * (wanted - wanted.mean(0))).mean(0) / apart.square().mean(0).clamp(min=1e-6))
-    norm.bias.copy_(wanted.mean(0) - norm.weight * given.mean(0))
-
-
-class MemoryLearner(Learner):
-    """Masks and presence at later dates by memory alone; what single images use stays bit for bit as it is."""
-
-    net: SAM2Base
-
-    def __init__(self, net: SAM2Base, steps: int, rate: float = 1e-3) -> None:
-        super().__init__(net, net.image_encoder.trunk, steps, rate)
-        net.requires_grad_(False)
-        for parameter in memory_parameters(net):
-            parameter.requires_grad_(True)
-
-    def configure_optimizers(self) -> Any:
-        """One group: the memory."""
-        return self._scheduled(torch.optim.AdamW(memory_parameters(self.net), self.rate, weight_decay=0.05))
-
-    def on_train_epoch_start(self) -> None:
-        """No dropout, and all batch statistics stay."""
-        self.net.eval()
-
-    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        """Loss of one batch; see train.sequences.SequenceSamples.batches for its arrays."""
-        memory, length = Memory(self.net), batch["images"].shape[1]
-        with torch.no_grad():
-            encoded = memory.encode(batch["images"].flatten(0, 1))
-        truth, order = _from_the_first_seen(batch["masks"])
-        frames = [encoded.of(batch["image_of"] * length + at) for at in order.unbind(1)]
-        numbers, last = _numbers(length)
-        past = [(0, _show(memory, frames[0], truth[:, 0], batch["points"], batch["labels"]))]
-        for k in range(1, length):
-            past.append((numbers[k], memory.recall(frames[k], past, numbers[k], last)))
-        presence = torch.cat([seen.presence for _, seen in past], 1)
-        there = truth.flatten(2).any(2)
-        total = _presence_loss(presence, there)
-        logits = torch.cat([seen.logits for _, seen in past[1:]], 1)[there[:, 1:]][:, None]
-        if len(logits):
-            wanted = F.avg_pool2d(truth[:, 1:][there[:, 1:]].float()[:, None], 2)
-            loss, real = _mask_loss(F.interpolate(logits, size=wanted.shape[-2:], mode="bilinear"), wanted)
-            predicted = torch.cat([seen.iou for _, seen in past[1:]], 1)[there[:, 1:]][:, None]
-            total = total + loss.mean() + 3 * F.mse_loss(predicted, real)
-            self.log("iou", real.mean(), prog_bar=True)
-        self.log("loss", total, prog_bar=True)
-        self.log("presence", ((presence > 0) == there).float().mean(), prog_bar=True)
-        return total
-
-
-def _presence_loss(presence: Tensor, there: Tensor) -> Tensor:
-    """Entropy of presence logits (N, T); objects that are gone, one in ten, weigh together as much as the others."""
-    entropy = F.binary_cross_entropy_with_logits(presence, there.float(), reduction="none")
-    return torch.stack([entropy[group].mean() for group in (there, ~there) if group.any()]).mean()
-
-
-def _from_the_first_seen(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Masks (N, T, S, S) and the numbers (N, T) of their images, backwards for objects that appear late."""
-    late = ~masks[:, 0].flatten(1).any(1)
-    order = torch.arange(masks.shape[1], device=masks.device).expand(len(masks), -1)
-    order = torch.where(late[:, None], order.flip(1), order)
-    return torch.where(late[:, None, None, None], masks.flip(1), masks), order
-
-
-def _numbers(length: int) -> tuple[list[int], int]:
-    """Numbers of the images in a longer series, so that every temporal encoding is trained, and its length."""
-    later = (1 + torch.randperm(6 + length - 2)[: length - 1]).sort().values.tolist()
-    return [0, *later], int(torch.randint(later[-1] + 1, LONGEST + 1, ()))
-
-
-def _show(memory: Memory, frames: Frames, masks: Tensor, points: Tensor, labels: Tensor) -> Seen:
-    """Objects as their prompts find them, or else as their masks."""
-    exact = memory.from_masks(frames, masks)
-    told = (labels >= 0).any(1)
-    if not told.any():
-        return exact
-    found = memory.from_points(frames, points, labels)
-    got, want = found.logits[:, 0] > 0, exact.logits[:, 0] > 0
-    iou = (got & want).flatten(1).sum(1) / (got | want).flatten(1).sum(1).clamp(min=1)
-    picked = told & (iou >= MISSED)
-    return Seen(
-        *(torch.where(picked.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(found, exact, strict=True))
-    )

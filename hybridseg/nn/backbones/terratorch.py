@@ -1,4 +1,4 @@
-"""Backbones of terratorch (extra `geofm`): Clay v1.5 and Prithvi-EO-2, with what their weights were trained to see."""
+"""`terratorch:NAME` (extra `geofm`): Clay v1.5 and Prithvi-EO-2, with the bands that their weights were trained on."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
 from torch import Tensor, nn
 
 from hybridseg.errors import MissingExtra, WeightsError
-from hybridseg.nn.geo import NAIP_MEAN, NAIP_STD, NAIP_UM, Made, as_map
+from hybridseg.nn.backbones.base import NAIP, NAIP_UM, Backbone, Body, InputSpec, as_map
+from hybridseg.nn.backbones.cells import any_size
+
+_precision = torch.get_float32_matmul_precision()
+try:
+    from terratorch.models.backbones.clay_v15.model import Encoder
+    from terratorch.registry import BACKBONE_REGISTRY
+except ImportError as error:
+    raise MissingExtra("backbones of terratorch need: uv sync --extra geofm") from error
+finally:  # importing it lowers the precision of the whole process
+    torch.set_float32_matmul_precision(_precision)
 
 PRITHVI_BANDS = ("BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2")
 PRITHVI_MEAN = (1087.0, 1342.0, 1433.0, 2734.0, 1958.0, 1363.0)
@@ -19,61 +30,48 @@ CLAY = "clay_v15"
 CLAY_HUB = ("made-with-clay/Clay", "v1.5/clay-v1.5.ckpt")
 CLAY_LARGE = {"dim": 1024, "depth": 24, "heads": 16, "dim_head": 64, "mlp_ratio": 4}
 """Clay v1.5 as published: terratorch's `clay_mae_large`."""
-_CLAY_GSD_M = 1.0
-"""What Clay is told of NAIP in training; the working GSD is not known here."""
+CLAY_GSD_M = 1.0
+"""GSD that Clay is given: that of NAIP in its training, since the working GSD is not known here."""
 
 
-def terratorch_body(name: str, pretrained: bool) -> Made:
+def build(name: str, pretrained: bool) -> Backbone:
     """Clay v1.5 (clay_v15) on red, green and blue, or a Prithvi-EO-2 of terratorch's registry on its six bands.
 
     Raises:
-        MissingExtra: terratorch is not installed.
-        WeightsError: there is no such model.
+        WeightsError: there is no such model, or its weights cannot be opened.
     """
-    try:
-        from terratorch.registry import BACKBONE_REGISTRY
-    except ImportError as error:
-        raise MissingExtra(f"backbone terratorch:{name} needs: uv sync --extra geofm") from error
     if name == CLAY:
-        clay = _Clay(pretrained)
-        return Made(
-            clay, [CLAY_LARGE["dim"]], [8], ("red", "green", "blue"), "8-bit, 0 to 255", NAIP_MEAN, NAIP_STD, 256
-        )
+        return any_size(Body(_Clay(pretrained), [CLAY_LARGE["dim"]], [8], NAIP, 256))
     known = sorted(n.removeprefix("terratorch_") for n in BACKBONE_REGISTRY if "prithvi_eo_v2" in n)
     if name not in known:
         raise WeightsError(f"terratorch has no backbone {name!r} here; there are {', '.join([CLAY, *known])}")
     net = BACKBONE_REGISTRY.build(name, pretrained=pretrained, bands=list(PRITHVI_BANDS))
-    patch = 14 if "600" in name else 16
-    wants = PRITHVI_BANDS, "reflectance x 10000", PRITHVI_MEAN, PRITHVI_STD
-    return Made(_Tokens(net), [int(net.out_channels[-1])], [patch], *wants, 224)
+    inputs = InputSpec(PRITHVI_BANDS, "reflectance x 10000", PRITHVI_MEAN, PRITHVI_STD)
+    return any_size(Body(_Tokens(net), [int(net.out_channels[-1])], [14 if "600" in name else 16], inputs, 224))
 
 
 class _Clay(nn.Module):
-    """Clay's encoder without masking; date and place are not told to it, as Clay's own guide does for unknown ones."""
+    """Clay's encoder without masking; date and place are left at zero, as Clay's own guide does for unknown ones."""
 
     waves: Tensor
 
     def __init__(self, pretrained: bool) -> None:
         super().__init__()
-        from terratorch.models.backbones.clay_v15.model import Encoder
-
         self.encoder: Any = Encoder(mask_ratio=0.0, patch_size=8, shuffle=False, **CLAY_LARGE)
         self.register_buffer("waves", torch.tensor(NAIP_UM), persistent=False)
         if pretrained:
             self.encoder.load_state_dict(_clay_weights())
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        encoder, nowhere = self.encoder, torch.zeros(len(x), 4, device=x.device)
+        encoder, unknown = self.encoder, torch.zeros(len(x), 4, device=x.device)
         patches, _ = encoder.to_patch_embed(x, self.waves)
-        patches = encoder.add_encodings(patches, nowhere, nowhere, torch.tensor(_CLAY_GSD_M))
+        patches = encoder.add_encodings(patches, unknown, unknown, torch.tensor(CLAY_GSD_M))
         tokens = torch.cat([encoder.cls_token.expand(len(x), -1, -1), patches], dim=1)
         return [as_map(encoder.transformer(tokens))]
 
 
 def _clay_weights() -> dict[str, Tensor]:
     """The encoder's part of Clay's checkpoint, from the hub's cache or the hub."""
-    from huggingface_hub import hf_hub_download
-
     path = hf_hub_download(*CLAY_HUB)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
@@ -84,7 +82,7 @@ def _clay_weights() -> dict[str, Tensor]:
 
 
 class _Tokens(nn.Module):
-    """The last tokens of a ViT as a map; it may put a class token before them."""
+    """The last tokens of a ViT as a map, with or without a class token before them."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()

@@ -1,0 +1,1 @@
+"""Classifiers: the networks and heads behind a heatmap."""

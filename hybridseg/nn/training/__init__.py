@@ -1,0 +1,1 @@
+"""What is optimised, and how: the only place that imports Lightning and scikit-learn."""
