@@ -13,8 +13,8 @@ import geopandas as gpd
 import pandas as pd
 import rasterio
 
-from hybridseg.atomic import check_output
 from hybridseg.errors import OutputError, ThemeError, TooCoarse
+from hybridseg.files import check_output
 from hybridseg.read.source import Source
 from hybridseg.run.arguments import parse_bands, parse_extent
 from hybridseg.run.engine import Progress, Quiet
@@ -27,11 +27,11 @@ from hybridseg.shape.centreline import Centrelines
 from hybridseg.theme import Theme, load_theme
 from hybridseg.what.classify import Network
 from hybridseg.what.prompts import read_prompts, write_prompts
-from hybridseg.write.network import write_network
-from hybridseg.write.provenance import Provenance
+from hybridseg.write.formats import FORMATS
+from hybridseg.write.lineage import Provenance, file_hash
 from hybridseg.write.raster import SUFFIXES as RASTERS
 from hybridseg.write.raster import write_classes
-from hybridseg.write.vector import FORMATS, write_features
+from hybridseg.write.result import write_result
 
 PARTS = ("box", "points", "hint")
 GDAL_CACHE_BYTES = 256 << 20
@@ -90,7 +90,7 @@ def extract(
         >>> features = extract("town.tif", "town.gpkg", theme="buildings")  # doctest: +SKIP
     """
     if out is not None:
-        check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
+        check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS], [scene, from_prompts, theme, model])
     themes = [_with_parts(t, prompts) for t in _themes(theme, model)]
     if len({t.name for t in themes}) < len(themes):
         raise ThemeError(f"themes {', '.join(t.name for t in themes)} share a name; give each a `name:` of its own")
@@ -137,9 +137,18 @@ def extract(
             layers.append(calibrated(features, tables.get(pipeline.theme.classifier, {})))
     features = gpd.GeoDataFrame(pd.concat(layers, ignore_index=True), crs=source.crs)
     provenance = Provenance.collect(
-        theme=",".join(t.name for t in themes),
-        theme_fingerprint=",".join(t.fingerprint() for t in themes),
-        theme_yaml="---\n".join(t.to_yaml() for t in themes),
+        request={
+            "scene": scene,
+            "themes": {t.name: t.to_yaml() for t in themes},
+            "refiners": {t.name: refiner or t.refiner for t in themes},
+            "bands": parse_bands(bands),
+            "extent": area,
+            "crs": crs,
+            "source_crs": source_crs,
+            "prompts_file": from_prompts,
+            "prompts_sha256": None if from_prompts is None else file_hash(from_prompts),
+            "as": as_,
+        },
         models=models,
         source=str(scene),
         source_fingerprint=source.fingerprint,
@@ -161,7 +170,7 @@ def _as_lines(
     network = Centrelines()(features)
     lines, nodes = (layer if crs is None else layer.to_crs(crs) for layer in (network.lines, network.nodes))
     if out is not None:
-        write_network(lines, nodes, out, provenance)
+        write_result(lines, out, provenance, nodes=nodes)
     lines.attrs["nodes"] = nodes
     return lines
 
@@ -215,7 +224,7 @@ def _write(
     if out.suffix.lower() in RASTERS:
         write_classes(features, out, source.geobox, list(dict.fromkeys(labels)), provenance)
     else:
-        write_features(features, out, provenance, crs)
+        write_result(features, out, provenance, crs)
 
 
 def _summary(
