@@ -21,7 +21,8 @@ from benchmarks.accuracy import RESULTS
 from benchmarks.refiner import SETS, _iou
 from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.sam2.memory import track
-from hybridseg.nn.weights import load_weights, model_folder
+from hybridseg.nn.cards import model_folder
+from hybridseg.nn.weights import load_weights
 from hybridseg.train.refiner import ground
 from hybridseg.train.scenes import load_scenes
 from hybridseg.train.sequences import SequenceSamples

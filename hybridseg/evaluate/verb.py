@@ -10,10 +10,10 @@ import geopandas as gpd
 import pyogrio
 from pyogrio.errors import DataLayerError, DataSourceError
 
-from hybridseg.atomic import check_output, replacing
 from hybridseg.errors import OutputError
 from hybridseg.evaluate.report import UNITS, Report, Rival
 from hybridseg.evaluate.run import evaluate as compare_layers
+from hybridseg.files import check_output, replacing
 
 
 def evaluate(

@@ -27,7 +27,7 @@ PIXELS = 4000
 
 def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[RasterScene]) -> dict[str, Any] | None:
     """Card of the classifier to go on from, with its folder: the theme's own, where the backbone is its."""
-    from hybridseg.nn.weights import model_folder, read_card
+    from hybridseg.nn.cards import model_folder, read_card
 
     if backbone != "lite0":
         return None

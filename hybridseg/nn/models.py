@@ -55,6 +55,12 @@ class Models:
         both = _share(first, second, cache) if share_encoder else None
         return cls(first, second) if both is None else cls(*both, shared=True)
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """sha256 of the weights of each, by name."""
+        used = [self.classifier] if self.refiner is None else [self.refiner, self.classifier]
+        return {network.name: network.sha256 for network in used}
+
 
 def _share(
     classifier: Classifier, refiner: Promptable, cache: Path | None

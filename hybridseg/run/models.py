@@ -15,7 +15,7 @@ def models(name: str | None = None) -> list[dict[str, Any]]:
         WeightsError: no such model, or it has no card.
     """
     # torch comes with it: not for `hybridseg --help`
-    from hybridseg.nn.weights import embedded, model_folder, read_card
+    from hybridseg.nn.cards import embedded, model_folder, read_card
 
     folders = [model_folder(name)] if name else [model_folder(n) for n in embedded()]
     return [

@@ -97,7 +97,7 @@ def themes_in(model: str | Path) -> list[Theme]:
         WeightsError: no such model.
         ThemeError: it holds no theme.
     """
-    folder = nn.weights.model_folder(model)
+    folder = nn.cards.model_folder(model)
     paths = sorted(folder.glob("theme*.yaml"))
     if not paths:
         raise ThemeError(f"{folder} holds no theme.yaml; give --theme with `classifier: {folder}` instead of --model")

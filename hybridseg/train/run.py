@@ -43,7 +43,8 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
 
     from hybridseg.nn.classify.segmenter import Segmenter
     from hybridseg.nn.sam2.lite import build_sam2_lite
-    from hybridseg.nn.weights import load_weights, model_folder, read_card, save_weights
+    from hybridseg.nn.cards import model_folder, read_card
+    from hybridseg.nn.weights import load_weights, save_weights
 
     folder = runs / recipe.stem
     folder.mkdir(parents=True, exist_ok=True)

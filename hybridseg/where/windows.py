@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybridseg.read.tiles import core_px
-from hybridseg.types import Window
+from hybridseg.types import Window, core_px
 
 MARGIN = 0.05
 """Least share of the window's side between an object's box and the window's edge."""

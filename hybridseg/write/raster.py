@@ -7,7 +7,8 @@ does not grow with the raster. Any grid will do: rotated and south-up ones come 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +20,22 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioIOError
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.features import rasterize
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window as RasterioWindow
 
-from hybridseg.atomic import check_output, replacing, scratch
 from hybridseg.errors import OutputError, SourceError
+from hybridseg.files import check_output, replacing, scratch
 from hybridseg.types import Window
-from hybridseg.write.provenance import KEY
+from hybridseg.write.lineage import KEY, abstract, attributions, title
 from hybridseg.write.style import color_table
 
 SUFFIXES = (".tif", ".tiff")
+
+ERRORS = (RasterioError, CPLE_BaseError)
+"""What GDAL reports by way of rasterio; the first time a disk is full while it writes is one of these."""
 
 NONE = 0
 """Value of a class raster where there is no class; class k of the list has value k + 1."""
@@ -65,23 +70,42 @@ def write_classes(
         raise ValueError(f"features have classes {sorted(unknown)} that are not in {list(classes)}")
     # Later ones are burnt over earlier ones; the id settles ties, so that the order of rows does not matter.
     features = features.sort_values(["score", "id"], na_position="first").to_crs(_wkt(geobox))
-    outlines, burnt = features.geometry.to_numpy(), features["class"].map(values).to_numpy()
+    burnt = features["class"].map(values).to_numpy()
+    written = 0
 
-    with replacing(path) as beside, scratch(path) as tiled:
+    def verify(beside: Path) -> None:
+        read_through(beside)
+        with rasterio.open(beside) as made:
+            if written != _checksum(made.read(1, window=_rasterio(window)) for window in _blocks(geobox)):
+                raise ValueError("pixels are lost")
+
+    with replacing(path, verify, ERRORS) as beside, scratch(path) as tiled, rasterio.Env():
         with _create(tiled, geobox, count=1, nodata=NONE) as target:
             target.write_colormap(1, color_table(classes))
-            target.update_tags(**{KEY: json.dumps(provenance)})
+            target.update_tags(**{KEY: json.dumps(provenance)}, **_readable(provenance, classes))
             target.update_tags(1, **{f"class_{value}": name for name, value in values.items()})
             for window in _blocks(geobox):
-                block = geobox[window.slices(_whole(geobox))]
-                near = np.sort(features.sindex.query(block.extent.geom, predicate="intersects"))
-                if len(near):
-                    shapes = zip(outlines[near], burnt[near], strict=True)
-                    pixels = rasterize(shapes, block.shape, fill=NONE, transform=block.affine, dtype="uint8")
+                pixels = _burn(features, burnt, geobox[window.slices(_whole(geobox))])
+                written = _checksum([pixels], written)
+                if pixels.any():
                     target.write(pixels, 1, window=_rasterio(window))
         _to_cog(tiled, beside, overview_resampling="mode")
         beside.with_name(f"{beside.name}.aux.xml").write_text(_category_names(classes), encoding="utf-8")
     return path
+
+
+def read_through(path: Path) -> None:
+    """Read each pixel of a raster and of its overviews.
+
+    Raises:
+        RasterioError: the file is damaged.
+    """
+    with rasterio.open(path) as source:
+        levels = [None, *range(len(source.overviews(1)))]
+    for level in levels:
+        with rasterio.open(path, **({} if level is None else {"overview_level": level})) as source:
+            for _, window in source.block_windows(1):
+                source.read(window=window)
 
 
 @dataclass(frozen=True)
@@ -177,6 +201,31 @@ def read_provenance(path: Path | str) -> dict[str, Any] | None:
     with rasterio.open(path) as source:
         text = source.tags().get(KEY)
     return None if text is None else json.loads(text)
+
+
+def _burn(features: gpd.GeoDataFrame, burnt: np.ndarray, block: GeoBox) -> np.ndarray:
+    """The block's pixels: the values `burnt` under the features' outlines, the last on top."""
+    near = np.sort(features.sindex.query(block.extent.geom, predicate="intersects"))
+    if not len(near):
+        return np.full(block.shape, NONE, np.uint8)
+    shapes = zip(features.geometry.to_numpy()[near], burnt[near], strict=True)
+    return rasterize(shapes, block.shape, fill=NONE, transform=block.affine, dtype="uint8")
+
+
+def _checksum(blocks: Iterable[np.ndarray], start: int = 0) -> int:
+    for pixels in blocks:
+        start = zlib.crc32(pixels.tobytes(), start)
+    return start
+
+
+def _readable(provenance: Mapping[str, Any], classes: Sequence[str]) -> dict[str, str]:
+    """Tags that GDAL and QGIS show to people."""
+    tags = {
+        "TIFFTAG_DOCUMENTNAME": title(provenance, classes, "class raster"),
+        "TIFFTAG_IMAGEDESCRIPTION": abstract(provenance),
+        "TIFFTAG_COPYRIGHT": "\n".join(attributions(provenance)),
+    }
+    return {name: text for name, text in tags.items() if text}
 
 
 def _whole(geobox: GeoBox) -> Window:

@@ -13,7 +13,8 @@ from hybridseg.nn.backbones.pyramid import load_pyramid
 from hybridseg.nn.classify.heads import LinearSegmenter, network_for, start_segmenter
 from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.training.linear import Row, Samples, fit_linear, start_rows
-from hybridseg.nn.weights import load_weights, model_folder
+from hybridseg.nn.cards import model_folder
+from hybridseg.nn.weights import load_weights
 
 
 def test_the_linear_head_is_a_1x1_convolution_of_all_levels_at_stride_2():

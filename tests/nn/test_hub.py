@@ -6,8 +6,8 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from hybridseg.errors import WeightsError
-from hybridseg.nn import weights
-from hybridseg.nn.weights import model_folder
+from hybridseg.nn import cards as weights
+from hybridseg.nn.cards import model_folder
 
 
 def test_a_model_folder_comes_from_the_hub_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

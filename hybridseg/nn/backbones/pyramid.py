@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from hybridseg.nn.backbones.base import Backbone
 from hybridseg.nn.classify.segmenter import Segmenter
-from hybridseg.nn.weights import load_weights, read_card
+from hybridseg.nn.cards import read_card
+from hybridseg.nn.weights import load_weights
 
 
 class Lite0Pyramid(Backbone):

@@ -19,7 +19,8 @@ from hybridseg.errors import WeightsError
 from hybridseg.nn.device import pick_device
 from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.sam2.promptable import Promptable
-from hybridseg.nn.weights import Stamp, brief, check_finite, load_weights, model_folder, sha256, stamp
+from hybridseg.nn.cards import Stamp, model_folder, sha256, stamp
+from hybridseg.nn.weights import brief, check_finite, load_weights
 
 OFFICIAL = {repo.removeprefix("facebook/"): repo for repo in HF_MODEL_ID_TO_FILENAMES}
 """Name to Hugging Face repository: sam2-hiera-tiny ... sam2.1-hiera-large."""

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from hybridseg.errors import ThemeError
 from hybridseg.nn.classify.heads import LinearSegmenter
 from hybridseg.nn.classify.segmenter import Segmenter
-from hybridseg.nn.weights import load_weights, read_card
+from hybridseg.nn.cards import read_card
+from hybridseg.nn.weights import load_weights
 
 LEAST_DEPTH = 0.05
 """Interior is learnt as a logit, clipped to between this and one less it."""

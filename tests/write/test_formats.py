@@ -4,6 +4,7 @@ import json
 import sqlite3
 import tempfile
 import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ from shapely import MultiPolygon, Polygon, box
 
 from hybridseg.errors import OutputError
 from hybridseg.types import FEATURE_COLUMNS
-from hybridseg.write import vector
-from hybridseg.write.vector import FORMATS, read_features, read_provenance, write_features
+from hybridseg.write.formats import FORMATS, Format, Layer
+from hybridseg.write.result import read_provenance, read_result, write_result
 
 UTM = "EPSG:32633"
 TEXT = ("id", "class", "origin")
@@ -119,8 +120,8 @@ def layers(draw: st.DrawFn) -> gpd.GeoDataFrame:
 @given(frame=layers())
 def test_write_then_read_is_identity(suffix: str, frame: gpd.GeoDataFrame) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = write_features(frame, Path(folder) / f"layer{suffix}", PROVENANCE)
-        read = read_features(path)
+        path = write_result(frame, Path(folder) / f"layer{suffix}", PROVENANCE)
+        read = read_result(path)
         assert read_provenance(path) == PROVENANCE
         assert [file.name for file in Path(folder).iterdir()] == [path.name]
     wanted, tolerance = expected(frame, suffix)
@@ -130,8 +131,8 @@ def test_write_then_read_is_identity(suffix: str, frame: gpd.GeoDataFrame) -> No
 
 @every_format
 def test_empty_layer_keeps_columns_types_and_crs(suffix: str, tmp_path: Path) -> None:
-    path = write_features(features(0), tmp_path / f"none{suffix}", PROVENANCE)
-    read = read_features(path)
+    path = write_result(features(0), tmp_path / f"none{suffix}", PROVENANCE)
+    read = read_result(path)
     assert len(read) == 0
     assert list(read.columns) == list(FEATURE_COLUMNS)
     assert read.crs == ("EPSG:4326" if suffix == ".geojson" else UTM)
@@ -142,32 +143,32 @@ def test_empty_layer_keeps_columns_types_and_crs(suffix: str, tmp_path: Path) ->
 
 @every_format
 def test_output_crs(suffix: str, tmp_path: Path) -> None:
-    path = write_features(features(), tmp_path / f"a{suffix}", {}, crs="EPSG:3857")
-    assert read_features(path).crs == ("EPSG:4326" if suffix == ".geojson" else "EPSG:3857")
+    path = write_result(features(), tmp_path / f"a{suffix}", {}, crs="EPSG:3857")
+    assert read_result(path).crs == ("EPSG:4326" if suffix == ".geojson" else "EPSG:3857")
 
 
 @every_format
 def test_further_columns_are_kept_behind_ours(suffix: str, tmp_path: Path) -> None:
     frame = features(width_m=[1.5, 2.5, 3.5])
-    path = write_features(frame[["width_m", *FEATURE_COLUMNS]], tmp_path / f"a{suffix}", {})
-    read = read_features(path).sort_values("id")
+    path = write_result(frame[["width_m", *FEATURE_COLUMNS]], tmp_path / f"a{suffix}", {})
+    read = read_result(path).sort_values("id")
     assert read["width_m"].tolist() == [1.5, 2.5, 3.5]
 
 
 @every_format
 def test_a_failed_write_leaves_the_former_file(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_features(features(2), tmp_path / f"a{suffix}", {})
+    path = write_result(features(2), tmp_path / f"a{suffix}", {})
     format_ = FORMATS[suffix]
 
-    def write_then_fail(*args: *tuple[gpd.GeoDataFrame, Path, str, str]) -> None:
-        format_.write(*args)
+    def write_then_fail(layers: Sequence[Layer], path: Path, provenance: Mapping[str, Any]) -> None:
+        format_.write(layers, path, provenance)
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(FORMATS, suffix, vector.Format(write_then_fail, format_.read, format_.provenance))
+    monkeypatch.setitem(FORMATS, suffix, Format(write_then_fail, format_.read, format_.provenance))
     with pytest.raises(KeyboardInterrupt):
-        write_features(features(3), path, {})
+        write_result(features(3), path, {})
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
-    assert len(read_features(path)) == 2
+    assert len(read_result(path)) == 2
 
 
 @every_format
@@ -176,26 +177,26 @@ def test_file_of_another_program_has_no_provenance(suffix: str, tmp_path: Path) 
     frame = features(name=["hybridseg", '"hybridseg": 1', "x"])
     frame.to_parquet(path) if suffix == ".parquet" else frame.to_crs(4326).to_file(path)
     assert read_provenance(path) is None
-    assert len(read_features(path)) == 3
+    assert len(read_result(path)) == 3
 
 
 def test_errors(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"choose one of \.fgb, \.geojson, \.gpkg, \.parquet"):
-        write_features(features(), tmp_path / "a.shp", {})
+        write_result(features(), tmp_path / "a.shp", {})
     with pytest.raises(OutputError, match="does not exist"):
-        read_features(tmp_path / "a.gpkg")
+        read_result(tmp_path / "a.gpkg")
     with pytest.raises(OutputError, match="is no features file"):
         read_provenance(tmp_path / "a.shp")
     with pytest.raises(ValueError, match="lack the columns \\['score'\\]"):
-        write_features(features().drop(columns="score"), tmp_path / "a.gpkg", {})
+        write_result(features().drop(columns="score"), tmp_path / "a.gpkg", {})
     with pytest.raises(ValueError, match="no CRS"):
-        write_features(features().set_crs(None, allow_override=True), tmp_path / "a.gpkg", {})
+        write_result(features().set_crs(None, allow_override=True), tmp_path / "a.gpkg", {})
     assert list(tmp_path.iterdir()) == []
 
 
 class TestGeoPackage:
     def test_default_style(self, tmp_path: Path) -> None:
-        path = write_features(features(), tmp_path / "my town.gpkg", PROVENANCE)
+        path = write_result(features(), tmp_path / "my town.gpkg", PROVENANCE)
         with closing(sqlite3.connect(path)) as database:
             database.row_factory = sqlite3.Row
             (style,) = database.execute("SELECT * FROM layer_styles").fetchall()
@@ -213,7 +214,7 @@ class TestGeoPackage:
         assert {"building", "building (coarse)", "water", "l'eau & <co>", "other"} <= labels
 
     def test_gdal_sees_one_spatial_layer_and_the_styles(self, tmp_path: Path) -> None:
-        path = write_features(features(), tmp_path / "a.gpkg", {})
+        path = write_result(features(), tmp_path / "a.gpkg", {})
         with warnings.catch_warnings(action="error"):
             assert pyogrio.list_layers(path).tolist() == [["a", "MultiPolygon"], ["layer_styles", None]]
             assert len(gpd.read_file(path, layer="layer_styles")) == 1
@@ -224,24 +225,24 @@ class TestGeoPackage:
     def test_file_without_geometries(self, tmp_path: Path) -> None:
         pyogrio.write_dataframe(pd.DataFrame({"a": [1]}), tmp_path / "a.gpkg")
         with pytest.raises(OutputError, match="no layer with geometries"):
-            read_features(tmp_path / "a.gpkg")
+            read_result(tmp_path / "a.gpkg")
 
     def test_reserved_layer_names(self, tmp_path: Path) -> None:
         for stem in ("gpkg_1", "layer_styles", "rtree_a", "sqlite_a", "select", "1", "a.b"):
-            assert len(read_features(write_features(features(), tmp_path / f"{stem}.gpkg", {}))) == 3
+            assert len(read_result(write_result(features(), tmp_path / f"{stem}.gpkg", {}))) == 3
 
     def test_replaces_a_file_with_a_stale_journal(self, tmp_path: Path) -> None:
         path = tmp_path / "a.gpkg"
-        write_features(features(1), path, {})
+        write_result(features(1), path, {})
         path.with_name("a.gpkg-wal").write_bytes(b"stale")
-        write_features(features(3), path, {})
+        write_result(features(3), path, {})
         assert [file.name for file in tmp_path.iterdir()] == ["a.gpkg"]
-        assert len(read_features(path)) == 3
+        assert len(read_result(path)) == 3
 
 
 class TestParquet:
     def test_is_geoparquet_1_1_with_bbox_and_zstd(self, tmp_path: Path) -> None:
-        path = write_features(features(), tmp_path / "a.parquet", PROVENANCE)
+        path = write_result(features(), tmp_path / "a.parquet", PROVENANCE)
         geo = json.loads(pq.read_schema(path).metadata[b"geo"])
         assert geo["version"] == "1.1.0"
         assert "bbox" in geo["columns"]["geometry"]["covering"]
@@ -259,7 +260,7 @@ class TestParquet:
             geometry=[box(*corners[k], corners[k][0] + 1, corners[k][1] + 1) for k in order],
             crs=UTM,
         )
-        read = read_features(write_features(frame, tmp_path / "a.parquet", {}))
+        read = read_result(write_result(frame, tmp_path / "a.parquet", {}))
         centres = read.centroid
         assert len(read) == count
         assert centres.distance(centres.shift()).mean() < 1.5  # 8.3 in random order
@@ -267,7 +268,7 @@ class TestParquet:
 
 class TestGeoJson:
     def test_follows_rfc_7946(self, tmp_path: Path) -> None:
-        path = write_features(features(), tmp_path / "a.geojson", PROVENANCE, crs="EPSG:3857")
+        path = write_result(features(), tmp_path / "a.geojson", PROVENANCE, crs="EPSG:3857")
         document = json.loads(path.read_text(encoding="utf-8"))
         assert document["type"] == "FeatureCollection"
         assert document["hybridseg"] == PROVENANCE
@@ -280,7 +281,7 @@ class TestGeoJson:
     def test_is_cut_at_the_antimeridian(self, tmp_path: Path) -> None:
         frame = features(1, crs="EPSG:32660")
         frame.geometry = [box(833_900, 0, 834_900, 1000)]  # 180 degrees lie within
-        (outline,) = read_features(write_features(frame, tmp_path / "a.geojson", {})).geometry
+        (outline,) = read_result(write_result(frame, tmp_path / "a.geojson", {})).geometry
         assert outline.geom_type == "MultiPolygon"
         assert [round(abs(part.centroid.x)) for part in outline.geoms] == [180, 180]
         assert outline.area < 1e-3
@@ -288,7 +289,7 @@ class TestGeoJson:
 
 class TestFlatGeobuf:
     def test_has_a_spatial_index(self, tmp_path: Path) -> None:
-        path = write_features(features(), tmp_path / "a.fgb", {})
+        path = write_result(features(), tmp_path / "a.fgb", {})
         assert pyogrio.read_info(path)["capabilities"]["fast_spatial_filter"]
         near = gpd.read_file(path, bbox=(500_000, 5_000_000, 500_020, 5_000_010))
         assert near["id"].tolist() == ["0"]

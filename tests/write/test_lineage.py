@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hybridseg.write.provenance import PACKAGES, Provenance, without_secrets
+from hybridseg.write.lineage import PACKAGES, Provenance, without_secrets
 
 FACTS: dict[str, Any] = {
     "theme": "water",
@@ -51,7 +51,7 @@ def test_plain_names_stay(text: str) -> None:
 
 def test_torch_is_not_imported() -> None:
     code = (
-        "import sys, hybridseg.write.vector, hybridseg.write.raster, hybridseg.write.provenance as p;"
+        "import sys, hybridseg.write.formats, hybridseg.write.raster, hybridseg.write.lineage as p;"
         "p.installed_versions(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
