@@ -1,4 +1,4 @@
-"""Rasters of bytes written block by block, ending as Cloud Optimized GeoTIFFs, so memory does not grow with the raster."""
+"""Rasters of bytes, written block by block and ending as Cloud Optimized GeoTIFFs: memory does not grow with them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from pathlib import Path
 import rasterio
 import rasterio.shutil
 from odc.geo.geobox import GeoBox
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window as RasterioWindow
 
 from hybridseg.types import Window
 
 SUFFIXES = (".tif", ".tiff")
+ERRORS = (RasterioError, CPLE_BaseError)
+"""What GDAL reports by way of rasterio; the first time a disk is full while it writes is one of these."""
 _TILE_PX = 512
 
 
@@ -46,6 +50,20 @@ def copy_to_cog(source: Path, target: Path, **options: str) -> None:
     """Copy a GeoTIFF to a COG with overviews; options as GDAL's COG driver names them."""
     settings = {"compress": "deflate", "blocksize": str(_TILE_PX), "bigtiff": "if_safer", "num_threads": "all_cpus"}
     rasterio.shutil.copy(source, target, driver="COG", **settings, **options)
+
+
+def read_through(path: Path) -> None:
+    """Read each pixel of a raster and of its overviews.
+
+    Raises:
+        RasterioError: the file is damaged.
+    """
+    with rasterio.open(path) as source:
+        levels = [None, *range(len(source.overviews(1)))]
+    for level in levels:
+        with rasterio.open(path, **({} if level is None else {"overview_level": level})) as source:
+            for _, window in source.block_windows(1):
+                source.read(window=window)
 
 
 def to_rasterio(window: Window) -> RasterioWindow:

@@ -19,7 +19,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioIOError
 from rasterio.io import DatasetWriter
 
-from hybridseg.cog import SUFFIXES, copy_to_cog, create_tiled, to_rasterio, whole
+from hybridseg.cog import ERRORS, SUFFIXES, copy_to_cog, create_tiled, read_through, to_rasterio, whole
 from hybridseg.errors import SourceError
 from hybridseg.files import check_output, copy_file, replacing, scratch
 from hybridseg.types import METADATA_KEY, Sweep, Window
@@ -152,7 +152,7 @@ def create_heatmap(
     """
     path = check_output(path, SUFFIXES)
     names = band_names(classes)
-    with replacing(path) as beside, scratch(path) as tiled:
+    with replacing(path, read_through, ERRORS) as beside, scratch(path) as tiled, rasterio.Env():
         with create_tiled(tiled, geobox, count=len(names), nodata=_NODATA) as dataset:
             dataset.descriptions = tuple(names)
             dataset.scales = (1 / _STEPS,) * len(names)

@@ -62,7 +62,9 @@ class Threshold:
         return logits.astype(np.float32), np.full(len(points), self.iou, np.float32)
 
 
-def survey(scene: Any, theme: Theme | None = None, refiner: Any = Threshold(), network: Any = Bright(), **how: Any) -> Survey:  # noqa: B008
+def survey(
+    scene: Any, theme: Theme | None = None, refiner: Any = Threshold(), network: Any = Bright(), **how: Any
+) -> Survey:
     """A survey of buildings as traced, with the doubles as models; `scene` as `open_scene` takes it."""
     theme = theme or load_theme("buildings").model_copy(update={"shape": AsTraced()})
     return Survey(open_scene(scene), theme, Models(network, refiner), **how)

@@ -1,4 +1,4 @@
-"""The embedded models, on the rendered town and on real imagery: what they find depends on neither tiling nor extent."""
+"""The embedded models on the rendered town and on real imagery: their finds depend on neither tiling nor extent."""
 
 from __future__ import annotations
 

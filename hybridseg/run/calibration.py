@@ -33,10 +33,8 @@ def calibrated(
     if points is None:
         return features, []
     if card.get("calibration_settings", {}).get(theme.label) != theme.score_fingerprint(refiner):
-        return features, [
-            f"scores of {theme.label} are the classifier's own: its calibration was fitted with other settings "
-            "(objects, prompts, gate or refiner)"
-        ]
+        note = f"scores of {theme.label} are the classifier's own: its calibration was fitted with other settings"
+        return features, [note]
     at, chance = np.array(points, float).T
     raw = features["score"].to_numpy(float)
     return features.assign(score=np.interp(raw, at, chance), score_raw=raw), []

@@ -25,9 +25,10 @@ from hybridseg.tables import Prompts, Refined
 from hybridseg.theme import Theme
 from hybridseg.types import Extent
 from hybridseg.what.prompts import read_prompts
-from hybridseg.write.formats import FORMATS, write_features
-from hybridseg.write.lineage import Provenance
+from hybridseg.write.formats import FORMATS
+from hybridseg.write.lineage import Provenance, file_hash
 from hybridseg.write.raster import write_classes
+from hybridseg.write.result import write_result
 
 GDAL_CACHE_BYTES = 256 << 20
 
@@ -109,11 +110,10 @@ def extract(
         if keep_work is not None:
             _keep(surveys, steps, area, Path(keep_work), inputs)
     result = Result.of(opened.name, steps)
-    request = {
-        "refiner": refiner, "bands": parse_bands(bands), "extent": area, "crs": crs, "source_crs": source_crs,
-        "from_prompts": _said(from_prompts), "from_refined": _said(from_refined), "as": as_,
-    }  # fmt: skip
-    provenance = _provenance(opened, surveys, request)
+    provenance = _provenance(
+        opened, surveys, extent=area, crs=crs, source_crs=source_crs, as_=as_,
+        from_prompts=_input(from_prompts), from_refined=_input(from_refined),
+    )  # fmt: skip
     if as_ == "lines":
         return _lines(result, themes, out, crs, provenance)
     return _polygons(result, opened, themes, out, crs, provenance)
@@ -168,12 +168,15 @@ def _keep(
         names = heatmaps.pop(made.heatmap.fingerprint, None) if made.heatmap is not None else None
         if names and made.heatmap is not None:
             name = "heatmap.tif" if len(steps) == 1 else f"heatmap-{'-'.join(names)}.tif"
-            made.heatmap.write(check_not_input(folder / name, inputs))
+            check_not_input(folder / name, inputs)
+            made.heatmap.write(folder / name)
     if any(made.heatmap is not None for made in steps):
         prompts = Prompts.concat([s.prompts(area) for s in surveys], surveys[0].scene.crs)
-        prompts.write(check_not_input(folder / "prompts.parquet", inputs))
+        check_not_input(folder / "prompts.parquet", inputs)
+        prompts.write(folder / "prompts.parquet")
     refined = Refined.concat([made.refined for made in steps], surveys[0].scene.crs)
-    refined.write(check_not_input(folder / "refined.parquet", inputs))
+    check_not_input(folder / "refined.parquet", inputs)
+    refined.write(folder / "refined.parquet")
 
 
 def _polygons(
@@ -184,7 +187,7 @@ def _polygons(
         labels = list(dict.fromkeys(theme.label for theme in themes))
         write_classes(features, out, scene.geobox, labels, provenance)
     elif out is not None:
-        write_features(features, out, provenance)
+        write_result(features, out, provenance)
     return _finished(result, features, out, provenance)
 
 
@@ -195,7 +198,7 @@ def _lines(
     network = stage.network(result.features)
     lines, nodes = in_crs(network.lines, crs), in_crs(network.nodes, crs)
     if out is not None:
-        write_features(lines, out, provenance, nodes=nodes)
+        write_result(lines, out, provenance, nodes=nodes)
     return replace(_finished(result, lines, out, provenance), nodes=nodes)
 
 
@@ -204,25 +207,30 @@ def _finished(result: Result, features: gpd.GeoDataFrame, out: object, provenanc
     return Result(features, summary, provenance)
 
 
-def _provenance(scene: Scene, surveys: Sequence[Survey], request: Mapping[str, Any]) -> dict[str, Any]:
-    themes = [survey.theme for survey in surveys]
+def _provenance(scene: Scene, surveys: Sequence[Survey], **request: Any) -> dict[str, Any]:
+    """What made the result: the request with every choice resolved, so that the run can be repeated."""
     models = {name: sha for survey in surveys for name, sha in survey.models.hashes.items()}
+    asked = {
+        "scene": scene.name,
+        "bands": list(scene.bands),
+        "themes": [survey.theme.to_yaml() for survey in surveys],
+        "refiners": [survey.refiner_name for survey in surveys],
+        **request,
+    }
     return Provenance.collect(
-        theme=",".join(t.name for t in themes),
-        theme_fingerprint=",".join(t.fingerprint() for t in themes),
-        theme_yaml="---\n".join(t.to_yaml() for t in themes),
-        models=models,
-        source=scene.name,
-        source_fingerprint=scene.fingerprint,
-        request=request,
+        request=asked, models=models, source=scene.name, source_fingerprint=scene.fingerprint
     ).to_dict()
+
+
+def _input(source: str | Path | gpd.GeoDataFrame | None) -> dict[str, str] | None:
+    """An input of prompts or masks, with the hash of its content."""
+    if source is None:
+        return None
+    if isinstance(source, gpd.GeoDataFrame):
+        return {"name": "a GeoDataFrame", "sha256": ""}
+    return {"name": str(source), "sha256": file_hash(source)}
 
 
 def _files(*sources: Any) -> list[Path]:
     """Those of the inputs that are paths."""
     return [Path(source) for source in sources if isinstance(source, str | Path)]
-
-
-def _said(source: object) -> str | None:
-    """How an input stands in the provenance."""
-    return None if source is None else str(source) if isinstance(source, str | Path) else type(source).__name__

@@ -25,9 +25,9 @@ from hybridseg.read import ground
 from hybridseg.read.ground import pixel_anchor, work_grid
 from hybridseg.read.scene import Scene, SceneOnGrid
 from hybridseg.read.tiles import tile
+from hybridseg.run.calibration import calibrated
 from hybridseg.run.engine import Engine, Serial
 from hybridseg.run.extents import bordered, grow, neighbourhood, place_on, to_pixels
-from hybridseg.run.calibration import calibrated
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Memory, Store, key_of
@@ -246,16 +246,20 @@ class Survey:
             extent: as of `features`.
             scored: whether the prompts' scores are the classifier's own, to be calibrated.
         """
-        refiner = "none" if self.models.refiner is None else self.models.refiner.name
         features, notes = self.features(refined, extent), list[str]()
         if scored:
-            rows, notes = calibrated(features.rows, self.theme, refiner, self.models.classifier.card)
+            rows, notes = calibrated(features.rows, self.theme, self.refiner_name, self.models.classifier.card)
             features = replace(features, rows=rows)
-        return Steps(self.theme, refiner, None, refined, features, notes=tuple(notes))
+        return Steps(self.theme, self.refiner_name, None, refined, features, notes=tuple(notes))
 
     def run(self, extent: Extent | None = None) -> Result:
         """Find every object of the theme in the scene, or in an extent."""
         return Result.of(self.scene.name, [self.steps(extent)])
+
+    @property
+    def refiner_name(self) -> str:
+        """Name of the refiner in use, or `none`."""
+        return "none" if self.models.refiner is None else self.models.refiner.name
 
     def _sweep(self, name: str, tasks: Sequence[Any], take: Callable[[Any, Any], int | None]) -> Sweep:
         """Run tasks, hand each result to `take` (which returns how many objects it holds), and count."""
@@ -301,4 +305,6 @@ class Survey:
         doubled = rows["id"].duplicated()
         if doubled.any() and not self.theme.objects.in_pieces:
             name = rows["id"][doubled].iloc[0]
-            raise PromptsError(f"{int(doubled.sum()) + 1} prompts share ids, as {name!r}; give each object one of its own")
+            raise PromptsError(
+                f"{int(doubled.sum()) + 1} prompts share ids, as {name!r}; give each object one of its own"
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import geopandas as gpd
+
 from hybridseg.settings import Settings
 
 

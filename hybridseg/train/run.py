@@ -41,9 +41,9 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
         raise MissingExtra("training needs Lightning: uv sync --extra train") from error
     import torch
 
+    from hybridseg.nn.cards import model_folder, read_card
     from hybridseg.nn.classify.segmenter import Segmenter
     from hybridseg.nn.sam2.lite import build_sam2_lite
-    from hybridseg.nn.cards import model_folder, read_card
     from hybridseg.nn.weights import load_weights, save_weights
 
     folder = runs / recipe.stem

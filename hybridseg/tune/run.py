@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
-import numpy as np
 import shapely
 import yaml
 
 from hybridseg.errors import OutputError, ThemeError
 from hybridseg.evaluate.measure.quick import QuickScores, quick_scores
-from hybridseg.read.scene import Scene, open_scene
+from hybridseg.read.scene import open_scene
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.request import parse_bands
 from hybridseg.run.survey import Survey
@@ -199,7 +196,7 @@ class Trial:
 
 
 def _labelled(scene: Path, labels: str, within: str | None, bands: Sequence[int] | None) -> Labelled:
-    source = Source.open(scene, bands)
+    source = open_scene(scene, bands=bands)
     truth = _layer(labels, source)
     bounds = shapely.box(*source.geobox.boundingbox.bbox)
     area = bounds if within is None else shapely.intersection(bounds, _layer(within, source).union_all())
@@ -208,7 +205,7 @@ def _labelled(scene: Path, labels: str, within: str | None, bands: Sequence[int]
     return Labelled(scene, truth, area, bands=bands)
 
 
-def _layer(path: str, source: Source) -> gpd.GeoDataFrame:
+def _layer(path: str, source: Scene) -> gpd.GeoDataFrame:
     try:
         layer = gpd.read_parquet(path) if path.endswith(".parquet") else gpd.read_file(path)
     except (OSError, ValueError, RuntimeError) as error:

@@ -42,7 +42,9 @@ def read_prompts(source: Path | str | gpd.GeoDataFrame, labels: Sequence[str], s
     except LayerError as error:
         raise PromptsError(f"cannot read prompts: {error}") from error
     if layer.dropped:
-        raise PromptsError(f"{layer.name}: {layer.dropped} prompts have no outline that can be used; remove or redraw them")
+        raise PromptsError(
+            f"{layer.name}: {layer.dropped} prompts have no outline that can be used; remove or redraw them"
+        )
     frame = layer.rows
     if frame.geometry.name != "support":
         frame = frame.rename_geometry("support")

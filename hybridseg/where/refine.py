@@ -85,7 +85,11 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Mask:
-    """One mask before the gate. outline: in the scene's CRS, None where no valid pixel is inside; figures as FIGURES."""
+    """One mask before the gate.
+
+    outline: in the scene's CRS, None where no valid pixel is inside.
+    iou_pred, stability, agreement: see `FIGURES`.
+    """
 
     outline: shapely.Polygon | None
     iou_pred: float

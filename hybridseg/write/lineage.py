@@ -18,9 +18,9 @@ from xml.etree import ElementTree as ET
 
 import rasterio
 
-KEY = "hybridseg"
-"""Name of the entry in the metadata of every format."""
+from hybridseg.types import METADATA_KEY
 
+KEY = METADATA_KEY
 PACKAGES = ("torch", "torchvision", "sam2", "timm", "rasterio", "pyogrio", "shapely")
 """Packages whose release can change a result."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hybridseg.read.source import Source
 
 from hybridseg.demo import render_town
 from hybridseg.errors import BandsMissing, HybridsegError, ThemeError, WeightsError
@@ -18,7 +19,6 @@ from hybridseg.finetune import fit
 from hybridseg.finetune.run import finetune
 from hybridseg.nn import backbones
 from hybridseg.nn.classify.classifier import load_classifier
-from hybridseg.read.source import Source
 from hybridseg.run.extract import extract
 from hybridseg.train.augment import recolour
 from hybridseg.train.classifier import ClassifierSamples, pool

@@ -8,6 +8,7 @@ from pathlib import Path
 import geopandas as gpd
 import pytest
 import yaml
+from hybridseg.run.model import calibrated, calibration_of, themes_in
 
 from hybridseg.errors import BandsMissing, MissingExtra, ThemeError
 from hybridseg.evaluate.measure.objects import match
@@ -15,7 +16,6 @@ from hybridseg.finetune.curves import read_curve
 from hybridseg.finetune.run import finetune
 from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.run.extract import extract
-from hybridseg.run.model import calibrated, calibration_of, themes_in
 from townscape import render_town
 
 

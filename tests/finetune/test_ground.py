@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
+from hybridseg.run.model import calibrated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ from hybridseg.finetune.samples import FocusedSamples, targets_of, validation_ba
 from hybridseg.finetune.score import calibrate
 from hybridseg.finetune.split import SplitBlocks
 from hybridseg.read.raster import RasterScene
-from hybridseg.run.model import calibrated
 from hybridseg.train.classifier import pool
 from tests.rasters import EAST, NORTH, default_image, utm_affine, write
 

@@ -10,10 +10,10 @@ from hybridseg.finetune.features import HALO_PX, sample_features
 from hybridseg.nn.backbones import build_backbone
 from hybridseg.nn.backbones.base import Body, BodyBackbone, InputSpec, freeze, normalise, prepare, stages
 from hybridseg.nn.backbones.pyramid import load_pyramid
+from hybridseg.nn.cards import model_folder
 from hybridseg.nn.classify.heads import LinearSegmenter, network_for, start_segmenter
 from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.training.linear import Row, Samples, fit_linear, start_rows
-from hybridseg.nn.cards import model_folder
 from hybridseg.nn.weights import load_weights
 
 

@@ -16,12 +16,12 @@ from sam2 import build_sam
 from torch import nn
 
 from hybridseg.errors import WeightsError
+from hybridseg.nn.cards import sha256
 from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.sam2.embedding import Embedding
 from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.sam2.official import _SIZES, OFFICIAL, load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
-from hybridseg.nn.cards import sha256
 from hybridseg.nn.weights import save_weights
 from tests.doubles import chip_of
 from tests.nn.hub import serve

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hybridseg.errors import HybridsegError, WeightsError
+from hybridseg.nn.cards import model_folder, read_card, sha256
 from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.device import pick_device
-from hybridseg.nn.cards import model_folder, read_card, sha256
 from hybridseg.nn.weights import load_weights, save_weights
 
 CARD = {"name": "small", "classes": ["building"], "gsd_m": 0.25, "gsd_range_m": [0.05, 0.6], "data": ["Häuser (ODbL)"]}

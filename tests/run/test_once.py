@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hybridseg.read.source import Source
+from hybridseg.run.model import themes_in
+from hybridseg.run.sight import look_through
 
 from hybridseg.demo import render_town
 from hybridseg.errors import ThemeError
@@ -22,10 +25,7 @@ from hybridseg.nn.sam2.embedding import EmbeddingFolder
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.nn.sam2.shared_encoder import SharedClassifier, share_encoder
-from hybridseg.read.source import Source
 from hybridseg.run.extract import extract
-from hybridseg.run.model import themes_in
-from hybridseg.run.sight import look_through
 from hybridseg.types import Chip
 from hybridseg.where.windows import ObjectWindows
 from tests.doubles import chip_of

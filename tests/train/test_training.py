@@ -8,6 +8,7 @@ import pytest
 import rasterio
 import torch
 import yaml
+from hybridseg.where.hints import POINTS
 from PIL import Image
 
 from hybridseg.errors import ThemeError
@@ -20,7 +21,6 @@ from hybridseg.train.refiner import RefinerSamples, ground
 from hybridseg.train.run import train
 from hybridseg.train.scenes import Scene, depth, load_scenes
 from hybridseg.train.supports import find_supports
-from hybridseg.where.hints import POINTS
 from townscape import render_town
 
 

@@ -98,7 +98,9 @@ def test_no_prompts_is_a_file_too(scene: Scene, tmp_path: Path):
 
 
 def drawn(**columns: object) -> gpd.GeoDataFrame:
-    return gpd.GeoDataFrame({k: [v] for k, v in columns.items()}, geometry=[shapely.box(500_010, 2_999_950, 500_030, 2_999_980)], crs=CRS)
+    return gpd.GeoDataFrame(
+        {k: [v] for k, v in columns.items()}, geometry=[shapely.box(500_010, 2_999_950, 500_030, 2_999_980)], crs=CRS
+    )
 
 
 def test_polygons_drawn_by_hand_are_prompts(scene: Scene, tmp_path: Path):

@@ -7,8 +7,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from hybridseg.nn.backbones.base import Backbone
-from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.cards import read_card
+from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.weights import load_weights
 
 

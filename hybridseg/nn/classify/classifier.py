@@ -12,10 +12,10 @@ import torch
 
 from hybridseg.errors import WeightsError
 from hybridseg.nn.backbones.base import prepare
+from hybridseg.nn.cards import Stamp, model_folder, read_card, sha256, stamp
 from hybridseg.nn.classify.heads import FeatureMaps, LinearSegmenter, features_of, network_for
 from hybridseg.nn.classify.segmenter import STRIDE, Segmenter
 from hybridseg.nn.device import full_precision, pick_device
-from hybridseg.nn.cards import Stamp, model_folder, read_card, sha256, stamp
 from hybridseg.nn.weights import load_weights
 from hybridseg.types import NetworkSpec
 

@@ -16,10 +16,10 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from hybridseg.errors import WeightsError
+from hybridseg.nn.cards import Stamp, model_folder, sha256, stamp
 from hybridseg.nn.device import pick_device
 from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.sam2.promptable import Promptable
-from hybridseg.nn.cards import Stamp, model_folder, sha256, stamp
 from hybridseg.nn.weights import brief, check_finite, load_weights
 
 OFFICIAL = {repo.removeprefix("facebook/"): repo for repo in HF_MODEL_ID_TO_FILENAMES}

@@ -13,9 +13,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch.nn import functional as F
 
 from hybridseg.errors import ThemeError
+from hybridseg.nn.cards import read_card
 from hybridseg.nn.classify.heads import LinearSegmenter
 from hybridseg.nn.classify.segmenter import Segmenter
-from hybridseg.nn.cards import read_card
 from hybridseg.nn.weights import load_weights
 
 LEAST_DEPTH = 0.05
