@@ -23,7 +23,7 @@ MOST_WIDTH_M = 200.0
 """Wider lines are a mistake: no road, river or runway is."""
 
 
-class LabelsWarning(UserWarning):
+class LabelsWarning(HybridsegWarning):
     """Labels were repaired or left out."""
 
 
