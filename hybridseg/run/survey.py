@@ -286,7 +286,7 @@ class Survey:
         return grid, place_on(grid, whole)
 
     def _lattice(self, grid: GeoBox) -> Lattice:
-        return Lattice.of(grid, self.scene.metres_per_unit)
+        return Lattice.of(grid, self.scene)
 
     @cached_property
     def _refiner_view(self) -> Scene:
