@@ -214,7 +214,7 @@ def _provenance(scene: Scene, surveys: Sequence[Survey], **request: Any) -> dict
         "scene": scene.name,
         "bands": list(scene.bands),
         "themes": [survey.theme.to_yaml() for survey in surveys],
-        "refiners": [survey.refiner_name for survey in surveys],
+        "refiners": [survey.models.refiner_name for survey in surveys],
         **request,
     }
     return Provenance.collect(
