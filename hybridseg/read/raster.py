@@ -22,7 +22,7 @@ from hybridseg.errors import SourceError, SourceUnavailable
 from hybridseg.read import describe
 from hybridseg.read.fingerprint import content
 from hybridseg.read.paths import display_name, is_remote, is_virtual, problem
-from hybridseg.read.stored import StoredScene
+from hybridseg.read.stored import StoredScene, as_nodata
 
 _HANDLES = 8
 """Open files kept for each thread, so that neighbouring windows share GDAL's cache of decoded blocks."""
@@ -81,7 +81,7 @@ class RasterScene(StoredScene):
                 overviews=tuple(dataset.overviews(chosen[0])),
                 palette=describe.palette(dataset, chosen),
                 fingerprint="",
-                nodata=nodata,
+                nodata=as_nodata(nodata),
                 path=path,
             )
             mark = content(dataset)
