@@ -90,7 +90,8 @@ def extract(
         >>> features = extract("town.tif", "town.gpkg", theme="buildings")  # doctest: +SKIP
     """
     if out is not None:
-        check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS], [scene, from_prompts, theme, model])
+        read = [scene, from_prompts, *(name for name in _names(theme or "none") if name.endswith((".yaml", ".yml")))]
+        check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS], read)
     themes = [_with_parts(t, prompts) for t in _themes(theme, model)]
     if len({t.name for t in themes}) < len(themes):
         raise ThemeError(f"themes {', '.join(t.name for t in themes)} share a name; give each a `name:` of its own")
