@@ -128,6 +128,62 @@ def test_class_errors(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_class_raster_says_what_it_is_to_people(tmp_path: Path) -> None:
+    geobox = grid(TRANSFORMS["north-up"], 3, 5)
+    credits = [{"of": "imagery", "attribution": "a city", "licence": "CC-BY-4.0"}]
+    provenance = {"hybridseg": "0.1.0", "source": "town.tif", "credits": credits}
+    path = write_classes(features(geobox), tmp_path / "a.tif", geobox, ["road"], provenance)
+    with rasterio.open(path) as source:
+        tags = source.tags()
+    assert tags["TIFFTAG_DOCUMENTNAME"] == "road (class raster) of town.tif"
+    assert "Made by hybridseg 0.1.0" in tags["TIFFTAG_IMAGEDESCRIPTION"]
+    assert tags["TIFFTAG_COPYRIGHT"] == "imagery: a city (CC-BY-4.0)"
+
+
+def spoil(path: Path, level: int) -> None:
+    """Overwrite the first tile of the raster or of one of its overviews."""
+    with rasterio.open(path, **({} if level < 0 else {"overview_level": level})) as source:
+        offset = int(
+            source.tags(1, ns="TIFF").get("BLOCK_OFFSET_0_0")
+            or source.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", 1, None)
+        )
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(b"\xff" * 8)
+
+
+@pytest.mark.parametrize("level", [-1, 0, 1])
+def test_a_damaged_raster_replaces_nothing(level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    geobox = grid(TRANSFORMS["north-up"], 1200, 1100)
+    frame = features(geobox, ("a", 0.9, (0, 0, 700, 900)))
+    former = write_classes(frame, tmp_path / "a.tif", geobox, ["a"], {}).read_bytes()
+    copy = raster._to_cog
+
+    def damaged(source: Path, target: Path, **options: str) -> None:
+        copy(source, target, **options)
+        spoil(target, level)
+
+    monkeypatch.setattr(raster, "_to_cog", damaged)
+    with pytest.raises(OutputError, match="was damaged while it was written"):
+        write_classes(frame, tmp_path / "a.tif", geobox, ["a"], {"other": 1})
+    assert (tmp_path / "a.tif").read_bytes() == former
+    assert {path.name for path in tmp_path.iterdir()} == {"a.tif", "a.tif.aux.xml"}
+
+
+def test_pixels_lost_on_the_way_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    geobox = grid(TRANSFORMS["north-up"])
+    frame = features(geobox, ("a", 0.9, (0, 0, 700, 900)))
+
+    def forgetful(source: Path, target: Path, **options: str) -> None:
+        with raster._create(target, geobox, count=1, nodata=0):
+            pass  # sound, but empty
+
+    monkeypatch.setattr(raster, "_to_cog", forgetful)
+    with pytest.raises(OutputError, match="pixels are lost"):
+        write_classes(frame, tmp_path / "a.tif", geobox, ["a"], {})
+    assert not list(tmp_path.iterdir())
+
+
 @settings(max_examples=10, deadline=None)
 @given(block=st.integers(7, 90), seed=st.integers(0, 9))
 def test_class_raster_does_not_depend_on_blocks(
