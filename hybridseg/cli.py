@@ -17,8 +17,7 @@ from rich.table import Column, Table
 
 from hybridseg.demo.run import demo
 from hybridseg.errors import HybridsegError
-from hybridseg.evaluate.verb import evaluate
-from hybridseg.evaluate.verb import lines as figures
+from hybridseg.evaluate import evaluate
 from hybridseg.finetune.layers import LabelsWarning
 from hybridseg.finetune.report import lines as made
 from hybridseg.finetune.run import finetune
@@ -145,7 +144,7 @@ def _evaluate(settings: Namespace, as_json: bool) -> int:
     if as_json:
         sys.stdout.write(json.dumps(report.to_dict()) + "\n")
     else:
-        _table(figures(report))
+        _table(report.rows())
     return OK
 
 

@@ -11,7 +11,7 @@ import geopandas as gpd
 import numpy as np
 
 from hybridseg.evaluate.measure.objects import match
-from hybridseg.evaluate.measure.quick import quick_scores
+from hybridseg.evaluate.measure.summary import summarise
 from hybridseg.read.source import Source
 from hybridseg.run.engine import Progress
 from hybridseg.run.pipeline import Counts, Pipeline
@@ -83,7 +83,7 @@ def judge(
         score, matched = _matched(features, place)
         scores.append(score)
         matches.append(matched)
-        found = quick_scores(features, place.truth, place.area, TOLERANCE_PX * source.gsd_m)
+        found = summarise(features, place.truth, place.area, TOLERANCE_PX * source.gsd_m).to_dict()
         lines.append({"place": place.scene.name, **{k: round(float(v), 3) for k, v in found.items()}})
         progress.step()
     return calibrate(np.concatenate(scores), np.concatenate(matches)), lines

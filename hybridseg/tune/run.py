@@ -14,7 +14,7 @@ import shapely
 import yaml
 
 from hybridseg.errors import OutputError, ThemeError
-from hybridseg.evaluate.measure.quick import quick_scores
+from hybridseg.evaluate.measure.summary import summarise
 from hybridseg.read.source import Source
 from hybridseg.run.arguments import parse_bands
 from hybridseg.run.engine import Progress, Quiet
@@ -200,7 +200,7 @@ class _Trial:
 
     def _score(self, features: gpd.GeoDataFrame) -> float:
         place, tolerance_m = self.place, TOLERANCE_PX * self.source.gsd_m
-        return objective(quick_scores(features, place.truth, place.area, tolerance_m), self.discrete)
+        return objective(summarise(features, place.truth, place.area, tolerance_m).to_dict(), self.discrete)
 
 
 def _through(result: Refined | None, gate: Gate) -> Refined | None:
