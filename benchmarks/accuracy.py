@@ -19,9 +19,9 @@ import yaml
 
 from benchmarks.places import Place, places
 from hybridseg import extract
-from hybridseg.evaluate.measure.quick import quick_scores, within
+from hybridseg.evaluate.measure.summary import clip_polygons, summarise
 from hybridseg.evaluate.show.picture import against_truth, draw_features
-from hybridseg.read.raster import RasterScene
+from hybridseg.read.source import Source
 from hybridseg.theme import Gate, GridPolicy, load_theme
 
 RESULTS = Path(__file__).parent / "results"
@@ -42,9 +42,9 @@ def measure(place: Place, run: str, work: Path, picture: Path | None = None) -> 
     settings = dict(RUNS[run])
     theme = everything(place.theme, work) if settings.pop("everything", False) else place.theme
     features = extract(place.scene, None, theme=theme, extent=place.extent, **settings)
-    pixel_m = RasterScene.open(place.scene).gsd_m
-    scores = quick_scores(features, place.truth, place.area, TOLERANCE_PX * pixel_m)
-    pred, truth = within(features, place.area), within(place.truth, place.area)
+    pixel_m = Source.open(place.scene).gsd_m
+    scores = summarise(features, place.truth, place.area, TOLERANCE_PX * pixel_m).to_dict()
+    pred, truth = clip_polygons(features, place.area), clip_polygons(place.truth, place.area)
     scores["refined"] = float((pred["origin"] == "refined").mean()) if len(pred) else 0.0
     if picture is not None:
         draw_features(place.scene, against_truth(pred, truth), picture)

@@ -194,7 +194,7 @@ def _evaluate(evaluate: Callable[..., Any], settings: Namespace, as_json: bool) 
     if as_json:
         sys.stdout.write(json.dumps(report.to_dict()) + "\n")
     else:
-        _table(report.lines())
+        _table(report.rows())
     return OK
 
 

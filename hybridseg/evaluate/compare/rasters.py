@@ -1,7 +1,7 @@
-"""Rasters as references: masks of classes or of instances become the polygons that their pixels draw.
+"""Rasters of classes or of instances as references: their pixels become polygons.
 
-The outlines follow the pixels exactly, so that laid on the raster's own grid again they give back its pixels: what is
-counted in pixels is counted against the raster itself.
+The outlines follow the pixels exactly: drawn on the raster's own grid again they give its pixels, so that pixels are
+counted against the raster itself.
 """
 
 from __future__ import annotations
@@ -16,29 +16,31 @@ import numpy as np
 import rasterio
 import shapely
 from odc.geo.geobox import GeoBox
-from pyproj import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.features import shapes
 from rasterio.io import DatasetReader
 
 from hybridseg.errors import EvaluateError
+from hybridseg.evaluate.compare.area import crs_of
 from hybridseg.read.describe import data_bands, georeference
+from hybridseg.read.paths import display_name, problem
 
 RasterKind: TypeAlias = Literal["auto", "classes", "instances"]
 
 SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jp2", ".img", ".jpg", ".jpeg")
 NONE = 0
-"""The value of pixels that belong to nothing, declared as nodata or not."""
+"""Value of pixels that belong to no object, whether declared as nodata or not."""
 
 
 @dataclass(frozen=True)
 class RasterReference:
-    """What a raster says.
+    """A raster as objects.
 
-    table: one row an object: column `class` (text) where values are classes, and the outline.
-    grid: the raster's own.
-    unknown: (n,) polygons of the pixels without data, to be ignored; in the raster's CRS.
-    note: one line that says how its values were taken.
+    Attributes:
+        table: one row an object: its outline, and column `class` (text) where values are classes.
+        grid: the raster's pixels.
+        unknown: (n,) polygons of the pixels without data, to be ignored; in the raster's CRS.
+        note: one line that says what its values were taken for.
     """
 
     table: gpd.GeoDataFrame
@@ -48,47 +50,36 @@ class RasterReference:
 
 
 def is_raster(source: object) -> bool:
-    """Whether a file is read as a raster, by its suffix."""
+    """Return whether a source is a path that is read as a raster, by its suffix."""
     return isinstance(source, str | Path) and Path(source).suffix.lower() in SUFFIXES
 
 
-def is_missing(source: str | Path) -> bool:
-    """Whether a path leads nowhere; of URLs and GDAL's virtual paths nobody knows before they are opened."""
-    return not Path(source).exists() and "://" not in str(source) and not str(source).startswith("/vsi")
-
-
 def read_grid(path: str | Path) -> GeoBox:
-    """The pixel grid of a raster.
+    """Return the pixel grid of a raster.
 
     Raises:
         EvaluateError: it cannot be opened.
-        NoGeoreference: it has no place.
+        NoGeoreference: it has no CRS or no geotransform.
     """
     with _open(path) as dataset:
         return georeference(dataset, None)
 
 
-def crs_of(grid: GeoBox) -> CRS:
-    """A grid's CRS."""
-    assert grid.crs is not None  # `georeference` sees to it
-    return CRS.from_user_input(grid.crs.proj)
-
-
 def read_reference(path: str | Path, kind: RasterKind = "auto", known: frozenset[str] = frozenset()) -> RasterReference:
-    """Objects of a one-band raster of whole numbers, 0 for none.
+    """Read the objects of a one-band raster of whole numbers, 0 for none. The whole band is held in memory.
 
     Values are instances (one number, one object) or classes (each 4-connected patch is an object). With "auto" they are
-    instances when no class is called by them (by the band's tags `class_1`, ... or by `known`) and most of two values
-    or more form a single patch. The whole band is in memory.
+    instances if there are two values or more, most of them form a single patch, and none is the name of a class (in
+    the band's tags `class_1`, ... or in `known`).
 
     Args:
-        path: any raster of one band; an alpha band beside it is passed over.
-        kind: what values mean.
+        path: any raster of one band; an alpha band beside it is not read.
+        kind: what values are.
         known: names of the prediction's classes.
 
     Raises:
         EvaluateError: it cannot be opened or read, has several bands, or holds no whole numbers.
-        NoGeoreference: it has no place.
+        NoGeoreference: it has no CRS or no geotransform.
     """
     with _open(path) as dataset:
         grid = georeference(dataset, None)
@@ -114,18 +105,20 @@ def read_reference(path: str | Path, kind: RasterKind = "auto", known: frozenset
 
 
 def _open(path: str | Path) -> DatasetReader:
-    if is_missing(path):
-        raise EvaluateError(f"{path} does not exist; give the path of a raster")
+    if (wrong := problem(path)) is not None:
+        raise EvaluateError(f"{display_name(path)} {wrong}; give the path of a raster")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # answered by an error
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `georeference` raises an error for it
             return rasterio.open(path)
     except RasterioIOError as error:
-        raise EvaluateError(f"cannot open {path} as a raster: give a GeoTIFF or another GDAL raster") from error
+        raise EvaluateError(
+            f"cannot open {display_name(path)} as a raster: give a GeoTIFF or another GDAL raster"
+        ) from error
 
 
 def _values(dataset: DatasetReader) -> tuple[np.ndarray, np.ndarray]:
-    """(H, W) whole numbers and (H, W) bool, False where the raster knows nothing."""
+    """Return (H, W) whole numbers and (H, W) bool, False where the raster has no data."""
     if (bands := len(data_bands(dataset))) != 1:
         raise EvaluateError(
             f"{dataset.name} has {bands} bands; a reference has one, of whole numbers for classes or instances "
@@ -151,9 +144,9 @@ def _values(dataset: DatasetReader) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _outlines(values: np.ndarray, mask: np.ndarray, grid: GeoBox) -> tuple[np.ndarray, np.ndarray]:
-    """Value and outline of each 4-connected patch, both (n,)."""
+    """Return the value and the outline of each 4-connected patch inside a mask, both (n,)."""
     present, codes = np.unique(values[mask], return_inverse=True)
-    coded = np.zeros(values.shape, np.int32)  # GDAL's polygoniser knows no larger numbers
+    coded = np.zeros(values.shape, np.int32)  # GDAL's polygoniser takes no larger numbers
     coded[mask] = codes.ravel()
     found = list(shapes(coded, mask=mask, connectivity=4, transform=grid.affine))
     outlines = np.array([shapely.geometry.shape(outline) for outline, _ in found], dtype=object)
@@ -161,7 +154,7 @@ def _outlines(values: np.ndarray, mask: np.ndarray, grid: GeoBox) -> tuple[np.nd
 
 
 def _united(numbers: np.ndarray, outlines: np.ndarray) -> list[shapely.Geometry]:
-    """One geometry a number, in the order of the numbers."""
+    """Return one geometry for each number, in the order of the numbers."""
     order = np.argsort(numbers, kind="stable")
     firsts = np.unique(numbers[order], return_index=True)[1]
     groups = np.split(outlines[order], firsts[1:]) if len(numbers) else []

@@ -12,12 +12,9 @@ from affine import Affine
 from pyogrio.errors import FeatureError
 
 from hybridseg.errors import OutputError, SourceError
-from hybridseg.evaluate.run import evaluate
-from hybridseg.evaluate.show.html import page
-from hybridseg.evaluate.show.worst import layers, worst
-from hybridseg.evaluate.verb import evaluate as verb
-from hybridseg.evaluate.verb import lines
-from tests.evaluate.test_run import UTM, X, Y, box, layer, moved, town
+from hybridseg.evaluate import evaluate
+from hybridseg.evaluate.show.page import outline_layers, page, worst_objects
+from tests.evaluate.test_evaluate import UTM, X, Y, box, layer, moved, town
 
 
 class _Tags(HTMLParser):
@@ -61,28 +58,27 @@ def test_the_page_says_what_a_map_gains_over_another(tmp_path: Path) -> None:
     for path, table in zip(paths, (moved(truth), moved(truth).iloc[20:], truth), strict=True):
         table.to_file(path)
     good, poor, ref = map(str, paths)
-    report = verb(good, ref, compare=poor, html=tmp_path / "r.html")
+    report = evaluate(good, ref, compare=poor, html=tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert report.rival is not None
     assert report.rival.verdict("recall") == "better"
     gain = report.rival.differences["recall"]
-    assert gain.value == pytest.approx(report["recall"] - verb(poor, ref)["recall"])
+    assert gain.value == pytest.approx(report["recall"] - evaluate(poor, ref)["recall"])
     assert f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})" in text
-    said = dict(lines(report))
-    assert "against" in said[""]
+    assert "against" in dict(report.rows())[""]
     assert report.to_dict()["rival"]["verdicts"]["recall"] == "better"
-    swapped = verb(poor, ref, compare=good)
+    swapped = evaluate(poor, ref, compare=good)
     assert swapped.rival is not None
     assert swapped.rival.verdict("recall") == "worse"
     assert swapped.rival.differences["recall"].value == pytest.approx(-gain.value)
-    itself = verb(good, ref, compare=good)
+    itself = evaluate(good, ref, compare=good)
     assert itself.rival is not None
     assert {itself.rival.verdict(name) for name in itself.rival.differences} == {"even", ""}
 
 
 def test_the_report_is_refused_before_the_work_where_it_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"\.html"):
-        verb("no.gpkg", "no.gpkg", html=tmp_path / "r.pdf")
+        evaluate("no.gpkg", "no.gpkg", html=tmp_path / "r.pdf")
 
 
 def saved(tmp_path: Path) -> str:
@@ -96,10 +92,10 @@ def test_both_outputs_or_none(tmp_path: Path, scene: Path) -> None:
     whole = scene.read_bytes()
     scene.write_bytes(whole[: len(whole) // 4])
     with pytest.raises(SourceError, match=r"scene.tif cannot be read to its end"):
-        verb(houses, houses, scene=str(scene), **outputs)
+        evaluate(houses, houses, scene=str(scene), **outputs)
     assert {path.name for path in tmp_path.iterdir()} == {"houses.gpkg", "scene.tif"}
     scene.write_bytes(whole)
-    verb(houses, houses, scene=str(scene), **outputs)
+    evaluate(houses, houses, scene=str(scene), **outputs)
     assert all(path.exists() for path in outputs.values())
 
 
@@ -107,7 +103,7 @@ def test_both_outputs_or_none(tmp_path: Path, scene: Path) -> None:
 def test_inputs_are_not_written_over(tmp_path: Path, name: str) -> None:
     houses = saved(tmp_path)
     with pytest.raises(OutputError, match="is one of the inputs"):
-        verb(**{"pred": "none.gpkg", "ref": "none.gpkg", name: houses}, layer=Path(houses))
+        evaluate(**{"pred": "none.gpkg", "ref": "none.gpkg", name: houses}, layer=Path(houses))
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +113,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     houses = saved(tmp_path)
     monkeypatch.setattr("pyogrio.write_dataframe", full)
     with pytest.raises(OutputError, match=r"r.gpkg cannot be written \(no such page\)"):
-        verb(houses, houses, layer=tmp_path / "r.gpkg")
+        evaluate(houses, houses, layer=tmp_path / "r.gpkg")
 
 
 def test_class_names_of_any_script(tmp_path: Path) -> None:
@@ -128,19 +124,27 @@ def test_class_names_of_any_script(tmp_path: Path) -> None:
 def test_the_worst_have_the_most_wrong_ground() -> None:
     truth = layer(box(0, 0), box(50, 0, 20, 20), box(100, 0))
     pred = layer(box(0, 0), box(100, 1), box(200, 0, 30, 30), score=[0.9, 0.8, 0.7])
-    found = worst(evaluate(pred, truth).verdicts)
-    assert [(w.verdict, w.said) for w in found] == [
+    found = worst_objects(evaluate(pred, truth).verdicts)
+    assert [(w.verdict, w.caption) for w in found] == [
         ("false", "900 m², score 0.70"),
         ("missed", "400 m², best IoU 0.00"),
         ("hit", "100 m², best IoU 0.82"),
     ]
     assert found[1].around.geometry.iloc[0].equals(box(40, -10, 40, 40))
-    assert len(worst(evaluate(pred, truth).verdicts, 1)) == 1
-    assert [entry.label for entry in layers(evaluate(pred, truth).verdicts)] == ["reference", "missed", "hit", "false"]
+    assert len(worst_objects(evaluate(pred, truth).verdicts, 1)) == 1
+    assert [entry.label for entry in outline_layers(evaluate(pred, truth).verdicts)] == [
+        "reference",
+        "missed",
+        "hit",
+        "false",
+    ]
 
 
 def test_the_worst_of_lines_are_the_longest() -> None:
     roads = layer(*(shapely.LineString([(X, Y + k), (X + 10 * k, Y + k)]) for k in (10, 30, 50)))
     report = evaluate(roads.iloc[:1], roads, tolerance_m=1)
-    assert [(w.verdict, w.said) for w in worst(report.verdicts)] == [("missed", "500 m"), ("missed", "300 m")]
+    assert [(w.verdict, w.caption) for w in worst_objects(report.verdicts)] == [
+        ("missed", "500 m"),
+        ("missed", "300 m"),
+    ]
     assert "apls" in page(report)

@@ -7,23 +7,28 @@ import numpy as np
 import pytest
 import shapely
 
-from hybridseg.evaluate.measure import roads
-from hybridseg.evaluate.measure.roads import apls, compare_paths, noded, segments
+from hybridseg.evaluate.measure.bootstrap import two_sided_f1
+from hybridseg.evaluate.measure.paths import Paths, compare_paths, noded, segments
 
 
 def network(*lines: list[tuple[float, float]]) -> np.ndarray:
     return noded(np.array([shapely.LineString(points) for points in lines]))
 
 
+def apls(*ways: Paths) -> float:
+    return float(two_sided_f1(np.array([total for way in ways for total in (way.kept.sum(), way.number.sum())])))
+
+
 STREET = network([(0, 0), (100, 0)])
+NOTHING = np.zeros(0, object)
 LOOP = network([(0, 0), (40, 0), (40, 40), (0, 40), (0, 0)])
 
 
 def test_half_a_street_by_hand() -> None:
     # Control points at 0, 50 and 100 m, so three paths; of the half that is there only the one from 0 to 50.
     half = network([(0, 0), (50, 0)])
-    there, back = compare_paths(STREET, half).score, compare_paths(half, STREET).score
-    assert (there, back) == (pytest.approx(1 / 3), 1)
+    there, back = compare_paths(STREET, half), compare_paths(half, STREET)
+    assert (there.score, back.score) == (pytest.approx(1 / 3), 1)
     assert apls(there, back) == pytest.approx(0.5)
 
 
@@ -51,10 +56,11 @@ def test_ways_that_do_not_meet_are_lost() -> None:
 def test_perfect_and_nothing() -> None:
     town = network(*[[(0, y), (200, y)] for y in (0, 60, 130)], *[[(x, -10), (x, 150)] for x in (20, 90, 170)])
     assert compare_paths(town, town).score == 1
-    assert compare_paths(town, np.zeros(0, object)).score == 0
-    assert np.isnan(compare_paths(np.zeros(0, object), town).score)
-    assert apls(0.0, np.nan) == 0
-    assert len(noded(np.zeros(0, object))) == 0
+    assert compare_paths(town, NOTHING).score == 0
+    assert np.isnan(compare_paths(NOTHING, town).score)
+    assert apls(compare_paths(town, NOTHING), compare_paths(NOTHING, town)) == 0
+    assert np.isnan(apls(compare_paths(NOTHING, NOTHING), compare_paths(NOTHING, NOTHING)))
+    assert len(noded(NOTHING)) == 0
 
 
 def test_short_paths_are_left_out() -> None:
@@ -106,15 +112,16 @@ def graph(lines: np.ndarray, points: set[tuple[float, float]], snap: float) -> n
     return result
 
 
-def test_of_large_networks_a_sample_of_starts_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_large_networks_a_sample_of_starts_is_enough() -> None:
     town = network(*[[(0, y), (900, y)] for y in range(0, 900, 90)], *[[(x, 0), (x, 900)] for x in range(0, 900, 90)])
     part = town[np.random.default_rng(0).random(len(town)) < 0.9]
     whole = compare_paths(town, part)
-    monkeypatch.setattr(roads, "_CELLS", 100 * len(whole.start))
-    some = compare_paths(town, part)
+    most = 100 * len(whole.start)
+    some = compare_paths(town, part, most_lengths=most)
     assert len(some.start) == 100 < len(whole.start)
     assert some.score == pytest.approx(whole.score, abs=0.05)
-    assert compare_paths(town, part).score == some.score != compare_paths(town, part, seed=1).score
+    again, other = (compare_paths(town, part, most_lengths=most, seed=seed).score for seed in (0, 1))
+    assert again == some.score != other
 
 
 def test_crossings_become_junctions_and_doubles_one() -> None:

@@ -10,18 +10,18 @@ import pytest
 import shapely
 import torch
 from affine import Affine
+from pyproj import Geod
 from rasterio.features import rasterize
 from torchmetrics.functional.detection import panoptic_quality
 
 from hybridseg.errors import EvaluateError
-from hybridseg.evaluate.align.rasters import read_reference
-from hybridseg.evaluate.report import UNITS, Report
-from hybridseg.evaluate.run import evaluate
-from tests.evaluate.align.test_rasters import save
+from hybridseg.evaluate import evaluate
+from hybridseg.evaluate.compare.rasters import read_reference
+from hybridseg.evaluate.report import LOWER_IS_BETTER, UNITS, Report
+from tests.evaluate.compare.test_rasters import save
 
 UTM = "EPSG:32633"
 X, Y = 500_000, 5_000_000
-LOWER_IS_BETTER = ("over_segmentation", "under_segmentation", "polis_m", "hausdorff_m", "ece")
 
 
 def box(left: float, bottom: float, width: float = 10, height: float = 10) -> shapely.Polygon:
@@ -152,8 +152,21 @@ def same_figures(one: Report, other: Report, tolerance: float) -> None:
     assert a == pytest.approx(b, abs=tolerance)
 
 
+def test_areas_are_true_at_the_equator_in_web_mercator() -> None:
+    places = np.stack(np.meshgrid(np.arange(3), np.arange(3)), axis=-1).reshape(-1, 2) * 30.0
+    houses = [shapely.box(3_627_000 + x, 35_000 + y, 3_627_010 + x, 35_020 + y) for x, y in places]
+    found = evaluate(layer(*houses, crs="EPSG:3857"), layer(*houses, crs="EPSG:3857"))
+    lon_lat = gpd.GeoSeries(houses, crs="EPSG:3857").to_crs("EPSG:4326")
+    true = [abs(Geod(ellps="WGS84").geometry_area_perimeter(house)[0]) for house in lon_lat]
+    assert found.verdicts["area_m2"].to_numpy() == pytest.approx(np.tile(true, 2), rel=1e-4)
+    assert "EPSG:3857 is not in true metres here" in found.notes[0]
+
+
 def test_the_order_of_rows_does_not_matter() -> None:
     pred, truth = moved(town()), town()
+    houses = truth.geometry
+    pred = pd.concat([pred, layer(*houses[:9], class_=["shed"] * 9), layer(*houses[:9], class_=["house"] * 9)])
+    pred = pred.fillna({"score": 0.5})
     found = evaluate(pred.sample(frac=1, random_state=0), truth.sample(frac=1, random_state=1))
     same_figures(found, evaluate(pred, truth), 1e-9)
 

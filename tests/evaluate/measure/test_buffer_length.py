@@ -6,7 +6,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridseg.evaluate.measure.near import clipped, near_lengths
+from hybridseg.evaluate.measure.buffer_length import clip, near_lengths
 
 
 def line(*points: tuple[float, float]) -> shapely.LineString:
@@ -48,7 +48,7 @@ def test_only_what_is_inside_is_measured() -> None:
     close, length = near_lengths(np.array([road]), np.array([line((0, 0), (15, 0))]), 1, inside=area)
     assert (close[0], length[0]) == pytest.approx((6, 20))
     inner = line((12, 0), (13, 0))
-    assert clipped(np.array([inner]), area)[0] is inner
+    assert clip(np.array([inner]), area)[0] is inner
 
 
 coordinates = st.tuples(st.integers(-20, 20), st.integers(-20, 20))

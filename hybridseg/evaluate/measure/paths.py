@@ -1,4 +1,4 @@
-"""Roads of a map against roads of the truth: are they there, and do they lead where they should."""
+"""Shortest paths of a road network looked for in another: one direction of average path length similarity (APLS)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from scipy.sparse.csgraph import dijkstra
 
 from hybridseg.evaluate.measure.bootstrap import ratio
 
-_SNAP_M = 0.01
-"""Ends that lie this close are one place: what two programs write of one junction differs by less."""
-_TINY_M = 1e-9
-_CELLS = 10_000_000
-_MAX_SOURCES, _MIN_SOURCES = 500, 20
+SNAP_M = 0.01
+"""Ends of lines closer than this are one node: what two programs write for one junction differs by less."""
+
+_SHORTEST_EDGE_M = 1e-9
+_MOST_STARTS, _FEWEST_STARTS = 500, 20
 
 
 @dataclass(frozen=True)
 class Paths:
-    """How well the shortest paths of one network are there in another, by the control point they start at.
+    """How well the shortest paths of one network are preserved in another, by the control point where they start.
 
-    start: (s, 2) float64, the control points.
-    kept: (s,) float64, sum over the paths from each of 1 less the share by which the length differs.
-    number: (s,) float64, how many paths.
+    Attributes:
+        start: (s, 2) float64, the control points.
+        kept: (s,) float64, sum over the paths from each of 1 minus the relative difference in length.
+        number: (s,) float64, number of paths from each.
     """
 
     start: np.ndarray
@@ -38,24 +39,18 @@ class Paths:
 
 
 def noded(lines: np.ndarray) -> np.ndarray:
-    """A network without doubles, cut where lines cross and joined where just two ends meet, (e,) LineStrings.
+    """Return a network cut where lines cross and joined where just two ends meet, duplicates removed: (e,) LineStrings.
 
-    Bridges become junctions, as a layer of lines does not say which of two is on top.
+    Bridges become junctions, because a layer of lines does not tell which of two is on top.
     """
-    return np.asarray(shapely.get_parts(shapely.line_merge(shapely.union_all(lines, grid_size=_SNAP_M))))
+    return np.asarray(shapely.get_parts(shapely.line_merge(shapely.union_all(lines, grid_size=SNAP_M))))
 
 
 def segments(lines: np.ndarray, longest_m: float) -> np.ndarray:
-    """Lines as straight pieces of two points, none longer than `longest_m`, (k,) LineStrings."""
+    """Cut lines into straight pieces of two points, none longer than `longest_m`: (k,) LineStrings."""
     points, line = shapely.get_coordinates(shapely.segmentize(lines, longest_m), return_index=True)
     on = np.flatnonzero(np.diff(line) == 0)
     return np.asarray(shapely.linestrings(np.stack([points[on], points[on + 1]], axis=1)))
-
-
-def apls(forth: float, back: float) -> float:
-    """Average path length similarity: harmonic mean of the scores of both ways; one that has no paths scores 0."""
-    forth, back = (0.0 if np.isnan(score) else score for score in (forth, back))
-    return 2 * forth * back / (forth + back) if forth and back else 0.0
 
 
 def compare_paths(
@@ -65,32 +60,32 @@ def compare_paths(
     spacing_m: float = 50.0,
     shortest_m: float = 10.0,
     seed: int = 0,
+    most_lengths: int = 10_000_000,
 ) -> Paths:
-    """Shortest paths of one network, looked for in another: one way of APLS.
+    """Look for the shortest paths of one network in another.
 
-    Van Etten et al. 2018 (SpaceNet: a remote sensing dataset and challenge series). Control points are the
-    ends and junctions of the network and points every `spacing_m` or less along its edges; each is put on the nearest
-    edge of the other network within `snap_m`. A path from a to b that is L long here and L' there scores
-    1 - min(1, |L - L'| / L), and 0 where an end has no place or no way leads there. The defaults are those of the
-    authors' tool, which leaves straight edges without points between.
-
-    All pairs are compared up to 500 control points; of more, paths start at a sample of them (500 or what keeps the
-    table of lengths below 1e7, at least 20) and lead to all.
+    Van Etten et al. 2018 (SpaceNet: a remote sensing dataset and challenge series). Control points are the ends and
+    junctions of the network and points every `spacing_m` or less along its edges; each is put on the nearest edge of
+    the other network within `snap_m`. A path that is L long here and L' there scores 1 - min(1, |L - L'| / L); it
+    scores 0 where an end has no place there or no path connects the ends. The defaults are those of the authors' tool,
+    which puts no points on straight edges, however.
 
     Args:
         network: (e,) LineStrings that meet at their ends, see `noded`; a CRS in metres.
         other: the same of the other network.
-        snap_m: farthest that a control point may lie from the other network (m).
-        spacing_m: of control points along an edge (m).
-        shortest_m: shorter paths are left out (m).
-        seed: of the sample.
+        snap_m: greatest distance of a control point from the other network (m).
+        spacing_m: greatest distance of control points along an edge (m).
+        shortest_m: leave out shorter paths (m).
+        seed: of the random sample of starts.
+        most_lengths: greatest number of paths. With more than 500 control points, or where all paths would be more than
+            this, paths start at a random sample of control points (20 at least) and lead to all.
     """
     if not len(network):
         return Paths(np.zeros((0, 2)), np.zeros(0), np.zeros(0))
     edge, at = _stations(network, spacing_m)
     points = shapely.get_coordinates(shapely.line_interpolate_point(network[edge], at))
     points, first = np.unique(np.round(points, 6), axis=0, return_index=True)
-    chosen = _sample(len(points), seed)
+    chosen = _sample(len(points), seed, most_lengths)
     here = _lengths(network, edge[first], at[first], chosen)
     there = np.full(here.shape, np.inf)
     if len(other):
@@ -107,7 +102,7 @@ def compare_paths(
 
 
 def _stations(network: np.ndarray, spacing_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of all edges and points between: (edge (k,), way along it (k,) in metres)."""
+    """Return the ends of all edges and points between them: (edge (k,), distance along it (k,) in metres)."""
     length = shapely.length(network)
     pieces = np.ceil(length / spacing_m).astype(int)
     pieces[shapely.is_closed(network)] = np.maximum(pieces[shapely.is_closed(network)], 3)
@@ -116,40 +111,41 @@ def _stations(network: np.ndarray, spacing_m: float) -> tuple[np.ndarray, np.nda
     return edge, step / pieces[edge] * length[edge]
 
 
-def _sample(number: int, seed: int) -> np.ndarray:
-    """Which control points paths start at, in order."""
-    size = min(_MAX_SOURCES, max(_MIN_SOURCES, _CELLS // number))
+def _sample(number: int, seed: int, most_lengths: int) -> np.ndarray:
+    """Return the control points at which paths start, in order."""
+    size = min(_MOST_STARTS, max(_FEWEST_STARTS, most_lengths // number))
     if number <= size:
         return np.arange(number)
     return np.sort(np.random.default_rng(seed).choice(number, size, replace=False))
 
 
 def _lengths(network: np.ndarray, edge: np.ndarray, at: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Lengths of shortest paths between stations on a network, (len(chosen), k); inf where none leads there.
+    """Lengths of shortest paths between stations on a network, (s, k) float64; inf where none connects them.
 
     Args:
         network: (e,) LineStrings.
         edge: (k,) int, the edge of each station.
-        at: (k,) float64, its way along the edge (m).
+        at: (k,) float64, its distance along the edge (m).
         chosen: (s,) int, the stations to start at.
     """
     e, length = len(network), shapely.length(network)
     ends = np.concatenate([shapely.get_coordinates(shapely.get_point(network, i)) for i in (0, -1)])
-    places, end_node = np.unique(np.round(ends / _SNAP_M).astype(np.int64), axis=0, return_inverse=True)
+    places, end_node = np.unique(np.round(ends / SNAP_M).astype(np.int64), axis=0, return_inverse=True)
     node = np.concatenate([end_node.ravel(), len(places) + np.arange(len(edge))])
     on = np.concatenate([np.arange(e), np.arange(e), edge])
-    way = np.concatenate([np.zeros(e), length, at])
-    order = np.lexsort((way, on))
+    along = np.concatenate([np.zeros(e), length, at])
+    order = np.lexsort((along, on))
     same = np.flatnonzero(np.diff(on[order]) == 0)
     one, two = order[same], order[same + 1]
-    graph = _graph(node[one], node[two], np.maximum(way[two] - way[one], _TINY_M), len(places) + len(edge))
+    weight = np.maximum(along[two] - along[one], _SHORTEST_EDGE_M)
+    graph = _graph(node[one], node[two], weight, len(places) + len(edge))
     stations = len(places) + np.arange(len(edge))
     lengths = dijkstra(graph, directed=False, indices=stations[chosen])[:, stations]
-    return np.round(lengths, 6)  # what is tiny in the graph is nothing on the ground
+    return np.round(lengths, 6)  # removes what `_SHORTEST_EDGE_M` adds
 
 
 def _graph(one: np.ndarray, two: np.ndarray, weight: np.ndarray, size: int) -> csr_array:
-    """Undirected graph; of parallel edges the shortest."""
+    """Build an undirected graph; of parallel edges only the shortest is kept."""
     low, high = np.minimum(one, two), np.maximum(one, two)
     order = np.lexsort((weight, high, low))
     low, high, weight = low[order], high[order], weight[order]
