@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import numpy as np
@@ -59,6 +59,8 @@ def fit(
     watch: Sequence[Any] | None = None,
     patience: int = 5,
     accelerator: str = "auto",
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    workers: int = 0,
 ) -> int:
     """Optimise until `stop`, or else `learner.steps`; returns the step reached.
 
@@ -68,6 +70,8 @@ def fit(
     With `watch`, validation batches for a learner that logs `val_loss`, it looks at them every `every` steps, stops
     when they have not gained `patience` times in a row, keeps `folder/best.ckpt` and leaves its weights in the learner.
     A learner that goes on from a trained head keeps that, and 0 is returned, where no look was better than the first.
+
+    With `workers`, one at most, batches are drawn in a process of their own.
     """
     known = isinstance(learner, WatchedLearner) and learner.going_on
     first = copy.deepcopy(learner.state_dict()) if known else {}
@@ -78,6 +82,7 @@ def fit(
     trainer = lightning.Trainer(
         max_steps=stop or learner.steps,
         accelerator=accelerator,
+        precision=precision,
         devices=1,
         logger=CSVLogger(folder, name="curves"),
         callbacks=[
@@ -93,13 +98,14 @@ def fit(
         num_sanity_val_steps=0,
     )
     learner.net.to(memory_format=torch.channels_last)
+    context = "fork" if workers else None  # a generator cannot be sent to a process started afresh
     with warnings.catch_warnings():
         # batches come ready from one stream: neither workers nor a length would help
         warnings.filterwarnings("ignore", message=".*(num_workers|__len__).*")
         warnings.filterwarnings("ignore", message="Checkpoint directory .* not empty")  # the curves lie there too
         trainer.fit(
             learner,
-            DataLoader(_Stream(batches), batch_size=None),
+            DataLoader(_Stream(batches), batch_size=None, num_workers=workers, multiprocessing_context=context),
             None if watch is None else DataLoader(_Batches([_tensors(batch) for batch in watch]), batch_size=None),
             ckpt_path=last if last.exists() else None,
         )
