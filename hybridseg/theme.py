@@ -27,6 +27,7 @@ class InstancePolicy(_Settings):
     extent: float = Field(0.5, gt=0, lt=1, description="a pixel is the class above this probability")
     peak: float = Field(0.3, ge=0, lt=1, description="least interior at an object's peak")
     rise: float = Field(0.1, ge=0, lt=1, description="least rise of a peak above the saddle to a higher one")
+    join: float = Field(1.0, gt=0, le=1, description="peaks are one object where interior at the saddle reaches this")
     smooth_m: float = Field(0.5, ge=0, description="standard deviation of the blur of interior before peaks are sought")
     min_area_m2: float = Field(6.0, ge=0)
     min_score: float = Field(0.5, ge=0, le=1, description="least mean extent inside a support")

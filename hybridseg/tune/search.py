@@ -12,6 +12,7 @@ OBJECTS: Mapping[str, Mapping[str, Sequence[float]]] = {
     "instances": {
         "min_score": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
         "rise": (0.04, 0.07, 0.1, 0.15, 0.22, 0.3),
+        "join": (1.0, 0.5, 0.4, 0.3, 0.2),
         "extent": (0.3, 0.4, 0.5, 0.6, 0.7),
         "peak": (0.1, 0.2, 0.3, 0.4, 0.5),
     },

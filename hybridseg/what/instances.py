@@ -40,7 +40,9 @@ def find_objects(extent: np.ndarray, interior: np.ndarray, policy: InstancePolic
     depth = np.round(ndi.gaussian_filter(interior, policy.smooth_m / pixel_m) * inside * 255).astype(np.int16)
     # h-maxima (Soille 2003, 6.3.4): peaks that rise less than this above the saddle to a higher one drown in it.
     # skimage's own h_maxima gives every part of a peak that the dips inside it leave over.
-    drowned = reconstruction(depth - max(1, round(policy.rise * 255)), depth)
+    rise = max(1, round(policy.rise * 255))
+    # no peak stands higher than `rise` above `join`: where the saddle between two reaches `join`, both drown in it
+    drowned = reconstruction(np.minimum(depth, round(policy.join * 255) + rise) - rise, depth)
     markers, _ = ndi.label(local_maxima(drowned) & inside, structure=np.ones((3, 3)))
     tall = ndi.maximum(depth, markers, np.arange(markers.max() + 1)) >= max(1, policy.peak * 255)
     tall[0] = False
