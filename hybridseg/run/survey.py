@@ -159,7 +159,7 @@ class Survey:
             return len(found)
 
         sweep = self._sweep("find objects", tasks, keep)
-        found = theme.objects.join([parts[block] for block in blocks if block in parts], lattice, theme.label)
+        found = theme.objects.gather([parts[block] for block in blocks if block in parts], lattice, theme.label)
         if extent is not None and not theme.objects.in_pieces:
             near_m = max(NEAR_M, theme.shape.reach_m, 4 * lattice.pixel_m)
             found = found.take(neighbourhood(found, extent, near_m, self.scene))

@@ -76,7 +76,7 @@ class Instances(ObjectSettings):
             records.append((identity, label, score, x0, y0, positive, shapely.MultiPoint(away), support))
         return Prompts.from_records(records, lattice.crs).rows
 
-    def join(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
+    def gather(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
         """Return all blocks' prompts."""
         return join_in_order(parts, lattice.crs)
 

@@ -102,7 +102,7 @@ class ObjectSettings(Settings):
         """Find the objects of a core, or the parts of objects that lie in it."""
 
     @abstractmethod
-    def join(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
+    def gather(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
         """Make prompts of what `find` gave for all blocks, in an order that does not depend on the blocks."""
 
     @abstractmethod

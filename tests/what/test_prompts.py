@@ -53,7 +53,7 @@ def find_in_blocks(labels: np.ndarray, core_px: int, offset_px: int) -> gpd.GeoD
         at = window.slices(whole)
         block = Block(extent[at], interior[at], np.ones(extent[at].shape, bool), window, core)
         parts.append(POLICY.find(block, LATTICE, "building"))
-    return POLICY.join(parts, LATTICE, "building").rows
+    return POLICY.gather(parts, LATTICE, "building").rows
 
 
 @settings(max_examples=12, deadline=None)
