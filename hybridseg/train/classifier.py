@@ -136,7 +136,8 @@ class ClassifierSamples:
                 layers[2] = known
         image = warp(scene.image, smooth=True)
         if image.dtype == np.uint8:
-            ids = {name: warp(scene.objects[name], smooth=False) for name in self.changes.shade if name in scene.objects}
+            shaded = [name for name in self.changes.shade if name in scene.objects]
+            ids = {name: warp(scene.objects[name], smooth=False) for name in shaded}
             image = self._change(image, target, ids, scene.gsd_m * step, rng)
         image = recolour(image, rng)
         if self.changes.degrade:

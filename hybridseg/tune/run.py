@@ -194,7 +194,7 @@ class _Trial:
     def gated(self, theme: Theme, refined: tuple[gpd.GeoDataFrame, list[Refined | None]]) -> float:
         """Objective of refined prompts with the theme's gate closed on them."""
         prompts, outcome = refined
-        passed = [_through(result, theme.gate) for result in outcome]
+        passed = [passing(result, theme.gate) for result in outcome]
         pipeline = Pipeline(theme, None, grid=self.sight.grid)
         return self._score(pipeline.features(self.source, prompts, passed, Counts(), self.place.extent))
 
@@ -203,7 +203,8 @@ class _Trial:
         return objective(quick_scores(features, place.truth, place.area, tolerance_m), self.discrete)
 
 
-def _through(result: Refined | None, gate: Gate) -> Refined | None:
+def passing(result: Refined | None, gate: Gate) -> Refined | None:
+    """The result without its outline where it does not reach what the gate asks."""
     if result is None:
         return None
     v = result.verdict
