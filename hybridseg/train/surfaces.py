@@ -42,7 +42,7 @@ def shade_sides(image: np.ndarray, instances: np.ndarray, rng: np.random.Generat
     ids, flat = np.unique(instances, return_inverse=True)
     flat = flat.reshape(instances.shape)
     count = len(ids)
-    rows, cols = (axis.astype(np.float32) for axis in np.indices(instances.shape))
+    rows, cols = list(np.indices(instances.shape).astype(np.float32))
     area = np.bincount(flat.ravel(), minlength=count)
 
     def mean(values: np.ndarray) -> np.ndarray:
