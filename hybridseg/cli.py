@@ -144,7 +144,8 @@ def _extract(extract: Callable[..., Any], settings: Namespace, as_json: bool) ->
 
 
 def _demo(demo: Callable[..., Any], settings: Namespace, as_json: bool) -> int:
-    outcome = demo(**settings.as_dict())
+    with Bars() as bars:
+        outcome = demo(**settings.as_dict(), progress=bars)
     if as_json:
         sys.stdout.write(json.dumps(outcome.to_dict()) + "\n")
     else:

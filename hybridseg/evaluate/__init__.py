@@ -18,7 +18,6 @@ import numpy as np
 import pyogrio
 from pyogrio.errors import DataLayerError, DataSourceError
 
-from hybridseg.atomic import check_output, replacing
 from hybridseg.errors import OutputError
 from hybridseg.evaluate.block_sums import Paired
 from hybridseg.evaluate.compare.comparison import Comparison, Request, build_comparison, layer_text
@@ -28,6 +27,7 @@ from hybridseg.evaluate.measure.bootstrap import FEW_BLOCKS, Blocks, Bootstrap, 
 from hybridseg.evaluate.polygons import PolygonSums
 from hybridseg.evaluate.report import UNITS, Report, Rival
 from hybridseg.evaluate.show.page import page
+from hybridseg.files import check_output, replacing
 
 if TYPE_CHECKING:
     from hybridseg.read.vectors import Vectors

@@ -23,7 +23,8 @@ from hybridseg.errors import PromptsError, ThemeError, TooCoarse
 from hybridseg.heatmap import Heatmap, create_heatmap
 from hybridseg.read import ground
 from hybridseg.read.ground import pixel_anchor, work_grid
-from hybridseg.read.scene import Scene, SceneOnGrid
+from hybridseg.read.opening import SceneOnGrid
+from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
 from hybridseg.run.calibration import calibrated
 from hybridseg.run.engine import Engine, Serial

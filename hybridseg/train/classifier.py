@@ -65,15 +65,9 @@ class ClassifierSamples:
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Image (bands, S, S) and target (C, 3, S, S) float32: extent, interior, known (1 where labels hold)."""
         image, target, inside = self._draw(rng)
-        for _ in range(3):
-            if not self.changes.mix or inside.mean() > 0.98:
-                break
-            more, known, reach = self._draw(rng)
-            image, target, inside = (
-                np.where(inside, image, more),
-                np.where(inside, target, known),
-                inside | reach,
-            )
+        if self.changes.mix and inside.mean() < 0.98:
+            more, known, _ = self._draw(rng)
+            image, target = np.where(inside, image, more), np.where(inside, target, known)
         for name in self.changes.paste:
             if not target[self.classes.index(name), 0].any() and rng.random() < 0.4:
                 self._paste(image, target, self.classes.index(name), rng)
@@ -136,7 +130,8 @@ class ClassifierSamples:
                 layers[2] = known
         image = warp(scene.image, smooth=True)
         if image.dtype == np.uint8:
-            ids = {name: warp(scene.objects[name], smooth=False) for name in self.changes.shade if name in scene.objects}
+            shaded = [name for name in self.changes.shade if name in scene.objects]
+            ids = {name: warp(scene.objects[name], smooth=False) for name in shaded}
             image = self._change(image, target, ids, scene.gsd_m * step, rng)
         image = recolour(image, rng)
         if self.changes.degrade:

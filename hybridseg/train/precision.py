@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ def keep_slow_layers_in_fp32(net: nn.Module) -> None:
             and layer.groups > 1
             and (max(layer.stride) > 1 or max(layer.kernel_size) > 3)
         ):
-            layer.forward = _in_fp32(layer)  # type: ignore[method-assign]
+            layer.forward = _in_fp32(layer)  # type: ignore[method-assign, assignment]
 
 
-def _in_fp32(layer: nn.Conv2d):  # type: ignore[no-untyped-def]
+def _in_fp32(layer: nn.Conv2d) -> Callable[[Tensor], Tensor]:
     import torch
 
     inner = type(layer).forward

@@ -53,6 +53,7 @@ class Recipe(BaseModel):
     size_px: int = Field(256, multiple_of=32)
     rate: float = Field(1e-3, gt=0)
     seed: int = 0
+    free: int | None = Field(None, ge=0, description="so many last stages of the trunk learn; none: all of it")
     shade: list[str] = Field(default_factory=list, description="classifier only: classes with one side put in shade")
     dye: list[str] = Field(default_factory=list, description="classifier only: classes of water, to be recoloured")
     park: list[str] = Field(default_factory=list, description="classifier only: classes that parked cars are not")

@@ -42,6 +42,7 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
         raise MissingExtra("training needs Lightning: uv sync --extra train") from error
     import torch
 
+    from hybridseg.nn.backbones.base import freeze
     from hybridseg.nn.cards import model_folder, read_card
     from hybridseg.nn.classify.segmenter import Segmenter
     from hybridseg.nn.sam2.lite import build_sam2_lite
@@ -66,6 +67,8 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
         started = read_card(model_folder(plan.start))
         if "memory" not in started:  # this is its first training
             start_memory(learner.net, torch.from_numpy(next(batches)["images"]).flatten(0, 1))
+    if plan.free is not None:
+        freeze(learner.trunk, plan.free)
     keep_slow_layers_in_fp32(learner.net)
     steps = fit(learner, batches, folder, plan.stop, quiet=quiet, precision=precision(), workers=1)
     card = {

@@ -24,7 +24,8 @@ WATERS = np.array(
 )
 """Colours of water, from photographs of lakes and rivers; red, green, blue in [0, 1]."""
 MACHINES_M = {"car": (4.4, 1.8), "van": (6.0, 2.2), "container": (12.0, 2.4), "boat": (8.0, 2.6)}
-PAINT = np.array([(0.9,) * 3, (0.75,) * 3, (0.5,) * 3, (0.12,) * 3, (0.6, 0.1, 0.1), (0.15, 0.25, 0.55), (0.7, 0.35, 0.1)])
+GREYS, HUES = (0.9, 0.75, 0.5, 0.12), ((0.6, 0.1, 0.1), (0.15, 0.25, 0.55), (0.7, 0.35, 0.1))
+PAINT = np.array([*((grey,) * 3 for grey in GREYS), *HUES])
 
 
 def shade_sides(image: np.ndarray, instances: np.ndarray, rng: np.random.Generator, share: float = 0.5) -> np.ndarray:
@@ -41,7 +42,7 @@ def shade_sides(image: np.ndarray, instances: np.ndarray, rng: np.random.Generat
     ids, flat = np.unique(instances, return_inverse=True)
     flat = flat.reshape(instances.shape)
     count = len(ids)
-    rows, cols = np.indices(instances.shape, dtype=np.float32)
+    rows, cols = list(np.indices(instances.shape).astype(np.float32))
     area = np.bincount(flat.ravel(), minlength=count)
 
     def mean(values: np.ndarray) -> np.ndarray:
@@ -115,7 +116,8 @@ def _machine(
     """A rectangle with its shadow, and dark windows at a third of its length from both ends."""
 
     def box(first: float, last: float, half: float, colour: np.ndarray, shift: float = 0.0) -> None:
-        corners = [at + along * a + side * (b + shift) for a, b in ((first, -half), (last, -half), (last, half), (first, half))]
+        ends = ((first, -half), (last, -half), (last, half), (first, half))
+        corners = [at + along * a + side * (b + shift) for a, b in ends]
         draw.polygon([tuple(map(float, c)) for c in corners], fill=tuple(int(np.clip(v, 0, 255)) for v in colour))
 
     box(-0.5, 0.5, 0.5, np.full(3, 30.0), shift=0.25)

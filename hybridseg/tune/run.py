@@ -12,7 +12,7 @@ import yaml
 
 from hybridseg.errors import OutputError, ThemeError
 from hybridseg.evaluate.measure.summary import Summary, summarise
-from hybridseg.read.scene import open_scene
+from hybridseg.read.opening import open_scene
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.request import parse_bands
 from hybridseg.run.survey import Survey

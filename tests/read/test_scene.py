@@ -20,8 +20,9 @@ from hybridseg.errors import BandsMissing, EmptySource, HybridsegError, NoGeoref
 from hybridseg.read import array as array_module
 from hybridseg.read import fingerprint
 from hybridseg.read.array import ArrayScene
+from hybridseg.read.opening import SceneOnGrid, open_scene
 from hybridseg.read.raster import RasterScene
-from hybridseg.read.scene import Scene, SceneOnGrid, open_scene
+from hybridseg.read.scene import Scene
 from hybridseg.types import Chip, Window
 from tests.rasters import HOLE, KINDS, default_image, make, utm_affine, write
 
@@ -96,7 +97,7 @@ def test_validity_can_be_given(tmp_path: Path) -> None:
     scene = open_scene(image, geobox=geobox, valid=valid)
     equal(scene.read_window(scene.window, 50), open_scene(make("rgba", tmp_path)).read_window(scene.window, 50))
     assert scene.fingerprint != open_scene(image, geobox=geobox).fingerprint
-    with pytest.raises(EmptySource, match="^the array holds no valid pixel"):
+    with pytest.raises(EmptySource, match=r"^the array holds no valid pixel"):
         open_scene(image, geobox=geobox, valid=np.zeros((96, 128), np.bool_))
     with pytest.raises(SourceError, match=r"valid must be \(96, 128\) bool, got \(96, 128\) uint8"):
         open_scene(image, geobox=geobox, valid=valid.astype(np.uint8))
@@ -157,7 +158,7 @@ def test_other_things_are_one_line(source: Any) -> None:
 
 
 def test_folders_and_archives_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="is a folder.*gdalbuildvrt"):
+    with pytest.raises(SourceError, match=r"is a folder.*gdalbuildvrt"):
         open_scene(tmp_path)
     make("rgb", tmp_path)
     archive = shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path, "rgb.tif")

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from hybridseg.errors import PromptsError
-from hybridseg.read.scene import Scene, open_scene
+from hybridseg.read.opening import open_scene
+from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
 from hybridseg.tables import PROMPT_COLUMNS, Prompts
 from hybridseg.types import Window

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import shapely
 
-from hybridseg.read.scene import Scene, open_scene
+from hybridseg.read.opening import open_scene
+from hybridseg.read.scene import Scene
 from hybridseg.types import Chip, Window
 from hybridseg.where.prompting import HINT_SLOPE, PromptSettings
 from hybridseg.where.refine import BATCH, Prompt, Refine

@@ -144,7 +144,9 @@ def fit(
     known = learner.warm_start
     first = copy.deepcopy(learner.state_dict()) if known else {}
     best_before = _mean_loss(learner, watch) if known and watch else np.inf
-    checkpoint = ModelCheckpoint(dirpath=folder, save_last=True, save_top_k=0, every_n_train_steps=every)
+    checkpoint = ModelCheckpoint(
+        dirpath=folder, save_last=True, save_top_k=0, every_n_train_steps=every, enable_version_counter=False
+    )
     last = folder / "last.ckpt"
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = lightning.Trainer(
