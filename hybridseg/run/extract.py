@@ -171,10 +171,9 @@ def _keep(
             name = "heatmap.tif" if len(steps) == 1 else f"heatmap-{'-'.join(names)}.tif"
             check_not_input(folder / name, inputs)
             made.heatmap.write(folder / name)
-    if any(made.heatmap is not None for made in steps):
-        prompts = Prompts.concat([s.prompts(area) for s in surveys], surveys[0].scene.crs)
+    if prompts := [made.prompts for made in steps if made.prompts is not None]:
         check_not_input(folder / "prompts.parquet", inputs)
-        prompts.write(folder / "prompts.parquet")
+        Prompts.concat(prompts, surveys[0].scene.crs).write(folder / "prompts.parquet")
     refined = Refined.concat([made.refined for made in steps], surveys[0].scene.crs)
     check_not_input(folder / "refined.parquet", inputs)
     refined.write(folder / "refined.parquet")
