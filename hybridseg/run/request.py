@@ -109,16 +109,18 @@ def check_crs(crs: str | None, out: str | Path | None) -> None:
     """Check that a result can be written in a CRS.
 
     Raises:
-        OutputError: the CRS is unknown, or the output is a raster, which keeps the scene's grid.
+        OutputError: the CRS is unknown or no map's, or the output is a raster, which keeps the scene's grid.
     """
     if crs is None:
         return
     if out is not None and Path(out).suffix.lower() in SUFFIXES:
         raise OutputError(f"{out} is a class raster, which keeps the scene's grid; leave out --crs, or write vectors")
     try:
-        CRS.from_user_input(crs)
+        found = CRS.from_user_input(crs)
     except CRSError as error:
         raise OutputError(f"the CRS {crs!r} is unknown; give an EPSG code, e.g. --crs EPSG:4326") from error
+    if not (found.is_geographic or found.is_projected):
+        raise OutputError(f"the CRS {crs!r} is a {found.type_name}, not one of a map; give e.g. --crs EPSG:4326")
 
 
 def in_crs(layer: gpd.GeoDataFrame, crs: str | None) -> gpd.GeoDataFrame:
