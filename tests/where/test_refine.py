@@ -9,8 +9,8 @@ import pytest
 import shapely
 
 from hybridseg.read.scene import Scene, open_scene
-from hybridseg.types import Chip, Window
-from hybridseg.where.prompting import HINT_SLOPE, PromptSettings
+from hybridseg.types import HINT_SLOPE, Chip, Window
+from hybridseg.where.prompting import PromptSettings
 from hybridseg.where.refine import BATCH, Prompt, Refine
 from tests.conftest import BLOCKS
 from tests.doubles import Threshold
