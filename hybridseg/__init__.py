@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from hybridseg.finetune.run import finetune
     from hybridseg.heatmap import Heatmap
     from hybridseg.nn.models import Models
-    from hybridseg.read.scene import Scene, open_scene
+    from hybridseg.read.opening import open_scene
+    from hybridseg.read.scene import Scene
     from hybridseg.run.extract import extract
     from hybridseg.run.models import models
     from hybridseg.run.result import Result
@@ -41,7 +42,7 @@ _HOME = {
     "finetune": "finetune.run",
     "load_theme": "theme",
     "models": "run.models",
-    "open_scene": "read.scene",
+    "open_scene": "read.opening",
     "train": "train.run",
     "tune": "tune.run",
 }

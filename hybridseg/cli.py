@@ -144,7 +144,8 @@ def _extract(extract: Callable[..., Any], settings: Namespace, as_json: bool) ->
 
 
 def _demo(demo: Callable[..., Any], settings: Namespace, as_json: bool) -> int:
-    outcome = demo(**settings.as_dict())
+    with Bars() as bars:
+        outcome = demo(**settings.as_dict(), progress=bars)
     if as_json:
         sys.stdout.write(json.dumps(outcome.to_dict()) + "\n")
     else:
@@ -194,7 +195,7 @@ def _evaluate(evaluate: Callable[..., Any], settings: Namespace, as_json: bool) 
     if as_json:
         sys.stdout.write(json.dumps(report.to_dict()) + "\n")
     else:
-        _table(report.lines())
+        _table(report.rows())
     return OK
 
 

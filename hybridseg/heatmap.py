@@ -133,6 +133,8 @@ class HeatmapWriter:
 
     def write(self, part: HeatmapPart) -> None:
         """Store one part, kept to 1/508; what lies outside the grid is dropped."""
+        if len(part.values) != self.dataset.count:
+            raise ValueError(f"the part has {len(part.values)} bands, the heatmap has {self.dataset.count}")
         inside = part.window.clip(Window(0, 0, self.dataset.width, self.dataset.height))
         if inside.width and inside.height:
             steps = _to_steps(part.values, part.valid)

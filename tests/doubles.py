@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from hybridseg.nn.models import Models
-from hybridseg.read.scene import open_scene
+from hybridseg.read.opening import open_scene
 from hybridseg.run.survey import Survey
 from hybridseg.shape import AsTraced
 from hybridseg.theme import Theme, load_theme

@@ -16,7 +16,8 @@ from odc.geo.geobox import GeoBox
 from PIL import Image
 
 from hybridseg.evaluate.measure.objects import area_iou, match
-from hybridseg.read.scene import Scene, open_scene
+from hybridseg.read.opening import open_scene
+from hybridseg.read.scene import Scene
 from hybridseg.run.survey import Survey
 from hybridseg.theme import load_theme
 from hybridseg.types import Extent

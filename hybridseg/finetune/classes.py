@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from hybridseg.errors import ThemeError
-from hybridseg.evaluate.align.layers import class_text
+from hybridseg.evaluate.compare.layers import class_text
 
 Classes = Mapping[str, str | None]
 """Class to its value in the column or raster; None: whatever the layer holds."""

@@ -13,17 +13,16 @@ import shapely
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
-from hybridseg.errors import EvaluateError, ThemeError
-from hybridseg.evaluate.align.layers import read_table
-from hybridseg.evaluate.measure.objects import repaired
+from hybridseg.errors import HybridsegWarning, LayerError, ThemeError
 from hybridseg.finetune.classes import Classes, as_typed
-from hybridseg.read.raster import RasterScene
+from hybridseg.read import vectors
+from hybridseg.read.source import Source
 
 MOST_WIDTH_M = 200.0
 """Wider lines are a mistake: no road, river or runway is."""
 
 
-class LabelsWarning(UserWarning):
+class LabelsWarning(HybridsegWarning):
     """Labels were repaired or left out."""
 
 
@@ -33,36 +32,29 @@ def tell(path: str, chosen: np.ndarray, what: str, of: str = "rows") -> None:
         warnings.warn(f"{Path(path).name}: {chosen.sum()} of {len(chosen)} {of} {what}", LabelsWarning, stacklevel=2)
 
 
-def read_layer(path: str, source: RasterScene) -> gpd.GeoDataFrame:
+def read_layer(path: str, source: Source) -> gpd.GeoDataFrame:
     """The features of a vector layer that lie on a scene, valid, in its CRS.
 
     Raises:
         ThemeError: it cannot be read, has no geometry or no CRS, or lies elsewhere.
     """
     try:
-        table, name, said = read_table(path, path)
-    except EvaluateError as error:
+        read = vectors.read_layer(path, crs=str(source.crs))
+    except LayerError as error:
         raise ThemeError(str(error)) from error
-    for line in said:
+    for line in read.notes:
         warnings.warn(line, LabelsWarning, stacklevel=2)
-    missing = (table.geometry.isna() | table.geometry.is_empty).to_numpy()
-    if table.crs is None or missing.all():
-        raise ThemeError(f"{path} has {'no CRS' if table.crs is None else 'no features'}; give a layer that has")
-    tell(name, missing, "without geometry, left out")
-    layer = table[~missing].to_crs(str(source.crs))
+    layer = read.rows
     x0, y0, x1, y1 = layer.bounds.to_numpy().T
     left, bottom, right, top = source.geobox.boundingbox.bbox
     outside = ~((x0 < right) & (x1 > left) & (y0 < top) & (y1 > bottom))  # also what has no place in this CRS
     if outside.all():
         raise elsewhere(path, layer.total_bounds, source)
-    tell(name, outside, f"beside {Path(source.path).name}, left out")
-    layer = layer[~outside]
-    invalid = ~layer.is_valid.to_numpy()
-    tell(name, invalid, "invalid, repaired")
-    return layer.set_geometry(gpd.GeoSeries(repaired(layer.geometry.to_numpy()), layer.index, layer.crs))
+    tell(read.name, outside, f"beside {Path(source.path).name}, left out")
+    return layer[~outside]
 
 
-def elsewhere(path: str, bounds: np.ndarray, source: RasterScene) -> ThemeError:
+def elsewhere(path: str, bounds: np.ndarray, source: Source) -> ThemeError:
     """The error for labels that do not touch their scene."""
     its, scene = (", ".join(f"{v:.8g}" for v in box) for box in (bounds, source.geobox.boundingbox.bbox))
     return ThemeError(
@@ -71,7 +63,7 @@ def elsewhere(path: str, bounds: np.ndarray, source: RasterScene) -> ThemeError:
     )
 
 
-def read_area(path: str, source: RasterScene) -> shapely.Geometry:
+def read_area(path: str, source: Source) -> shapely.Geometry:
     """The area in which every object is drawn, in the source's CRS.
 
     Raises:
@@ -83,9 +75,7 @@ def read_area(path: str, source: RasterScene) -> shapely.Geometry:
     return layer.union_all()
 
 
-def read_drawn(
-    path: str, source: RasterScene, classes: Classes, column: str | None, width: str | None
-) -> gpd.GeoDataFrame:
+def read_drawn(path: str, source: Source, classes: Classes, column: str | None, width: str | None) -> gpd.GeoDataFrame:
     """Polygons with `class`, in the source's CRS; lines as wide as they are said to be.
 
     Raises:

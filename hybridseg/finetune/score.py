@@ -11,8 +11,8 @@ import geopandas as gpd
 import numpy as np
 
 from hybridseg.evaluate.measure.objects import match
-from hybridseg.evaluate.measure.quick import quick_scores
-from hybridseg.read.raster import RasterScene
+from hybridseg.evaluate.measure.summary import summarise
+from hybridseg.read.source import Source
 from hybridseg.run.engine import Progress
 from hybridseg.run.pipeline import Counts, Pipeline
 from hybridseg.run.sight import look_through
@@ -70,28 +70,28 @@ def judge(
     Returns:
         points (score, chance) as of `calibrate`, and for each place its name and figures.
     """
-    from hybridseg.nn.classify.classifier import load_classifier
-    from hybridseg.nn.sam2.official import load_refiner
+    from hybridseg.nn.classifier import load_classifier
+    from hybridseg.nn.refiners import load_refiner
 
     classifier = load_classifier(theme.classifier, device)
     refiner = None if theme.refiner == "none" else load_refiner(theme.refiner, device)
     scores, matches, lines = [], [], []
     progress.start("judge", len(places), "scenes")
     for place in places:
-        source = RasterScene.open(place.scene, place.bands)
+        source = Source.open(place.scene, place.bands)
         features = _map(theme, source, classifier, refiner, place)
         score, matched = _matched(features, place)
         scores.append(score)
         matches.append(matched)
-        found = quick_scores(features, place.truth, place.area, TOLERANCE_PX * source.gsd_m)
+        found = summarise(features, place.truth, place.area, TOLERANCE_PX * source.gsd_m).to_dict()
         lines.append({"place": place.scene.name, **{k: round(float(v), 3) for k, v in found.items()}})
         progress.step()
     return calibrate(np.concatenate(scores), np.concatenate(matches)), lines
 
 
-def _map(theme: Theme, source: RasterScene, classifier: Any, refiner: Any, place: Labelled) -> gpd.GeoDataFrame:
+def _map(theme: Theme, source: Source, classifier: Any, refiner: Any, place: Labelled) -> gpd.GeoDataFrame:
     counts = Counts()
-    gsd_m = theme.gsd_m(source.gsd_m, classifier.spec.gsd_m)
+    gsd_m = theme.gsd_m(source.gsd_m, classifier.gsd_m)
     with tempfile.TemporaryDirectory(prefix="hybridseg-") as folder:
         path = Path(folder) / "heatmap.tif"
         sight = look_through(theme, source, classifier, refiner, Path(folder))

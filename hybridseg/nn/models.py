@@ -56,6 +56,11 @@ class Models:
         return cls(first, second) if both is None else cls(*both, shared=True)
 
     @property
+    def refiner_name(self) -> str:
+        """Name of the refiner, or `none`."""
+        return "none" if self.refiner is None else self.refiner.name
+
+    @property
     def hashes(self) -> dict[str, str]:
         """sha256 of the weights of each, by name."""
         used = [self.classifier] if self.refiner is None else [self.refiner, self.classifier]

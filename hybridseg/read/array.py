@@ -17,7 +17,7 @@ from hybridseg.errors import NoGeoreference, SourceError
 from hybridseg.read import dataarray, describe
 from hybridseg.read.fingerprint import content_of_pixels
 from hybridseg.read.paths import display_name
-from hybridseg.read.stored import StoredScene
+from hybridseg.read.stored import StoredScene, as_nodata
 
 LARGEST_BYTES = 2**31
 """Datasets without a file are read whole into memory up to this size."""
@@ -47,7 +47,7 @@ class ArrayStore:
         pixels = self.read(indexes, window=window, out_shape=out_shape)
         mask = np.ones(pixels.shape, np.bool_)
         if self._nodata is not None:
-            mask = ~np.isnan(pixels) if np.isnan(self._nodata) else pixels != self._nodata
+            mask = pixels != self._nodata
         if self._valid is not None:
             mask = mask & self._valid[np.ix_(*self._rows_cols(window, out_shape))]
         return mask.astype(np.uint8) * np.uint8(255)
@@ -129,7 +129,7 @@ class ArrayScene(StoredScene):
             overviews=(),
             palette=palette,
             fingerprint="",
-            nodata=nodata,
+            nodata=as_nodata(nodata),
             pixels=_read_only(pixels),
             valid=None if valid is None else _read_only(valid),
         )

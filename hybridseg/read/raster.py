@@ -22,18 +22,21 @@ from hybridseg.errors import SourceError, SourceUnavailable
 from hybridseg.read import describe
 from hybridseg.read.fingerprint import content
 from hybridseg.read.paths import display_name, is_remote, is_virtual, problem
-from hybridseg.read.stored import StoredScene
+from hybridseg.read.stored import StoredScene, as_nodata
 
 _HANDLES = 8
 """Open files kept for each thread, so that neighbouring windows share GDAL's cache of decoded blocks."""
-_HTTP = {"GDAL_HTTP_TIMEOUT": 120, "GDAL_HTTP_CONNECTTIMEOUT": 30}
-"""Seconds after which a server that does not answer is given up, unless the environment says otherwise."""
-_NETWORK = re.compile(
-    r"CURL error|tim(?:ed |e)out|HTTP response code: (?:0|408|425|429|5\d\d)\b|Read ?error|got \d+ bytes|SlowDown|"
-    r"connection|resolve host|Temporary",
-    re.I,
-)
-"""What GDAL writes when a server fails; of a local file the same words mean that it is cut short."""
+_HTTP = {
+    "GDAL_HTTP_TIMEOUT": 120,
+    "GDAL_HTTP_CONNECTTIMEOUT": 30,
+    "GDAL_HTTP_MAX_RETRY": 2,
+    "GDAL_HTTP_RETRY_DELAY": 1,
+}
+"""Seconds until a server that does not answer is given up, and how often it is asked again; the environment wins."""
+_SERVER_FAILS = re.compile(r"CURL error|HTTP response code: (?:0|408|425|429|5\d\d)\b|SlowDown|timed? ?out", re.I)
+"""What GDAL writes when a server fails."""
+_CUT_SHORT = re.compile(r"Read ?error|got \d+ bytes", re.I)
+"""What GDAL writes when it gets less than it asked for: of a file that is cut short, or of a server that fails."""
 _local = threading.local()
 
 
@@ -81,7 +84,7 @@ class RasterScene(StoredScene):
                 overviews=tuple(dataset.overviews(chosen[0])),
                 palette=describe.palette(dataset, chosen),
                 fingerprint="",
-                nodata=nodata,
+                nodata=as_nodata(nodata),
                 path=path,
             )
             mark = content(dataset)
@@ -183,7 +186,7 @@ def _forget(path: str) -> None:
 
 def _unreadable(path: str, error: BaseException, what: str) -> SourceError:
     name, words = display_name(path), _words(error)
-    if is_remote(path) and _NETWORK.search(words):
+    if _SERVER_FAILS.search(words) or (is_remote(path) and _CUT_SHORT.search(words)):
         return SourceUnavailable(f"{name} cannot be reached{words}; try again")
     return SourceError(f"{name} {what}{words}: the file is damaged or cut short; fetch it again")
 

@@ -211,6 +211,11 @@ class StoredScene(ABC):
         return self.stretch.apply(np.broadcast_to(pixels, (3, *valid.shape)), valid), valid
 
 
+def as_nodata(value: float | None) -> float | None:
+    """Return a nodata value, None for NaN too: what is not finite is never valid, and NaN is not equal to itself."""
+    return None if value is None or math.isnan(value) else value
+
+
 def _level_affine(geobox: GeoBox, shape: tuple[int, int]) -> Affine:
     """Pixel grid of an overview: it spans exactly what the scene spans, so its factor need not be whole."""
     return geobox.affine @ Affine.scale(geobox.width / shape[1], geobox.height / shape[0])

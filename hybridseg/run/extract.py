@@ -14,7 +14,8 @@ import rasterio
 from hybridseg.cog import SUFFIXES as RASTERS
 from hybridseg.errors import OutputError
 from hybridseg.files import check_not_input, check_output
-from hybridseg.read.scene import Scene, open_scene
+from hybridseg.read.opening import open_scene
+from hybridseg.read.scene import Scene
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.request import check_crs, in_crs, parse_bands, parse_extent, resolve_themes
 from hybridseg.run.result import Result, Steps
@@ -214,7 +215,7 @@ def _provenance(scene: Scene, surveys: Sequence[Survey], **request: Any) -> dict
         "scene": scene.name,
         "bands": list(scene.bands),
         "themes": [survey.theme.to_yaml() for survey in surveys],
-        "refiners": [survey.refiner_name for survey in surveys],
+        "refiners": [survey.models.refiner_name for survey in surveys],
         **request,
     }
     return Provenance.collect(

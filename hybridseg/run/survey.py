@@ -23,7 +23,8 @@ from hybridseg.errors import PromptsError, ThemeError, TooCoarse
 from hybridseg.heatmap import Heatmap, create_heatmap
 from hybridseg.read import ground
 from hybridseg.read.ground import pixel_anchor, work_grid
-from hybridseg.read.scene import Scene, SceneOnGrid
+from hybridseg.read.opening import SceneOnGrid
+from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
 from hybridseg.run.calibration import calibrated
 from hybridseg.run.engine import Engine, Serial
@@ -145,7 +146,8 @@ class Survey:
 
     def prompts(self, extent: Extent | None = None) -> Prompts:
         """Find the heatmap's objects, each once; regions in pieces. With an extent, its own and their neighbours."""
-        heatmap, theme, lattice = self.heatmap(extent), self.theme, self._lattice(self.heatmap(extent).geobox)
+        heatmap, theme = self.heatmap(extent), self.theme
+        lattice = Lattice.of(heatmap.geobox, self.scene)
         key = key_of("prompts", heatmap.fingerprint, theme.objects, theme.label, theme.shape.reach_m, extent)
         if (known := self.store.load(key)) is not None:
             return known
@@ -158,7 +160,7 @@ class Survey:
             return len(found)
 
         sweep = self._sweep("find objects", tasks, keep)
-        found = theme.objects.join([parts[block] for block in blocks if block in parts], lattice, theme.label)
+        found = theme.objects.gather([parts[block] for block in blocks if block in parts], lattice, theme.label)
         if extent is not None and not theme.objects.in_pieces:
             near_m = max(NEAR_M, theme.shape.reach_m, 4 * lattice.pixel_m)
             found = found.take(neighbourhood(found, extent, near_m, self.scene))
@@ -233,7 +235,7 @@ class Survey:
     def steps(self, extent: Extent | None = None) -> Steps:
         """Make every value in turn: heatmap, prompts, refined masks, features with calibrated scores."""
         heatmap, prompts = self.heatmap(extent), self.prompts(extent)
-        lattice = self._lattice(heatmap.geobox)
+        lattice = Lattice.of(heatmap.geobox, self.scene)
         refined = self.theme.objects.relabel(self.refine(prompts), heatmap, lattice, self.theme.label)
         made = self.steps_from(refined, extent)
         return replace(made, heatmap=heatmap, prompts_sweep=prompts.sweep)
@@ -248,18 +250,13 @@ class Survey:
         """
         features, notes = self.features(refined, extent), list[str]()
         if scored:
-            rows, notes = calibrated(features.rows, self.theme, self.refiner_name, self.models.classifier.card)
+            rows, notes = calibrated(features.rows, self.theme, self.models.refiner_name, self.models.classifier.card)
             features = replace(features, rows=rows)
-        return Steps(self.theme, self.refiner_name, None, refined, features, notes=tuple(notes))
+        return Steps(self.theme, self.models.refiner_name, None, refined, features, notes=tuple(notes))
 
     def run(self, extent: Extent | None = None) -> Result:
         """Find every object of the theme in the scene, or in an extent."""
         return Result.of(self.scene.name, [self.steps(extent)])
-
-    @property
-    def refiner_name(self) -> str:
-        """Name of the refiner in use, or `none`."""
-        return "none" if self.models.refiner is None else self.models.refiner.name
 
     def _sweep(self, name: str, tasks: Sequence[Any], take: Callable[[Any, Any], int | None]) -> Sweep:
         """Run tasks, hand each result to `take` (which returns how many objects it holds), and count."""
@@ -284,9 +281,6 @@ class Survey:
         around = grow(extent, reach_m + max(reach_m, theme.shape.reach_m), scene)
         grid = work_grid(scene, gsd_m, snap_px, around)
         return grid, place_on(grid, whole)
-
-    def _lattice(self, grid: GeoBox) -> Lattice:
-        return Lattice.of(grid, self.scene.metres_per_unit)
 
     @cached_property
     def _refiner_view(self) -> Scene:

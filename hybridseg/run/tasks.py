@@ -1,4 +1,4 @@
-"""The work of a run, as values: a stage with its place. Frozen and picklable; the key names all that decides the result."""
+"""The work of a run as values: a stage with its place, frozen and picklable; a key names all that decides it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,11 @@
-"""Changes of light and sensor that a label does not mind; the same for both trainings."""
+"""Changes of light and sensor that a label does not mind; the same for every training."""
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
+from PIL import Image
 from scipy import ndimage as ndi
 
 GAIN = (0.95, 1.05)
@@ -30,6 +33,43 @@ def recolour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.4:
         x = x + rng.normal(0, rng.uniform(0.005, 0.035), x.shape)
     return (np.clip(x, 0, 1) * 255).astype(np.uint8)
+
+
+def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(H, W, 3) uint8 as other sensors and services give it: coarser pixels enlarged again, haze, JPEG; each at times.
+
+    Images of measured bands come back as they are.
+    """
+    if image.dtype != np.uint8:
+        return image
+    if rng.random() < 0.3:
+        image = _coarser(image, rng.uniform(1.2, 2.4))
+    if rng.random() < 0.15:
+        image = _hazy(image, rng)
+    if rng.random() < 0.3:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=int(rng.integers(25, 90)))
+        image = np.asarray(Image.open(file))
+    return image
+
+
+def _coarser(image: np.ndarray, factor: float) -> np.ndarray:
+    height, width = image.shape[:2]
+    small = Image.fromarray(image).resize((round(width / factor), round(height / factor)), Image.Resampling.BOX)
+    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _hazy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blended with a pale colour, more in some parts than in others."""
+    veil = rng.uniform(0.1, 0.5) * clouds(image.shape[:2], rng)[..., None]
+    colour = rng.uniform(150, 230) + rng.uniform(-10, 10, 3)
+    return (image * (1 - veil) + colour * veil).astype(np.uint8)
+
+
+def clouds(shape: tuple[int, int], rng: np.random.Generator, cells: int = 4) -> np.ndarray:
+    """(H, W) float32 in [0, 1] that changes slowly: `cells` random values a side, smoothly enlarged."""
+    coarse = Image.fromarray(rng.random((cells, cells)).astype(np.float32))
+    return np.clip(np.asarray(coarse.resize(shape[::-1], Image.Resampling.BICUBIC)), 0, 1)
 
 
 def turn(array: np.ndarray, quarters: int, mirror: bool) -> np.ndarray:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from hybridseg.errors import MissingExtra
-from hybridseg.train.classifier import ClassifierSamples, pool
+from hybridseg.train.classifier import Changes, ClassifierSamples, pool
+from hybridseg.train.precision import keep_slow_layers_in_fp32, precision
 from hybridseg.train.recipe import DataSet, Recipe, load_recipe
 from hybridseg.train.refiner import RefinerSamples, ground
 from hybridseg.train.scenes import Scene, load_scenes
@@ -41,6 +42,7 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
         raise MissingExtra("training needs Lightning: uv sync --extra train") from error
     import torch
 
+    from hybridseg.nn.backbones.base import freeze
     from hybridseg.nn.cards import model_folder, read_card
     from hybridseg.nn.classify.segmenter import Segmenter
     from hybridseg.nn.sam2.lite import build_sam2_lite
@@ -65,7 +67,10 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
         started = read_card(model_folder(plan.start))
         if "memory" not in started:  # this is its first training
             start_memory(learner.net, torch.from_numpy(next(batches)["images"]).flatten(0, 1))
-    steps = fit(learner, batches, folder, plan.stop, quiet=quiet)
+    if plan.free is not None:
+        freeze(learner.trunk, plan.free)
+    keep_slow_layers_in_fp32(learner.net)
+    steps = fit(learner, batches, folder, plan.stop, quiet=quiet, precision=precision(), workers=1)
     card = {
         "name": plan.model,
         "kind": plan.kind,
@@ -88,7 +93,8 @@ def _batches(plan: Recipe, data: Path | None, runs: Path, seed: int) -> Iterator
             pool(scenes[name], chosen.work_gsd_m or plan.gsd_m, chosen.share, chosen.zoom)
             for name, chosen in plan.sets.items()
         ]
-        return ClassifierSamples(pools, plan.classes, plan.size_px).batches(plan.batch, seed)
+        changes = Changes(plan.shade, plan.dye, plan.park, plan.paste, plan.mix, plan.degrade)
+        return ClassifierSamples(pools, plan.classes, plan.size_px, changes=changes).batches(plan.batch, seed)
     grounds = {
         name: [ground(scene, find_supports(scene, plan.sets[name], runs)) for scene in found]
         for name, found in scenes.items()
@@ -109,7 +115,7 @@ def _memory_card(started: Mapping[str, Any], recipe: Path, plan: Recipe, steps: 
 def _scenes(name: str, chosen: DataSet, data: Path | None, runs: Path) -> list[Scene]:
     if chosen.towns:
         return [_town(seed, runs / "towns", chosen.without) for seed in range(1000, 1000 + chosen.towns)]
-    return load_scenes(data or Path("tiles.csv"), name, chosen)
+    return load_scenes(data or Path("tiles.csv"), chosen.dataset or name, chosen)
 
 
 def _town(seed: int, kept: Path, without: Sequence[str]) -> Scene:

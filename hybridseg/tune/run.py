@@ -11,8 +11,8 @@ import shapely
 import yaml
 
 from hybridseg.errors import OutputError, ThemeError
-from hybridseg.evaluate.measure.quick import QuickScores, quick_scores
-from hybridseg.read.scene import open_scene
+from hybridseg.evaluate.measure.summary import Summary, summarise
+from hybridseg.read.opening import open_scene
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.request import parse_bands
 from hybridseg.run.survey import Survey
@@ -178,7 +178,7 @@ class Trial:
     place: Labelled
     survey: Survey
 
-    def coarse(self, theme: Theme) -> QuickScores:
+    def coarse(self, theme: Theme) -> Summary:
         """Score a theme's coarse outlines."""
         survey = replace(self.survey, theme=theme)
         return self.score(theme, Refined.from_prompts(survey.prompts(self.place.extent)))
@@ -188,11 +188,11 @@ class Trial:
         survey = replace(self.survey, theme=theme)
         return survey.refine(survey.prompts(self.place.extent))
 
-    def score(self, theme: Theme, refined: Refined) -> QuickScores:
+    def score(self, theme: Theme, refined: Refined) -> Summary:
         """Score masks with a theme's gate and shape."""
         survey, place = replace(self.survey, theme=theme), self.place
         features = survey.features(refined, place.extent).rows
-        return quick_scores(features, place.truth, place.area, TOLERANCE_PX * survey.scene.gsd_m)
+        return summarise(features, place.truth, place.area, TOLERANCE_PX * survey.scene.gsd_m)
 
 
 def _labelled(scene: Path, labels: str, within: str | None, bands: Sequence[int] | None) -> Labelled:

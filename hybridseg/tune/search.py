@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hybridseg.evaluate.measure.quick import QuickScores
+from hybridseg.evaluate.measure.summary import Summary
 from hybridseg.settings import Settings as Model
 
 Settings = dict[str, Any]
@@ -48,12 +50,12 @@ def settings_of(model: Model, names: Mapping[str, Any]) -> Settings:
     return {name: getattr(model, name) for name in names}
 
 
-def objective(scores: Sequence[QuickScores], counted: bool) -> float:
+def objective(scores: Sequence[Summary], counted: bool) -> float:
     """Return what is made best over all scenes: objects found, or ground covered, and by half outlines met.
 
     Args:
         scores: of each scene; hits, misses, areas and lengths are added up, so a scene weighs by what it holds.
         counted: whether objects count one by one.
     """
-    whole = QuickScores.total(scores)
-    return (whole.f1 if counted else whole.area_iou) + 0.5 * whole.boundary_f1
+    whole = functools.reduce(operator.add, scores)
+    return (whole.objects.f1 if counted else whole.area_iou) + 0.5 * whole.outlines.f1

@@ -57,7 +57,7 @@ class Grid(ObjectSettings):
                 records.append((identity, label, 0.0, x, y, point, shapely.MultiPoint(), support))
         return Prompts.from_records(records, lattice.crs).rows
 
-    def join(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
+    def gather(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
         """Return all blocks' points."""
         return join_in_order(parts, lattice.crs)
 

@@ -37,6 +37,7 @@ class Instances(ObjectSettings):
     extent: float = Field(0.5, gt=0, lt=1, description="a pixel is the class above this probability")
     peak: float = Field(0.3, ge=0, lt=1, description="least interior at an object's peak")
     rise: float = Field(0.1, ge=0, lt=1, description="least rise of a peak above the saddle to a higher one")
+    join: float = Field(1.0, gt=0, le=1, description="peaks are one object where interior at the saddle reaches this")
     smooth_m: float = Field(0.5, ge=0, description="standard deviation of the blur of interior before peaks are sought")
     min_area_m2: float = Field(6.0, ge=0)
     min_score: float = Field(0.5, ge=0, le=1, description="least mean extent inside a support")
@@ -75,7 +76,7 @@ class Instances(ObjectSettings):
             records.append((identity, label, score, x0, y0, positive, shapely.MultiPoint(away), support))
         return Prompts.from_records(records, lattice.crs).rows
 
-    def join(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
+    def gather(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
         """Return all blocks' prompts."""
         return join_in_order(parts, lattice.crs)
 
@@ -88,6 +89,7 @@ class Instances(ObjectSettings):
         return {
             "min_score": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
             "rise": (0.04, 0.07, 0.1, 0.15, 0.22, 0.3),
+            "join": (1.0, 0.5, 0.4, 0.3, 0.2),
             "extent": (0.3, 0.4, 0.5, 0.6, 0.7),
             "peak": (0.1, 0.2, 0.3, 0.4, 0.5),
             "smooth_m": multiples(self.smooth_m, (0.0, 0.5, 1.0, 2.0)),
@@ -125,7 +127,9 @@ def find_objects(extent: np.ndarray, interior: np.ndarray, policy: Instances, pi
     depth = np.round(ndi.gaussian_filter(interior, policy.smooth_m / pixel_m) * inside * 255).astype(np.int16)
     # h-maxima (Soille 2003, 6.3.4): peaks that rise less than this above the saddle to a higher one drown in it.
     # skimage's own h_maxima gives every part of a peak that the dips inside it leave over.
-    drowned = reconstruction(depth - max(1, round(policy.rise * 255)), depth)
+    rise = max(1, round(policy.rise * 255))
+    # no peak stands higher than `rise` above `join`: where the saddle between two reaches `join`, both drown in it
+    drowned = reconstruction(np.minimum(depth, round(policy.join * 255) + rise) - rise, depth)
     markers, _ = ndi.label(local_maxima(drowned) & inside, structure=np.ones((3, 3)))
     tall = ndi.maximum(depth, markers, np.arange(markers.max() + 1)) >= max(1, policy.peak * 255)
     tall[0] = False

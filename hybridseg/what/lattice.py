@@ -16,6 +16,7 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.heatmap import Heatmap
 from hybridseg.read.ground import pixel_anchor
+from hybridseg.read.scene import Scene
 from hybridseg.settings import Settings
 from hybridseg.tables import Prompts, Refined
 from hybridseg.types import Window
@@ -37,11 +38,11 @@ class Lattice:
     pixel_m: float
 
     @classmethod
-    def of(cls, grid: GeoBox, metres_per_unit: tuple[float, float]) -> Lattice:
-        """Return the lattice of a north-up grid whose CRS units span so many metres along x and y."""
-        mx, my = metres_per_unit
+    def of(cls, grid: GeoBox, scene: Scene) -> Lattice:
+        """Return the lattice of a north-up grid of a scene's CRS."""
+        mx, my = scene.metres_per_unit
         pixel_m = float(np.sqrt(grid.affine.a * mx * -grid.affine.e * my))
-        return cls(grid.affine, str(grid.crs), pixel_anchor(grid), pixel_m)
+        return cls(grid.affine, str(scene.crs), pixel_anchor(grid), pixel_m)
 
     def identity(self, label: str, col: int, row: int) -> str:
         """Return the id of an object whose peak is at this pixel: the same in every run over the same ground."""
@@ -101,7 +102,7 @@ class ObjectSettings(Settings):
         """Find the objects of a core, or the parts of objects that lie in it."""
 
     @abstractmethod
-    def join(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
+    def gather(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
         """Make prompts of what `find` gave for all blocks, in an order that does not depend on the blocks."""
 
     @abstractmethod

@@ -71,7 +71,7 @@ class Regions(ObjectSettings):
             records.append((label, score[int(value) - 1], float(deep[row, col]), x, y, support))
         return gpd.GeoDataFrame(pd.DataFrame(records, columns=list(PARTS)), geometry="support", crs=lattice.crs)
 
-    def join(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
+    def gather(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
         """Return a prompt for each piece of each region; the pieces of a region share its id, class, score, peak."""
         filled = [part for part in parts if len(part)]
         if not filled:

@@ -54,8 +54,7 @@ def write_result(
     path = check_output(path, FORMATS)
     format_ = FORMATS[path.suffix.lower()]
     features = _tidy(features)
-    lines = nodes is not None or features.geom_type.isin(["LineString", "MultiLineString"]).any()
-    kinds: list[tuple[Kind, gpd.GeoDataFrame]] = [("lines" if lines else "polygons", features)]
+    kinds: list[tuple[Kind, gpd.GeoDataFrame]] = [("polygons" if "origin" in features else "lines", features)]
     if nodes is not None and format_.many:
         kinds.append(("nodes", _tidy(nodes)))
     classes = sorted(features["class"].unique()) if "class" in features else []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hybridseg.errors import BandsMissing
-from hybridseg.read.scene import open_scene
+from hybridseg.read.opening import open_scene
 from hybridseg.types import Chip, NetworkSpec, Window
 from tests.conftest import BLOCKS, blocks_image
 from tests.doubles import Bright, Threshold, survey

@@ -19,7 +19,7 @@ def points(cores: list[Window], valid: bool = True) -> gpd.GeoDataFrame:
         shape = (core.height, core.width)
         block = Block(np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.full(shape, valid), core, core)
         found.append(grid.find(block, LATTICE, "building"))
-    return grid.join(found, LATTICE, "building").rows
+    return grid.gather(found, LATTICE, "building").rows
 
 
 def test_there_are_no_points_where_there_is_no_imagery():

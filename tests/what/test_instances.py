@@ -42,6 +42,18 @@ def test_a_shallow_dip_does_not_split():
     assert len(find_objects(extent, interior, POLICY, 0.5).peaks) == 1
 
 
+def test_join_makes_one_of_two_peaks_where_the_saddle_is_high():
+    extent = np.zeros((40, 60), np.float32)
+    extent[10:30, 10:50] = 1
+    interior = extent * 0.9
+    interior[:, 28:32] = 0.4 * extent[:, 28:32]  # a ridge in shade
+    policy = POLICY.model_copy(update={"smooth_m": 0.0})
+    for join, count in ((1.0, 2), (0.5, 2), (0.3, 1)):
+        found = find_objects(extent, interior, policy.model_copy(update={"join": join}), 0.5)
+        assert len(found.peaks) == count
+        assert (found.labels > 0).sum() == extent.sum()
+
+
 def test_score_is_the_mean_extent_inside():
     extent = np.zeros((30, 30), np.float32)
     extent[5:25, 5:25] = 0.8

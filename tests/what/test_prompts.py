@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from hybridseg.errors import PromptsError
-from hybridseg.read.scene import Scene, open_scene
+from hybridseg.read.opening import open_scene
+from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
 from hybridseg.tables import PROMPT_COLUMNS, Prompts
 from hybridseg.types import Window
@@ -53,7 +54,7 @@ def find_in_blocks(labels: np.ndarray, core_px: int, offset_px: int) -> gpd.GeoD
         at = window.slices(whole)
         block = Block(extent[at], interior[at], np.ones(extent[at].shape, bool), window, core)
         parts.append(POLICY.find(block, LATTICE, "building"))
-    return POLICY.join(parts, LATTICE, "building").rows
+    return POLICY.gather(parts, LATTICE, "building").rows
 
 
 @settings(max_examples=12, deadline=None)

@@ -33,7 +33,7 @@ def find(extent: np.ndarray, core_px: int = 500, offset_px: int = 0, policy: Reg
         at = window.slices(whole)
         block = Block(extent[at], extent[at], np.ones(extent[at].shape, bool), window, core)
         parts.append(policy.find(block, LATTICE, "water"))
-    return policy.join(parts, LATTICE, "water").rows
+    return policy.gather(parts, LATTICE, "water").rows
 
 
 @settings(max_examples=10, deadline=None)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import shapely
 
-from hybridseg.read.scene import Scene, open_scene
+from hybridseg.read.opening import open_scene
+from hybridseg.read.scene import Scene
 from hybridseg.types import HINT_SLOPE, Chip, Window
 from hybridseg.where.prompting import PromptSettings
 from hybridseg.where.refine import BATCH, Prompt, Refine

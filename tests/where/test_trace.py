@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import shapely
 
-from hybridseg.read.scene import Scene, open_scene
+from hybridseg.read.opening import open_scene
+from hybridseg.read.scene import Scene
 from hybridseg.types import Window
 from hybridseg.where.trace import trace
 from tests.conftest import blocks_image

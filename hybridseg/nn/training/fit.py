@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -116,6 +116,8 @@ def fit(
     watch: Sequence[Any] | None = None,
     patience: int = 5,
     accelerator: str = "auto",
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    workers: int = 0,
 ) -> int:
     """Optimise; go on from `folder/last.ckpt` where there is one.
 
@@ -133,6 +135,8 @@ def fit(
             first ones where it has a warm start and nothing was better.
         patience: see `watch`.
         accelerator: as Lightning calls it.
+        precision: of the forward pass, as Lightning calls it.
+        workers: 1 draws batches in a process of their own, 0 in this one.
 
     Returns:
         the step reached; 0 where the first weights were best.
@@ -140,12 +144,15 @@ def fit(
     known = learner.warm_start
     first = copy.deepcopy(learner.state_dict()) if known else {}
     best_before = _mean_loss(learner, watch) if known and watch else np.inf
-    checkpoint = ModelCheckpoint(dirpath=folder, save_last=True, save_top_k=0, every_n_train_steps=every)
+    checkpoint = ModelCheckpoint(
+        dirpath=folder, save_last=True, save_top_k=0, every_n_train_steps=every, enable_version_counter=False
+    )
     last = folder / "last.ckpt"
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     trainer = lightning.Trainer(
         max_steps=stop or learner.steps,
         accelerator=accelerator,
+        precision=precision,
         devices=1,
         logger=CSVLogger(folder, name="curves"),
         callbacks=[
@@ -161,13 +168,14 @@ def fit(
         num_sanity_val_steps=0,
     )
     learner.net.to(memory_format=torch.channels_last)
+    context = "fork" if workers else None  # a generator cannot be sent to a process started afresh
     with warnings.catch_warnings():
         # batches come ready from one stream: neither workers nor a length would help
         warnings.filterwarnings("ignore", message=".*(num_workers|__len__).*")
         warnings.filterwarnings("ignore", message="Checkpoint directory .* not empty")  # the curves lie there too
         trainer.fit(
             learner,
-            DataLoader(_Stream(batches), batch_size=None),
+            DataLoader(_Stream(batches), batch_size=None, num_workers=workers, multiprocessing_context=context),
             None if watch is None else DataLoader(_Batches([_tensors(batch) for batch in watch]), batch_size=None),
             ckpt_path=last if last.exists() else None,
         )
