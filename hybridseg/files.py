@@ -82,7 +82,7 @@ def scratch(path: Path | str) -> Iterator[Path]:
     real = _real(path)
     folder = _make_folder(real.parent, path)
     try:
-        yield folder / real.name
+        yield folder / Path(path).name  # not that of a link's file, whose suffix may be another: GDAL goes by it
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -208,7 +208,9 @@ def test_a_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert real.read_text() == "new"
     assert sidecar(real, ".aux.xml").read_text() == sidecar(link, ".aux.xml").read_text() == "fresh"
-    replace_with(link, "newer")
+    with replacing(link) as beside:
+        assert beside.name == "link.tif"
+        beside.write_text("newer")
     assert names(tmp_path) | names(tmp_path / "far") == {"far", "link.tif", "real.tif"}
 
 
