@@ -5,7 +5,9 @@
     │   ├── NoGeoreference
     │   ├── BandsMissing
     │   ├── TooCoarse
-    │   └── EmptySource
+    │   ├── EmptySource
+    │   └── SourceUnavailable
+    ├── LayerError         a vector layer cannot be read
     ├── ThemeError         a theme, recipe or setting is wrong
     ├── PromptsError       a prompts file cannot be used
     ├── OutputError        the result cannot be written where asked
@@ -39,6 +41,14 @@ class TooCoarse(SourceError):
 
 class EmptySource(SourceError):
     """The raster, or the extent asked for, holds no valid pixel."""
+
+
+class SourceUnavailable(SourceError):
+    """The raster cannot be reached for now: a timeout, a server that is busy. Trying again may help."""
+
+
+class LayerError(HybridsegError):
+    """A vector layer cannot be read, or has no geometry, rows or CRS."""
 
 
 class ThemeError(HybridsegError):
