@@ -21,7 +21,6 @@ from benchmarks.places import Place, places
 from hybridseg import extract
 from hybridseg.evaluate.measure.quick import quick_scores, within
 from hybridseg.evaluate.show.picture import against_truth, draw_features
-from hybridseg.read.source import Source
 from hybridseg.theme import Gate, GridPolicy, load_theme
 
 RESULTS = Path(__file__).parent / "results"
@@ -41,13 +40,13 @@ def measure(place: Place, run: str, work: Path, picture: Path | None = None) -> 
     """Scores of one run on one place."""
     settings = dict(RUNS[run])
     theme = everything(place.theme, work) if settings.pop("everything", False) else place.theme
-    features = extract(place.scene, None, theme=theme, extent=place.extent, **settings)
-    pixel_m = Source.open(place.scene).gsd_m
+    features = extract(place.scene.path, None, theme=theme, extent=place.extent, **settings)
+    pixel_m = place.scene.gsd_m
     scores = quick_scores(features, place.truth, place.area, TOLERANCE_PX * pixel_m)
     pred, truth = within(features, place.area), within(place.truth, place.area)
     scores["refined"] = float((pred["origin"] == "refined").mean()) if len(pred) else 0.0
     if picture is not None:
-        draw_features(place.scene, against_truth(pred, truth), picture)
+        draw_features(Path(place.scene.path), against_truth(pred, truth), picture)
     if place.theme == "roads":
         scores["relaxed_f1"] = relaxed_f1(pred.geometry, truth.geometry, ROAD_TOLERANCE_PX * pixel_m)
     return scores

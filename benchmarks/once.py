@@ -21,7 +21,7 @@ from hybridseg.evaluate.measure.quick import quick_scores
 from hybridseg.finetune.run import finetune
 from hybridseg.run.extract import extract
 from hybridseg.run.model import themes_in
-from hybridseg.tune.run import write_theme
+from hybridseg.search.settings import write_theme
 
 RESULTS = Path(__file__).parent / "results" / "once.json"
 TOLERANCE_M = 0.3

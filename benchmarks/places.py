@@ -18,8 +18,9 @@ from affine import Affine
 from PIL import Image
 from rasterio.features import shapes
 
+from hybridseg.labels.labelled import Labelled
+from hybridseg.read.source import Source
 from hybridseg.run.pipeline import Extent
-from hybridseg.tune.run import Labelled
 
 CRS = "EPSG:32631"
 GAP_PX = 64
@@ -29,7 +30,6 @@ GAP_PX = 64
 class Place(Labelled):
     """A labelled scene of a theme."""
 
-    name: str = ""
     theme: str = ""
 
 
@@ -54,7 +54,7 @@ def _scene(data: Path, name: str, theme: str, scene: str, reference: str, extent
     with rasterio.open(path) as file:
         crs, bounds = file.crs, file.bounds
     truth = gpd.read_file(data / "scenes" / reference).to_crs(crs)
-    return Place(path, truth[["geometry"]], shapely.box(*(extent or bounds)), extent, name, theme)
+    return Place(Source.open(path), truth[["geometry"]], shapely.box(*(extent or bounds)), extent, name, theme)
 
 
 @dataclass(frozen=True)
@@ -95,4 +95,5 @@ class _Tiles:
         ):
             file.write(canvas)
             file.write_mask(valid)
-        return Place(path, gpd.GeoDataFrame(geometry=truth, crs=CRS), shapely.union_all(areas), None, name, theme)
+        truths = gpd.GeoDataFrame(geometry=truth, crs=CRS)
+        return Place(Source.open(path), truths, shapely.union_all(areas), None, name, theme)

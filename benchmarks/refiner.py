@@ -20,12 +20,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.accuracy import RESULTS
+from hybridseg.labels.images import LabelledImage, resize_labels
 from hybridseg.nn.refiners import load_refiner
 from hybridseg.nn.sam2 import Promptable
+from hybridseg.train.datasets import load_images
 from hybridseg.train.prompts import box_of, covered, point_in, roughened
 from hybridseg.train.recipe import DataSet
 from hybridseg.train.refiner import POINTS
-from hybridseg.train.scenes import Scene, load_scenes, resize_labels
 from hybridseg.where.hints import hint_logits
 
 SETS = {
@@ -50,7 +51,7 @@ class Case:
     mask: np.ndarray
 
 
-def cases(scenes: list[Scene], size_px: int, rng: np.random.Generator) -> Iterator[Case]:
+def cases(scenes: list[LabelledImage], size_px: int, rng: np.random.Generator) -> Iterator[Case]:
     """Up to PER_SET objects that lie whole in their scene, at random."""
     found = []
     for scene in scenes:
@@ -132,7 +133,7 @@ def main(data: Path, name: str) -> None:
     rows, real, predicted = [], [], []
     for place, (dataset, entry) in SETS.items():
         rng = np.random.default_rng(0)
-        scenes = load_scenes(data / "tiles.csv", dataset, entry)
+        scenes = load_images(data / "tiles.csv", dataset, entry)
         answers = [ask(model, case, rng) for case in cases(scenes, model.size_px, rng)]
         rows.append({"place": place, "objects": len(answers)})
         rows[-1] |= {kind: float(np.mean([a[kind][0] for a in answers])) for kind in answers[0]}

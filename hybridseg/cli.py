@@ -19,9 +19,10 @@ from hybridseg.demo import demo
 from hybridseg.errors import HybridsegError
 from hybridseg.evaluate.verb import evaluate
 from hybridseg.evaluate.verb import lines as figures
-from hybridseg.finetune.layers import LabelsWarning
 from hybridseg.finetune.report import lines as made
 from hybridseg.finetune.run import finetune
+from hybridseg.labels.layers import LabelsWarning
+from hybridseg.run.arguments import Paths
 from hybridseg.run.cards import models, one_line
 from hybridseg.run.extract import extract
 from hybridseg.run.progress import Bars
@@ -72,6 +73,9 @@ def _parser() -> ArgumentParser:
 def _dash(verb: ArgumentParser) -> None:
     """Show and take `--keep-work` where the signature says keep_work; the underscored form is taken too."""
     for action in verb._actions:
+        if getattr(action, "_typehint", None) in (Paths, Paths | None):  # --scene a.tif b.tif
+            action.nargs, action.metavar = "+", action.dest.upper()
+            action._typehint = str  # type: ignore[attr-defined]
         # a parameter named as a word of Python's ends in an underscore: as_
         action.option_strings = [option.rstrip("_").replace("_", "-") for option in action.option_strings]
         verb._option_string_actions.update(dict.fromkeys(action.option_strings, action))

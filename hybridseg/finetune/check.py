@@ -1,4 +1,4 @@
-"""What is wrong with a call is said before anything is learnt."""
+"""Check the arguments of finetune before anything is learnt."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hybridseg.errors import ThemeError
-from hybridseg.finetune.labels import Ground
-from hybridseg.finetune.split import Split
+from hybridseg.labels.labelled import LabelledGrid
+from hybridseg.labels.split import Split
 from hybridseg.read.source import Source
 from hybridseg.theme import GridPolicy, Theme
 
@@ -22,9 +22,9 @@ ALLOWED: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "gsd_m": (lambda v: 0 < v < math.inf, "metres a pixel, more than 0"),
     "seed": (lambda v: 0 <= v < 2**32, "0 to 4294967295"),
 }
-"""Numbers of the call: which are allowed, and how that is said."""
+"""Range of each number, as a test and in words."""
 FINER = 10
-"""So much finer than a source's own pixels one may work; beyond that there is nothing more to see."""
+"""How many times finer than a scene's own pixels the working grid may be."""
 
 
 def check_numbers(**given: float | None) -> None:
@@ -93,16 +93,16 @@ def check_refiners(themes: Sequence[Theme], refiner: str | None, device: str) ->
         load_refiner(name, device)
 
 
-def check_ground(grounds: Sequence[Ground], splits: Sequence[Split], names: Sequence[str]) -> None:
+def check_ground(grids: Sequence[LabelledGrid], splits: Sequence[Split], names: Sequence[str]) -> None:
     """Refuse classes of which the training ground shows only one side.
 
     Raises:
         ThemeError: one has no object there, or no known ground beside its objects.
     """
     for name in names:
-        if not any(ground.scene.objects[name].any() for ground in grounds):
+        if not any(grid.image.objects[name].any() for grid in grids):
             raise ThemeError(f"no label is a {name}; give labels of every class, or leave its theme out")
-        pairs = [(g.scene.objects[name] > 0, s.train) for g, s in zip(grounds, splits, strict=True)]
+        pairs = [(g.image.objects[name] > 0, s.train) for g, s in zip(grids, splits, strict=True)]
         if not any((inside & train).any() for inside, train in pairs):
             raise ThemeError(
                 f"all objects of {name} lie in or near the validation blocks; label more of them elsewhere"

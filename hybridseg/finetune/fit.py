@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +11,11 @@ import numpy as np
 
 from hybridseg.errors import MissingExtra, WeightsError
 from hybridseg.finetune.curves import draw_curves
-from hybridseg.finetune.labels import Ground
-from hybridseg.finetune.samples import FocusedSamples, targets_of, validation_batches
-from hybridseg.finetune.split import Split
+from hybridseg.labels.labelled import LabelledGrid
+from hybridseg.labels.samples import FocusedSamples, pool, stream_seed, targets_of, validation_batches
+from hybridseg.labels.split import Split
 from hybridseg.read.source import Source
 from hybridseg.theme import Theme
-from hybridseg.train.classifier import pool
 
 CROP_PX = 256
 """Side of training crops, where the backbone takes images of any size."""
@@ -65,7 +63,7 @@ def linear_name(backbone: str, start: Mapping[str, Any] | None) -> str:
 def fit_linear_head(
     trunk: Any,
     start: Mapping[str, Any] | None,
-    grounds: Sequence[Ground],
+    grids: Sequence[LabelledGrid],
     splits: Sequence[Split],
     names: Sequence[str],
     seed: int,
@@ -75,13 +73,13 @@ def fit_linear_head(
     from hybridseg.nn.linear import fit_linear, start_rows
 
     rng = np.random.default_rng(seed)
-    most = max(200, PIXELS // len(grounds))
+    most = max(200, PIXELS // len(grids))
 
     def look(ground_of: Callable[[Split], np.ndarray]) -> list[list[Any]]:
         """Samples of each class, of each scene."""
         parts = [
-            sample_features(trunk, g.scene.image, targets_of(g.scene, names, ground_of(s)), most, rng)
-            for g, s in zip(grounds, splits, strict=True)
+            sample_features(trunk, g.image.image, targets_of(g.image, names, ground_of(s)), most, rng)
+            for g, s in zip(grids, splits, strict=True)
         ]
         return [list(of_class) for of_class in zip(*parts, strict=True)]
 
@@ -106,34 +104,38 @@ class Training:
     quiet: bool
 
     def __call__(
-        self, trunk: Any, start: Mapping[str, Any] | None, grounds: Sequence[Ground], splits: Sequence[Split], run: Path
+        self,
+        trunk: Any,
+        start: Mapping[str, Any] | None,
+        grids: Sequence[LabelledGrid],
+        splits: Sequence[Split],
+        run: Path,
     ) -> tuple[Any, int]:
         """The network at its best on the validation blocks, and the step reached; draws `curves.png` into `run`."""
         from hybridseg.nn.heads import start_segmenter
 
         try:
-            from hybridseg.nn.fit import fit
+            from hybridseg.nn.fit import fit, step_of
             from hybridseg.nn.learn import watched
         except ImportError as error:
             raise MissingExtra("the convolutional head needs Lightning: uv sync --extra train") from error
         net = start_segmenter(trunk, self.names, None if start is None else start["folder"], self.seed)
         learner = watched(net, self.steps, self.rate, self.free, going_on=start is not None)
-        watch = validation_batches([g.scene for g in grounds], splits, self.names, _crop_px(trunk), self.batch)
+        watch = validation_batches([g.image for g in grids], splits, self.names, _crop_px(trunk), self.batch)
+        batches = self._batches(grids, splits, step_of(run), _crop_px(trunk))
         steps = fit(
-            learner, self._batches(grounds, splits, run, _crop_px(trunk)), run, every=max(1, min(50, self.steps // 4)),
+            learner, batches, run, every=max(1, min(50, self.steps // 4)),
             quiet=self.quiet, watch=watch, patience=self.patience, accelerator=_accelerator(self.device),
         )  # fmt: skip
         draw_curves(run, run / "curves.png")
         return learner.net, steps
 
-    def _batches(self, grounds: Sequence[Ground], splits: Sequence[Split], run: Path, side: int) -> Any:
+    def _batches(self, grids: Sequence[LabelledGrid], splits: Sequence[Split], step: int, side: int) -> Any:
         pools = [
-            pool([replace(g.scene, valid=s.train)], g.scene.gsd_m, zoom=(0.75, 1.33))
-            for g, s in zip(grounds, splits, strict=True)
+            pool([replace(g.image, valid=s.train)], g.image.gsd_m, zoom=(0.75, 1.33))
+            for g, s in zip(grids, splits, strict=True)
         ]
-        # a resumed run draws other samples than those it has seen
-        seed = self.seed + int(time.time()) * (run / "last.ckpt").exists()
-        return FocusedSamples(pools, self.names, side).batches(self.batch, seed)
+        return FocusedSamples(pools, self.names, side).batches(self.batch, stream_seed(self.seed, step))
 
 
 def _crop_px(trunk: Any) -> int:

@@ -12,12 +12,12 @@ import numpy as np
 
 from hybridseg.evaluate.measure.objects import match
 from hybridseg.evaluate.measure.quick import quick_scores
+from hybridseg.labels.labelled import Labelled
 from hybridseg.read.source import Source
 from hybridseg.run.engine import Progress
 from hybridseg.run.pipeline import Counts, Pipeline
 from hybridseg.run.sight import look_through
 from hybridseg.theme import Theme
-from hybridseg.tune.run import Labelled
 
 LEAST = 10
 """Fewer polygons than this say nothing of their scores."""
@@ -78,13 +78,13 @@ def judge(
     scores, matches, lines = [], [], []
     progress.start("judge", len(places), "scenes")
     for place in places:
-        source = Source.open(place.scene, place.bands)
+        source = place.scene
         features = _map(theme, source, classifier, refiner, place)
         score, matched = _matched(features, place)
         scores.append(score)
         matches.append(matched)
         found = quick_scores(features, place.truth, place.area, TOLERANCE_PX * source.gsd_m)
-        lines.append({"place": place.scene.name, **{k: round(float(v), 3) for k, v in found.items()}})
+        lines.append({"place": Path(source.path).name, **{k: round(float(v), 3) for k, v in found.items()}})
         progress.step()
     return calibrate(np.concatenate(scores), np.concatenate(matches)), lines
 

@@ -113,6 +113,12 @@ def fit(
     return int(trainer.global_step)
 
 
+def step_of(folder: Path) -> int:
+    """Return the step that a run in `folder` has reached by its last checkpoint; 0 without one."""
+    last = folder / "last.ckpt"
+    return int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]) if last.exists() else 0
+
+
 def _mean_loss(learner: Any, watch: Sequence[Any]) -> float:
     learner.eval()
     with torch.no_grad():

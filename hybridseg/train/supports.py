@@ -11,10 +11,10 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from hybridseg.errors import ThemeError
+from hybridseg.labels.images import LabelledImage
 from hybridseg.read.windows import tile
 from hybridseg.theme import GridPolicy, InstancePolicy, load_theme
 from hybridseg.train.recipe import DataSet
-from hybridseg.train.scenes import Scene, rescale
 from hybridseg.what.classify import Network
 from hybridseg.what.instances import find_objects
 
@@ -22,24 +22,27 @@ if TYPE_CHECKING:
     from hybridseg.nn.classifier import Classifier
 
 
-def find_supports(scene: Scene, chosen: DataSet, runs: Path) -> np.ndarray | None:
-    """(h, w) int32 supports on the grid of a classifier's heatmap; None where the set's entry names none for the scene.
+def find_supports(image: LabelledImage, chosen: DataSet, runs: Path) -> np.ndarray | None:
+    """Return (h, w) int32 supports on the grid of a classifier's heatmap; None where the entry names no classifier.
 
-    The entry's `supports` is a classifier that was not trained on the scene: a run's draft, a model's name or folder.
+    The entry's `supports` is a classifier that was not trained on the image: a run's draft, a model's name or folder.
+
+    Raises:
+        ThemeError: the classifier does not know the class of the entry's theme.
     """
-    if chosen.supports is None or not fnmatch(scene.name, chosen.supports_on):
+    if chosen.supports is None or not fnmatch(image.name, chosen.supports_on):
         return None
     draft = runs / chosen.supports / "model"
     classifier = _classifier(str(draft if draft.exists() else chosen.supports))
     theme = load_theme(chosen.supports_theme)
-    gsd_m = theme.gsd_m(scene.gsd_m, classifier.gsd_m)
+    gsd_m = theme.gsd_m(image.gsd_m, classifier.gsd_m)
     if theme.label not in classifier.classes or isinstance(theme.objects, GridPolicy):
         raise ThemeError(
-            f"supports of {scene.dataset}: {chosen.supports} finds {', '.join(classifier.classes)}, not as theme "
+            f"supports of {image.dataset}: {chosen.supports} finds {', '.join(classifier.classes)}, not as theme "
             f"{theme.name} wants {theme.label}; give another supports_theme"
         )
     first = 2 * classifier.classes.index(theme.label)
-    extent, interior = _heatmap(rescale(scene, gsd_m).image, classifier)[first : first + 2]
+    extent, interior = _heatmap(image.at_gsd(gsd_m).image, classifier)[first : first + 2]
     pixel_m = gsd_m * classifier.stride
     policy = theme.objects
     if isinstance(policy, InstancePolicy):
@@ -55,7 +58,7 @@ def _classifier(name: str) -> Classifier:
 
 
 def _heatmap(image: np.ndarray, network: Network, core_px: int = 512, halo_px: int = 128) -> np.ndarray:
-    """(B, H/stride, W/stride) heatmap of a whole image in memory, window by window."""
+    """Return the (B, H/stride, W/stride) heatmap of a whole image in memory, window by window."""
     stride, (height, width) = network.stride, image.shape[:2]
     if max(height, width) <= core_px:  # most tiles are small, and have no neighbours
         core_px, halo_px = -(-max(height, width) // network.snap_px) * network.snap_px, network.snap_px

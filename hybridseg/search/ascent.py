@@ -37,7 +37,7 @@ LEAST_GAIN = 1e-3
 def ascend(
     start: Settings, choices: Mapping[str, Sequence[Any]], score: Callable[[Settings], float], rounds: int = 2
 ) -> tuple[Settings, float]:
-    """The best settings found, and their score. Each call of `score` is one try; the same settings are tried once."""
+    """Return the best settings found, and their score; the same settings are tried once."""
     tried: dict[tuple[Any, ...], float] = {}
 
     def value(settings: Settings) -> float:
@@ -60,7 +60,7 @@ def ascend(
 
 
 def choices_for(policy: ObjectPolicy) -> dict[str, list[float]]:
-    """What to try for a policy's settings."""
+    """Return the values to try for each of a policy's settings."""
     found = {name: list(values) for name, values in OBJECTS[policy.kind].items()}
     for name, factors in SCALED[policy.kind].items():
         own = getattr(policy, name) or 1.0
@@ -69,17 +69,17 @@ def choices_for(policy: ObjectPolicy) -> dict[str, list[float]]:
 
 
 def settings_of(model: ObjectPolicy | Gate, names: Mapping[str, Any]) -> Settings:
-    """Present values of some of a policy's or gate's fields."""
+    """Return the present values of some fields of a policy or gate."""
     return {name: getattr(model, name) for name in names}
 
 
 def objective(scores: Mapping[str, float], discrete: bool) -> float:
-    """What is made best: objects found, or where they do not count ground covered, and by half outlines met."""
+    """Return F1 of objects, or IoU of ground where objects do not count, plus half of boundary F1."""
     return scores["f1" if discrete else "area_iou"] + 0.5 * scores["boundary_f1"]
 
 
 def policies(theme: Theme) -> list[ObjectPolicy]:
-    """The theme's own policy; for objects that count one by one also the other kind.
+    """Return the theme's own policy; for objects that count one by one also the other kind.
 
     Connected extent is the better one where objects stand apart and their interior is hard to learn.
     """
