@@ -29,8 +29,8 @@ from matplotlib.figure import Figure
 from hybridseg.evaluate.measure.summary import summarise
 from hybridseg.finetune.run import finetune
 from hybridseg.run.extract import extract
+from hybridseg.search.settings import write_theme
 from hybridseg.theme import load_theme
-from hybridseg.tune.run import write_theme
 
 COUNTS = (10, 30, 100)
 SEEDS = (0, 1, 2)

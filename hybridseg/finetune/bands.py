@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hybridseg import nn
 from hybridseg.errors import BandsMissing, ThemeError
-from hybridseg.read.raster import RasterScene
+from hybridseg.read.scene import Scene
 from hybridseg.read.stretch import check_scaling
 
 
 def shown_to(
-    backbone: str, start: Mapping[str, Any] | None, sources: Sequence[RasterScene], numbers: Sequence[int] | None
-) -> list[RasterScene]:
+    backbone: str, start: Mapping[str, Any] | None, sources: Sequence[Scene], numbers: Sequence[int] | None
+) -> list[Scene]:
     """Each scene as the backbone wants to see it: as it is, or its raw bands. Nothing is fetched for it.
 
     Args:
@@ -25,10 +26,8 @@ def shown_to(
         BandsMissing: other bands or another scaling came than it wants.
         ThemeError: numbers for a backbone that looks at red, green and blue.
     """
-    from hybridseg.nn.backbones import build_backbone
-    from hybridseg.nn.backbones.base import InputSpec
-
-    wants = InputSpec() if start is not None else build_backbone(backbone).inputs
+    backbones = nn.backbones
+    wants = backbones.base.InputSpec() if start is not None else backbones.build_backbone(backbone).inputs
     if not wants.rgb:
         who = f"backbone {backbone} wants {wants}"
         return [check_scaling(_raw(s, len(wants.bands), numbers, who), wants.scaling, who) for s in sources]
@@ -39,15 +38,15 @@ def shown_to(
     return list(sources)
 
 
-def _raw(source: RasterScene, count: int, numbers: Sequence[int] | None, who: str) -> RasterScene:
+def _raw(source: Scene, count: int, numbers: Sequence[int] | None, who: str) -> Scene:
     chosen = source.data_bands if numbers is None else tuple(numbers)
     if len(chosen) == count:
         return source.raw(chosen)
-    came = f"{source.path} has {len(chosen)}" if numbers is None else f"--backbone-bands gives {len(chosen)}"
+    came = f"{source.name} has {len(chosen)}" if numbers is None else f"--backbone-bands gives {len(chosen)}"
     raise BandsMissing(f"{who}; {came}: give all {count}, by their numbers and in that order, with --backbone-bands")
 
 
-def card_of(trunk: Any, seen: RasterScene) -> dict[str, Any]:
+def card_of(trunk: Any, seen: Scene) -> dict[str, Any]:
     """What the model's card says of the bands, so that `extract` shows it the same."""
     wants = trunk.inputs
     if wants.rgb:

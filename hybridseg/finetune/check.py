@@ -1,4 +1,4 @@
-"""What is wrong with a call is said before anything is learnt."""
+"""Check the arguments of finetune before anything is learnt."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hybridseg import nn
 from hybridseg.errors import ThemeError
-from hybridseg.finetune.labels import Ground
-from hybridseg.finetune.split import Split
-from hybridseg.read.raster import RasterScene
-from hybridseg.theme import GridPolicy, Theme
+from hybridseg.labels.labelled import LabelledGrid
+from hybridseg.labels.split import Split
+from hybridseg.read.scene import Scene
+from hybridseg.theme import Theme
 
 ALLOWED: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "validation": (lambda v: 0 < v < 1, "a share between 0 and 1, e.g. 0.25"),
@@ -22,9 +23,9 @@ ALLOWED: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "gsd_m": (lambda v: 0 < v < math.inf, "metres a pixel, more than 0"),
     "seed": (lambda v: 0 <= v < 2**32, "0 to 4294967295"),
 }
-"""Numbers of the call: which are allowed, and how that is said."""
+"""Range of each number, as a test and in words."""
 FINER = 10
-"""So much finer than a source's own pixels one may work; beyond that there is nothing more to see."""
+"""How many times finer than a scene's own pixels the working grid may be."""
 
 
 def check_numbers(**given: float | None) -> None:
@@ -43,26 +44,28 @@ def check_themes(themes: Sequence[Theme]) -> None:
     """Refuse themes that share a class, or have no classifier.
 
     Raises:
-        ThemeError: so it is.
+        ThemeError: one of these is the case.
     """
     labels = [t.label for t in themes]
     if len(set(labels)) < len(labels):
         raise ThemeError(f"themes {', '.join(t.name for t in themes)} share a class; give each class one theme")
     for one in themes:
-        if isinstance(one.objects, GridPolicy):
-            raise ThemeError(f"theme {one.name} is everything mode, which has no classifier of its own; give another")
+        if not one.objects.choices():
+            raise ThemeError(
+                f"theme {one.name} finds objects by {one.objects.kind}, which learns nothing; give another"
+            )
 
 
-def check_gsd(gsd_m: float | None, sources: Sequence[RasterScene]) -> None:
+def check_gsd(gsd_m: float | None, sources: Sequence[Scene]) -> None:
     """Refuse to work at far more detail than a source has.
 
     Raises:
-        ThemeError: so it is.
+        ThemeError: one of these is the case.
     """
     for source in sources:
         if gsd_m is not None and gsd_m < 0.99 * source.gsd_m / FINER:  # as rounded below
             raise ThemeError(
-                f"--gsd-m {gsd_m:g} is far finer than the {source.gsd_m:.3g} m of {source.path}; give "
+                f"--gsd-m {gsd_m:g} is far finer than the {source.gsd_m:.3g} m of {source.name}; give "
                 f"{source.gsd_m / FINER:.3g} or more"
             )
 
@@ -71,14 +74,13 @@ def check_free(free: int, head: str, trunk: Any) -> None:
     """Refuse to free stages that there are not, or with a head that trains none.
 
     Raises:
-        ThemeError: so it is.
+        ThemeError: one of these is the case.
     """
-    from hybridseg.nn.backbones.base import stages
-
     if free and head == "linear":
         raise ThemeError(f"--free {free} trains the backbone, which --head linear does not; give --head conv too")
-    if free > len(stages(trunk)):
-        raise ThemeError(f"--free is {free}, but the backbone has {len(stages(trunk))} stages; give as many or fewer")
+    stages = len(nn.backbones.base.stages(trunk))
+    if free > stages:
+        raise ThemeError(f"--free is {free}, but the backbone has {stages} stages; give as many or fewer")
 
 
 def check_refiners(themes: Sequence[Theme], refiner: str | None, device: str) -> None:
@@ -87,22 +89,20 @@ def check_refiners(themes: Sequence[Theme], refiner: str | None, device: str) ->
     Raises:
         WeightsError: it cannot be had.
     """
-    from hybridseg.nn.sam2.official import load_refiner
-
     for name in {refiner or theme.refiner for theme in themes} - {"none"}:
-        load_refiner(name, device)
+        nn.sam2.official.load_refiner(name, device)
 
 
-def check_ground(grounds: Sequence[Ground], splits: Sequence[Split], names: Sequence[str]) -> None:
+def check_ground(grids: Sequence[LabelledGrid], splits: Sequence[Split], names: Sequence[str]) -> None:
     """Refuse classes of which the training ground shows only one side.
 
     Raises:
         ThemeError: one has no object there, or no known ground beside its objects.
     """
     for name in names:
-        if not any(ground.scene.objects[name].any() for ground in grounds):
+        if not any(grid.image.objects[name].any() for grid in grids):
             raise ThemeError(f"no label is a {name}; give labels of every class, or leave its theme out")
-        pairs = [(g.scene.objects[name] > 0, s.train) for g, s in zip(grounds, splits, strict=True)]
+        pairs = [(g.image.objects[name] > 0, s.train) for g, s in zip(grids, splits, strict=True)]
         if not any((inside & train).any() for inside, train in pairs):
             raise ThemeError(
                 f"all objects of {name} lie in or near the validation blocks; label more of them elsewhere"

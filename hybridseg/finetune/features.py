@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy import ndimage as ndi
 
-from hybridseg.nn.backbones.base import Backbone
-from hybridseg.nn.classify.heads import FeatureMaps, features_of
-from hybridseg.nn.classify.segmenter import STRIDE
-from hybridseg.nn.training.linear import Samples
+from hybridseg import nn
+from hybridseg.labels.labelled import LabelledGrid
+from hybridseg.read.ground import work_grid
+from hybridseg.run.extents import place_on
+from hybridseg.types import NetworkSpec
+from hybridseg.what.classify import Classify
 
-CORE_PX, HALO_PX = 512, 256
-"""Windows in which features are computed; multiples of every backbone's cells."""
+STRIDE = 2
+"""Image pixels along the side of a heatmap pixel."""
 NEAR_PX = 13
 """Side of the square around a heatmap pixel in which an object makes it one near objects."""
 
 
 def sample_features(
-    trunk: Backbone, image: np.ndarray, targets: np.ndarray, most: int, rng: np.random.Generator
-) -> list[Samples]:
-    """Features at random labelled pixels, of each class as many inside its objects as outside, half of these near.
+    trunk: nn.backbones.base.Backbone, grid: LabelledGrid, targets: np.ndarray, most: int, rng: np.random.Generator
+) -> list[nn.training.linear.Samples]:
+    """Return features at random labelled pixels: of each class as many inside as outside, half of these near objects.
 
     Args:
         trunk: backbone in eval mode.
-        image: (H, W, 3) uint8, or (H, W, bands) float32.
+        grid: the labelled scene, (H, W).
         targets: (C, 3, H, W) float32: extent, interior, known of each class.
         most: pixels a class and side.
         rng: draws them.
@@ -33,7 +37,7 @@ def sample_features(
     pooled = [_pooled(layers) for layers in targets]
     chosen = [_choose(layers, most, rng) for layers in pooled]
     found = [np.zeros((len(at), sum(trunk.channels)), np.float32) for at, _ in chosen]
-    for maps, corner, core in _windows(trunk, image, [at for at, _ in chosen]):
+    for maps, corner, core in _windows(trunk, grid, [at for at, _ in chosen]):
         for features, (at, _) in zip(found, chosen, strict=True):
             inside = np.all((at >= core[0]) & (at < core[1]), axis=1)
             if inside.any():
@@ -41,7 +45,7 @@ def sample_features(
     samples = []
     for layers, features, (at, weight) in zip(pooled, found, chosen, strict=True):
         extent, interior, _ = layers[:, at[:, 0], at[:, 1]]
-        samples.append(Samples(features, extent > 0.5, interior, weight))
+        samples.append(nn.training.linear.Samples(features, extent > 0.5, interior, weight))
     return samples
 
 
@@ -72,20 +76,32 @@ def _some(mask: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _windows(
-    trunk: Backbone, image: np.ndarray, chosen: Sequence[np.ndarray]
-) -> Iterator[tuple[FeatureMaps, np.ndarray, tuple[np.ndarray, np.ndarray]]]:
-    """Features of each window that holds a chosen pixel; its corner and its core, in heatmap pixels (row, column)."""
-    every = np.concatenate(list(chosen)) * STRIDE
-    fixed, snap = trunk.image_px, trunk.snap_px
-    side = CORE_PX if fixed is None else snap
-    halo = HALO_PX if fixed is None else (fixed - side) // 2
-    whole, end = side + 2 * halo, np.array(image.shape[:2])
-    for first in np.unique(every // side, axis=0) * side if len(every) else []:
-        low, before = np.maximum(first - halo, 0), np.maximum(halo - first, 0)
-        part = image[low[0] : first[0] - halo + whole, low[1] : first[1] - halo + whole]
-        size = np.minimum(whole, end + 2 * halo - first)
-        size = size + (-size % snap if fixed is None else whole - size)
-        pad = [(int(b), int(s - b - n)) for b, s, n in zip(before, size, part.shape[:2], strict=True)]
-        pixels = np.ascontiguousarray(np.pad(part, [*pad, (0, 0)]).transpose(2, 0, 1))
-        last = -(-np.minimum(first + side, end) // STRIDE)
-        yield features_of(trunk, pixels), (first - halo) // STRIDE, (first // STRIDE, last)
+    trunk: nn.backbones.base.Backbone, grid: LabelledGrid, chosen: Sequence[np.ndarray]
+) -> Iterator[tuple[nn.classify.heads.FeatureMaps, np.ndarray, tuple[np.ndarray, np.ndarray]]]:
+    """Features of each window of the sweep that holds a chosen pixel; its corner and its core, in heatmap pixels."""
+    scene = grid.labelled.scene
+    stage = Classify(_Frozen(NetworkSpec((), STRIDE, trunk.snap_px, grid.image.gsd_m, np.inf, trunk.image_px)))
+    raster = place_on(grid.grid, work_grid(scene, grid.image.gsd_m, trunk.snap_px))
+    at = np.concatenate(list(chosen)) if chosen else np.zeros((0, 2), int)
+    for core in stage.cores((grid.grid.height, grid.grid.width)):
+        first = np.array([core.row, core.col]) // STRIDE
+        last = first + np.array([core.height, core.width]) // STRIDE
+        if np.all((at >= first) & (at < last), axis=1).any():
+            chip, _ = stage.read(grid.view, grid.grid, core, raster)
+            window = stage.window(core, raster)
+            corner = np.array([window.row, window.col]) // STRIDE
+            yield nn.classify.heads.features_of(trunk, chip.pixels), corner, (first, last)
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """A backbone as the sweep knows networks; it only says which windows it wants."""
+
+    spec: NetworkSpec
+    name: str = ""
+    sha256: str = ""
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        """Not asked for."""
+        raise NotImplementedError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from hybridseg.errors import MissingExtra, WeightsError
+from hybridseg import nn
+from hybridseg.errors import WeightsError
 from hybridseg.finetune.curves import draw_curves
-from hybridseg.finetune.labels import Ground
-from hybridseg.finetune.samples import FocusedSamples, targets_of, validation_batches
-from hybridseg.finetune.split import Split
-from hybridseg.read.raster import RasterScene
+from hybridseg.finetune.features import sample_features
+from hybridseg.labels.labelled import LabelledGrid
+from hybridseg.labels.samples import FocusedSamples, pool, stream_seed, targets_of, validation_batches
+from hybridseg.labels.split import Split
+from hybridseg.read.scene import Scene
 from hybridseg.theme import Theme
-from hybridseg.train.classifier import pool
 
 CROP_PX = 256
 """Side of training crops, where the backbone takes images of any size."""
@@ -25,17 +25,15 @@ PIXELS = 4000
 """Pixels of each class, and as many beside it, that the linear head learns from."""
 
 
-def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[RasterScene]) -> dict[str, Any] | None:
+def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[Scene]) -> dict[str, Any] | None:
     """Card of the classifier to go on from, with its folder: the theme's own, where the backbone is its."""
-    from hybridseg.nn.cards import model_folder, read_card
-
     if backbone != "lite0":
         return None
     try:
-        folder = model_folder(themes[0].classifier)
+        folder = nn.cards.model_folder(themes[0].classifier)
     except WeightsError:
         return None
-    card = read_card(folder, needs=("classes", "gsd_m", "gsd_range_m"))
+    card = nn.cards.read_card(folder, needs=("classes", "gsd_m", "gsd_range_m"))
     plain = card.get("head", "pyramid") == "pyramid" and card.get("backbone", "lite0") == "lite0"
     # far coarser scenes show it nothing that it knows at its own GSD
     near = min(s.gsd_m for s in sources) <= 1.1 * (themes[0].max_gsd_m or card["gsd_range_m"][1])
@@ -44,17 +42,13 @@ def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[RasterS
 
 def load_trunk(backbone: str, head: str, start: Mapping[str, Any] | None, device: str) -> Any:
     """The backbone with its weights, on its device."""
-    from hybridseg.nn.backbones import build_backbone
-    from hybridseg.nn.backbones.pyramid import load_pyramid
-    from hybridseg.nn.device import pick_device
-
     if start is not None and head == "linear":
-        trunk: Any = load_pyramid(start["folder"])
+        trunk: Any = nn.backbones.pyramid.load_pyramid(start["folder"])
     elif start is not None:
-        trunk = build_backbone(backbone)  # the classifier to go on from brings its own weights
+        trunk = nn.backbones.build_backbone(backbone)  # the classifier to go on from brings its own weights
     else:
-        trunk = build_backbone(backbone, pretrained=True)
-    return trunk.eval().to(pick_device(device))
+        trunk = nn.backbones.build_backbone(backbone, pretrained=True)
+    return trunk.eval().to(nn.device.pick_device(device))
 
 
 def linear_name(backbone: str, start: Mapping[str, Any] | None) -> str:
@@ -65,30 +59,27 @@ def linear_name(backbone: str, start: Mapping[str, Any] | None) -> str:
 def fit_linear_head(
     trunk: Any,
     start: Mapping[str, Any] | None,
-    grounds: Sequence[Ground],
+    grids: Sequence[LabelledGrid],
     splits: Sequence[Split],
     names: Sequence[str],
     seed: int,
 ) -> Any:
     """A linear head on frozen features of the training ground, going on from the start's own last layer."""
-    from hybridseg.finetune.features import sample_features
-    from hybridseg.nn.classify.heads import LinearSegmenter
-    from hybridseg.nn.training.linear import fit_linear, start_rows
-
     rng = np.random.default_rng(seed)
-    most = max(200, PIXELS // len(grounds))
+    most = max(200, PIXELS // len(grids))
 
     def look(ground_of: Callable[[Split], np.ndarray]) -> list[list[Any]]:
         """Samples of each class, of each scene."""
         parts = [
-            sample_features(trunk, g.scene.image, targets_of(g.scene, names, ground_of(s)), most, rng)
-            for g, s in zip(grounds, splits, strict=True)
+            sample_features(trunk, g, targets_of(g.image, names, ground_of(s)), most, rng)
+            for g, s in zip(grids, splits, strict=True)
         ]
         return [list(of_class) for of_class in zip(*parts, strict=True)]
 
-    net = LinearSegmenter(len(names), trunk)
-    known = {} if start is None else start_rows(start["folder"], net.head.in_channels)
-    fit_linear(net, look(lambda s: s.train), look(lambda s: s.validation), [known.get(name) for name in names])
+    net = nn.classify.heads.LinearSegmenter(len(names), trunk)
+    linear = nn.training.linear
+    known = {} if start is None else linear.start_rows(start["folder"], net.head.in_channels)
+    linear.fit_linear(net, look(lambda s: s.train), look(lambda s: s.validation), [known.get(name) for name in names])
     return net
 
 
@@ -107,38 +98,32 @@ class Training:
     quiet: bool
 
     def __call__(
-        self, trunk: Any, start: Mapping[str, Any] | None, grounds: Sequence[Ground], splits: Sequence[Split], run: Path
+        self,
+        trunk: Any,
+        start: Mapping[str, Any] | None,
+        grids: Sequence[LabelledGrid],
+        splits: Sequence[Split],
+        run: Path,
     ) -> tuple[Any, int]:
         """The network at its best on the validation blocks, and the step reached; draws `curves.png` into `run`."""
-        from hybridseg.nn.classify.heads import start_segmenter
-
-        try:
-            from hybridseg.nn.training.fit import fit
-            from hybridseg.nn.training.learners import watched
-        except ImportError as error:
-            raise MissingExtra("the convolutional head needs Lightning: uv sync --extra train") from error
-        net = start_segmenter(trunk, self.names, None if start is None else start["folder"], self.seed)
-        learner = watched(net, self.steps, self.rate, self.free, warm_start=start is not None)
-        watch = validation_batches([g.scene for g in grounds], splits, self.names, _crop_px(trunk), self.batch)
-        steps = fit(
-            learner, self._batches(grounds, splits, run, _crop_px(trunk)), run, every=max(1, min(50, self.steps // 4)),
+        folder = None if start is None else start["folder"]
+        net = nn.classify.heads.start_segmenter(trunk, self.names, folder, self.seed)
+        learner = nn.training.learners.watched(net, self.steps, self.rate, self.free, warm_start=start is not None)
+        watch = validation_batches([g.image for g in grids], splits, self.names, trunk.image_px or CROP_PX, self.batch)
+        batches = self._batches(grids, splits, nn.training.fit.step_reached(run), trunk.image_px or CROP_PX)
+        steps = nn.training.fit.fit(
+            learner, batches, run, every=max(1, min(50, self.steps // 4)),
             quiet=self.quiet, watch=watch, patience=self.patience, accelerator=_accelerator(self.device),
         )  # fmt: skip
         draw_curves(run, run / "curves.png")
         return learner.net, steps
 
-    def _batches(self, grounds: Sequence[Ground], splits: Sequence[Split], run: Path, side: int) -> Any:
+    def _batches(self, grids: Sequence[LabelledGrid], splits: Sequence[Split], step: int, side: int) -> Any:
         pools = [
-            pool([replace(g.scene, valid=s.train)], g.scene.gsd_m, zoom=(0.75, 1.33))
-            for g, s in zip(grounds, splits, strict=True)
+            pool([replace(g.image, valid=s.train)], g.image.gsd_m, zoom=(0.75, 1.33))
+            for g, s in zip(grids, splits, strict=True)
         ]
-        # a resumed run draws other samples than those it has seen
-        seed = self.seed + int(time.time()) * (run / "last.ckpt").exists()
-        return FocusedSamples(pools, self.names, side).batches(self.batch, seed)
-
-
-def _crop_px(trunk: Any) -> int:
-    return trunk.image_px or CROP_PX
+        return FocusedSamples(pools, self.names, side).batches(self.batch, stream_seed(self.seed, step))
 
 
 def _accelerator(device: str) -> str:

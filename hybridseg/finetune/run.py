@@ -7,40 +7,33 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import shapely
 
-from hybridseg.errors import ThemeError
 from hybridseg.finetune.bands import card_of, shown_to
 from hybridseg.finetune.check import check_free, check_ground, check_gsd, check_numbers, check_refiners, check_themes
-from hybridseg.finetune.classes import parse_classes
 from hybridseg.finetune.fit import Training, find_start, fit_linear_head, linear_name, load_trunk
 from hybridseg.finetune.folder import model_at
-from hybridseg.finetune.labels import Ground, read_ground
-from hybridseg.finetune.score import judge
-from hybridseg.finetune.split import Split, SplitBlocks
-from hybridseg.read.raster import RasterScene
-from hybridseg.run.arguments import parse_bands
-from hybridseg.run.engine import Progress
-from hybridseg.theme import InstancePolicy, Theme, load_theme
-from hybridseg.tune.run import QUIET, Labelled, search, write_theme
+from hybridseg.finetune.report import Finetuned
+from hybridseg.finetune.settle import Settle
+from hybridseg.labels.codes import parse_classes
+from hybridseg.labels.labelled import LabelledGrid, on_grid, read_labelled
+from hybridseg.labels.split import SplitBlocks
+from hybridseg.read.opening import open_scene
+from hybridseg.run.progress import Progress, Quiet
+from hybridseg.run.request import Paths, join_arguments, parse_bands
+from hybridseg.theme import Theme, load_theme
 
-LEAST = 20
-"""Fewer objects than this choose no settings: the search would fit them, and lose elsewhere."""
 FRESH = 1e-3
 """Learning rate of an untrained convolutional head."""
-HERE = "."
-"""The classifier of a theme that lies in its own model folder, wherever that is moved to."""
 
 
 def finetune(
     *,
-    scene: str,
-    labels: str,
+    scene: Paths,
+    labels: Paths,
     theme: str,
     out: Path,
     head: Literal["linear", "conv"] = "linear",
@@ -49,7 +42,7 @@ def finetune(
     column: str | None = None,
     classes: str | None = None,
     width: str | None = None,
-    complete_within: str | None = None,
+    complete_within: Paths | None = None,
     gsd_m: float | None = None,
     bands: str | None = None,
     backbone_bands: str | None = None,
@@ -64,11 +57,11 @@ def finetune(
     device: str = "auto",
     quiet: bool = False,
     progress: Progress | None = None,
-) -> Path:
+) -> Finetuned:
     """Train a classifier on your own labels, and make a model folder of it for `extract --model`.
 
     Args:
-        scene: raster, or several with commas between.
+        scene: one raster or several.
         labels: layer of polygons or lines, or a raster of class codes; one for each scene, in order.
         theme: what the classes are like: buildings, fields, roads, solar, water, or the path of a theme's YAML; with
             commas between for several classes at once.
@@ -99,7 +92,8 @@ def finetune(
         progress: told how far the search is (Python only).
 
     Returns:
-        the model folder: weights.safetensors, card.yaml, theme.yaml (theme-NAME.yaml each for several), curves.png.
+        the model folder (weights.safetensors, card.yaml, theme.yaml or theme-NAME.yaml each for several, curves.png),
+        and its card.
 
     Raises:
         HybridsegError: bad input; one line that says what came, what is allowed and what to do.
@@ -111,7 +105,8 @@ def finetune(
     )
     names = [t.label for t in themes]
     called = parse_classes(classes, names, column)
-    sources = [RasterScene.open(path, parse_bands(bands)) for path in scene.split(",")]
+    given_labels = join_arguments(scene, labels, complete_within)
+    sources = [open_scene(path, bands=parse_bands(bands)) for path, _, _ in given_labels]
     check_gsd(gsd_m, sources)
     start = find_start(themes, backbone, sources)
     views = shown_to(backbone, start, sources, parse_bands(backbone_bands, "backbone-bands"))
@@ -123,28 +118,35 @@ def finetune(
         themes = [_sharing(t) if head == "linear" or not free else t for t in themes]
     themes = [_at_gsd(t, fixed=gsd_m is not None or start is None or len(themes) > 1) for t in themes]
     check_refiners(themes, refiner, device)
-    grounds = _grounds(sources, views, labels, complete_within, themes[0], own_m, trunk, called, column, width)
-    splits = _splits(grounds, SplitBlocks(validation, seed=seed))
-    check_ground(grounds, splits, names)
+    snap = trunk.snap_px
+    grids = []
+    for source, view, (_, layer, area) in zip(sources, views, given_labels, strict=True):
+        gsd = themes[0].gsd_m(source.gsd_m, own_m)
+        labelled = read_labelled(
+            source, layer, called, column=column, width=width, complete_within=area, gsd_m=gsd, snap_px=snap
+        )
+        grids.append(on_grid(labelled, names, gsd, snap, view))
+    splits = SplitBlocks(validation, seed=seed).split([grid.image for grid in grids])
+    check_ground(grids, splits, names)
     with model_at(out) as folder:
         if head == "linear":
-            net = fit_linear_head(trunk, start, grounds, splits, names, seed)
-            card = _card(out.name, head, linear_name(backbone, start), trunk, names, own_m, start, grounds)
+            net = fit_linear_head(trunk, start, grids, splits, names, seed)
+            card = _card(out.name, head, linear_name(backbone, start), trunk, names, own_m, start, grids)
         else:
             rate = rate or (FRESH if start is None else FRESH / 2)
             given = {"backbone": backbone, "start": None if start is None else str(start["folder"]), "free": free,
                      "classes": names, "gsd_m": own_m, "validation": validation, "batch": batch, "rate": rate,
                      "seed": seed}  # fmt: skip
-            run = _run_folder(out, given, grounds)
+            run = _run_folder(out, given, grids)
             plan = Training(names, steps, patience, batch, rate, free, seed, device, quiet)
-            net, reached = plan(trunk, start, grounds, splits, run)
+            net, reached = plan(trunk, start, grids, splits, run)
             shutil.copyfile(run / "curves.png", folder / "curves.png")
-            card = {**_card(out.name, head, backbone, trunk, names, own_m, start, grounds), "steps": reached}
-        settle = _Settle(
-            folder, grounds, splits, search_settings and refiner != "none", refiner, device, progress or QUIET
-        )
-        settle(net.eval(), card, themes, f"after finetune on {scene}")
-    return out
+            card = {**_card(out.name, head, backbone, trunk, names, own_m, start, grids), "steps": reached}
+        searching = search_settings and refiner != "none"
+        settle = Settle(folder, grids, splits, searching, refiner, device, progress or Quiet())
+        scenes = ", ".join(grid.image.name for grid in grids)
+        card = settle(net.eval(), card, themes, f"after finetune on {scenes}")
+    return Finetuned(out, card)
 
 
 def _at_gsd(theme: Theme, fixed: bool) -> Theme:
@@ -153,101 +155,18 @@ def _at_gsd(theme: Theme, fixed: bool) -> Theme:
 
 def _sharing(theme: Theme) -> Theme:
     """Encoded once, where the encoder stays as it is; pieces of regions are mostly larger than shared windows serve."""
-    return theme.with_prompts(windows="shared") if isinstance(theme.objects, InstancePolicy) else theme
+    return theme if theme.objects.in_pieces else theme.with_prompts(windows="shared")
 
 
-def _grounds(
-    sources: Sequence[RasterScene],
-    views: Sequence[RasterScene],
-    labels: str,
-    within: str | None,
-    theme: Theme,
-    own_m: float,
-    trunk: Any,
-    classes: Mapping[str, str | None],
-    column: str | None,
-    width: str | None,
-) -> list[Ground]:
-    layers = labels.split(",")
-    areas: Sequence[str | None] = within.split(",") if within else [None] * len(sources)
-    if not len(sources) == len(layers) == len(areas):
-        raise ThemeError(
-            f"{len(sources)} scenes came with {len(layers)} labels and {len(areas)} areas; give one for each, in order"
-        )
-    return [
-        read_ground(
-            source, layer, classes, theme.gsd_m(source.gsd_m, own_m), trunk.snap_px,
-            column=column, width=width, complete_within=area, seen=view,
-        )
-        for source, view, layer, area in zip(sources, views, layers, areas, strict=True)
-    ]  # fmt: skip
-
-
-def _splits(grounds: Sequence[Ground], split: SplitBlocks) -> list[Split]:
-    return [split(ground.scene.instances, ground.scene.valid) for ground in grounds]
-
-
-def _run_folder(out: Path, given: Mapping[str, Any], grounds: Sequence[Ground]) -> Path:
-    """Where checkpoints and curves of these arguments and labels lie; others start anew. More steps go on."""
+def _run_folder(out: Path, given: Mapping[str, Any], grids: Sequence[LabelledGrid]) -> Path:
+    """Return the folder of checkpoints and curves of these arguments and labels; other ones start anew."""
     key = hashlib.sha256(json.dumps(given, sort_keys=True).encode())
-    for scene in (ground.scene for ground in grounds):  # what was read, wherever it lies: files may change in place
-        for layer in (scene.image, scene.valid, *scene.objects.values()):
+    for image in (grid.image for grid in grids):  # the pixels and labels themselves: files may change in place
+        for layer in (image.image, image.valid, *image.objects.values()):
             key.update(np.ascontiguousarray(layer).data)
     folder = out.with_name(f"{out.name}.run") / key.hexdigest()[:8]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@dataclass(frozen=True)
-class _Settle:
-    """What is found on the validation blocks once the network is there: settings, what scores mean, how good it is."""
-
-    out: Path
-    grounds: Sequence[Ground]
-    splits: Sequence[Split]
-    searching: bool
-    refiner: str | None
-    device: str
-    progress: Progress
-
-    def __call__(self, net: Any, card: Mapping[str, Any], themes: Sequence[Theme], how: str) -> None:
-        """Write the model folder: first as it is, since the search looks with it, then with all that was found."""
-        from hybridseg.nn.weights import save_weights
-
-        save_weights(net, self.out, card)
-        table: dict[str, list[list[float]]] = {}
-        scores: list[dict[str, Any]] = []
-        for theme in themes:
-            ready, curve, lines = self._theme(theme)
-            path = self.out / ("theme.yaml" if len(themes) == 1 else f"theme-{theme.name}.yaml")
-            write_theme(ready.model_copy(update={"classifier": HERE}), path, f"{theme.name} {how}")
-            table |= {} if curve is None else {theme.label: curve}
-            scores += [{"class": theme.label, **line} for line in lines]
-        found = {"command": "hybridseg finetune", "what": "validation blocks, which the search saw", "places": scores}
-        save_weights(net, self.out, {**card, "scores": found, "calibration": table})
-
-    def _theme(self, theme: Theme) -> tuple[Theme, list[list[float]] | None, list[dict[str, Any]]]:
-        pairs = zip(self.grounds, self.splits, strict=True)
-        places = [place for g, split in pairs if (place := _place(theme.label, g, split)) is not None]
-        ready = theme.model_copy(update={"classifier": str(self.out), "refiner": self.refiner or theme.refiner})
-        if not places:
-            return ready, None, []
-        objects = sum(int(place.truth.intersects(place.area).sum()) for place in places)
-        if self.searching and (objects >= LEAST or not isinstance(theme.objects, InstancePolicy)):
-            ready, _ = search(ready, places, self.refiner or "sam2-lite", self.device, self.progress)
-        return ready, *judge(ready, places, self.device, self.progress)
-
-
-def _place(label: str, ground: Ground, split: Split) -> Labelled | None:
-    """Validation blocks with all objects of a class; None where they hold none."""
-    area = shapely.intersection(split.area(ground.grid.affine), ground.known)
-    truth = ground.truth[ground.truth["class"] == label][["geometry"]].reset_index(drop=True)
-    if area.is_empty or not truth.intersects(area).any():
-        return None
-    x0, y0, x1, y1 = area.bounds
-    left, bottom, right, top = ground.source.geobox.boundingbox.bbox
-    extent = max(x0, left), max(y0, bottom), min(x1, right), min(y1, top)
-    return Labelled(Path(ground.source.path), truth, area, extent, bands=ground.source.bands)
 
 
 def _card(
@@ -258,11 +177,11 @@ def _card(
     names: Sequence[str],
     own_m: float,
     start: Mapping[str, Any] | None,
-    grounds: Sequence[Ground],
+    grids: Sequence[LabelledGrid],
 ) -> dict[str, Any]:
-    seen = [g.source.gsd_m for g in grounds]
+    seen = [grid.labelled.scene.gsd_m for grid in grids]
     finest, coarsest = (start or {}).get("gsd_range_m", (min(seen) / 2, max(seen) * 1.5))
-    objects = {n: sum(len(np.unique(g.scene.objects[n])) - 1 for g in grounds) for n in names}
+    objects = {n: sum(len(np.unique(layer[layer > 0])) for layer in (g.image.objects[n] for g in grids)) for n in names}
     return {
         "name": name,
         "kind": "classifier",
@@ -272,8 +191,8 @@ def _card(
         "classes": list(names),
         "gsd_m": round(float(own_m), 4),
         "gsd_range_m": [round(float(min(finest, *seen)), 4), round(float(max(coarsest, *seen)), 4)],
-        **card_of(trunk, grounds[0].seen),
+        **card_of(trunk, grids[0].view),
         "start": None if start is None else start["folder"].name,
-        "data": [f"{Path(g.source.path).name}, labels {g.scene.dataset}" for g in grounds],
+        "data": [f"{Path(g.labelled.scene.name).name}, labels {g.labelled.name}" for g in grids],
         "objects": objects,
     }

@@ -1,1 +1,1 @@
-"""The verb `train`: labelled scenes, samples, recipes."""
+"""The verb `train`: data sets, samples, recipes."""

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage as ndi
 
-from hybridseg.train.augment import recolour, turn
+from hybridseg.labels.images import LabelledImage, recolour, resize_labels, turn
 from hybridseg.train.prompts import box_of, covered, point_in, roughened
-from hybridseg.train.scenes import Scene, resize_labels
-from hybridseg.where.hints import POINTS, hint_logits
+from hybridseg.types import MAX_POINTS
+from hybridseg.where.prompting import hint_logits
 
 KINDS = {"support": 0.46, "box": 0.24, "click": 0.16, "clicks": 0.06, "correction": 0.08}
 """How often each kind of prompt is drawn: a coarse support, alone or with its box and points, as extraction gives it;
@@ -20,29 +20,28 @@ a box; one click; several clicks of both kinds; a support with a click where it 
 
 
 @dataclass(frozen=True)
-class Ground:
-    """A scene with its objects' boxes and, where a classifier has looked at it, its coarse supports.
+class BoxedImage:
+    """An image with its objects' boxes and, where a classifier was run on it, their coarse supports."""
 
-    boxes: (N, 5) int: id, row, column, height, width (px). supports: (h, w) int32 on a coarser grid over the same
-    ground; support_of: object id to support id, for objects that a support was found for.
-    """
-
-    scene: Scene
+    image: LabelledImage
     boxes: np.ndarray
+    """(N, 5) int: id, row, column, height, width (px)."""
     supports: np.ndarray | None = None
+    """(h, w) int32 ids on a coarser grid over the same ground."""
     support_of: Mapping[int, int] = field(default_factory=dict)
+    """Object id to support id, for objects that a support was found for."""
 
 
-def ground(scene: Scene, supports: np.ndarray | None = None, least_iou: float = 0.2) -> Ground:
-    """Boxes of a scene's objects (those of 8 px and more), each with the support that fits it best."""
+def boxed(image: LabelledImage, supports: np.ndarray | None = None, least_iou: float = 0.2) -> BoxedImage:
+    """Return an image with the boxes of its objects (those of 8 px and more), each with its best support."""
     boxes = []
-    for identity, at in enumerate(ndi.find_objects(scene.instances), 1):
+    for identity, at in enumerate(ndi.find_objects(image.instances), 1):
         if at is not None:
             height, width = at[0].stop - at[0].start, at[1].stop - at[1].start
             if min(height, width) >= 8:
                 boxes.append((identity, at[0].start, at[1].start, height, width))
-    found = {} if supports is None else _best_supports(scene.instances, supports, least_iou)
-    return Ground(scene, np.array(boxes, int).reshape(-1, 5), supports, found)
+    found = {} if supports is None else _best_supports(image.instances, supports, least_iou)
+    return BoxedImage(image, np.array(boxes, int).reshape(-1, 5), supports, found)
 
 
 def _best_supports(instances: np.ndarray, supports: np.ndarray, least_iou: float) -> dict[int, int]:
@@ -58,12 +57,14 @@ def _best_supports(instances: np.ndarray, supports: np.ndarray, least_iou: float
     return {a: b for a, (_, b) in best.items()}
 
 
-def pick(pools: Mapping[str, Sequence[Ground]], shares: Mapping[str, float], rng: np.random.Generator) -> Ground:
-    """A place of a pool drawn by the pools' shares; those of a pool by how many objects they have."""
+def pick(
+    pools: Mapping[str, Sequence[BoxedImage]], shares: Mapping[str, float], rng: np.random.Generator
+) -> BoxedImage:
+    """Draw a pool by its share, then one of its images by how many objects it has."""
     names = sorted(pools)
     weights = np.array([shares[name] for name in names])
     pool = pools[names[rng.choice(len(names), p=weights / weights.sum())]]
-    counts = np.array([len(g.boxes) for g in pool], float)
+    counts = np.array([len(one.boxes) for one in pool], float)
     return pool[rng.choice(len(pool), p=counts / counts.sum())]
 
 
@@ -74,31 +75,32 @@ class RefinerSamples:
     span: how much of the crop's side the target object spans; shares: how often each pool is drawn.
     """
 
-    pools: Mapping[str, Sequence[Ground]]
+    pools: Mapping[str, Sequence[BoxedImage]]
     shares: Mapping[str, float]
     size_px: int = 256
     objects: int = 8
     span: tuple[float, float] = (0.10, 0.75)
 
     def draw(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """One crop: image (3, S, S) uint8, masks (N, S, S) bool, points, labels, hints, lone (one click alone)."""
+        """Return a crop: image (3, S, S) uint8, masks (N, S, S) bool, points, labels, hints, lone (one click alone)."""
         while True:
             sample = self._crop(pick(self.pools, self.shares, rng), rng)
             if sample is not None:
                 return sample
 
-    def _crop(self, place: Ground, rng: np.random.Generator) -> dict[str, np.ndarray] | None:
-        scene, side = place.scene, self.size_px
+    def _crop(self, place: BoxedImage, rng: np.random.Generator) -> dict[str, np.ndarray] | None:
+        labelled, side = place.image, self.size_px
         target, y, x, h, w = place.boxes[rng.integers(len(place.boxes))].tolist()
-        height, width = scene.instances.shape
+        instances = labelled.instances
+        height, width = instances.shape
         crop = int(np.clip(max(h, w) / rng.uniform(*self.span), 48, min(height, width)))
         if crop < max(h, w):
             return None
         top = int(np.clip(y + h / 2 - crop / 2 + rng.uniform(-0.5, 0.5) * (crop - h), 0, height - crop))
         left = int(np.clip(x + w / 2 - crop / 2 + rng.uniform(-0.5, 0.5) * (crop - w), 0, width - crop))
         box = (left, top, left + crop, top + crop)
-        image = np.asarray(Image.fromarray(scene.image).resize((side, side), Image.Resampling.BILINEAR, box=box))
-        labels = resize_labels(scene.instances, (side, side), box)
+        image = np.asarray(Image.fromarray(labelled.image).resize((side, side), Image.Resampling.BILINEAR, box=box))
+        labels = resize_labels(instances, (side, side), box)
         coarse = np.zeros((side, side), np.int32)
         if place.supports is not None:
             ky, kx = place.supports.shape[0] / height, place.supports.shape[1] / width
@@ -122,7 +124,7 @@ class RefinerSamples:
     def _prompt(
         self, mask: np.ndarray, labels: np.ndarray, support: np.ndarray, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Points, labels and hint of one object, of a kind drawn at random."""
+        """Return points, labels and hint of one object, of a kind drawn at random."""
         kind = rng.choice(list(KINDS), p=list(KINDS.values()))
         # hints, and so supports, live on the decoder's grid, a quarter of the image's
         rough = support if support.any() and rng.random() < 0.75 else roughened(covered(mask), rng)
@@ -147,14 +149,14 @@ class RefinerSamples:
             told.append(int(mask[int(at[1]), int(at[0])]))
         hinted = kind in ("support", "correction")
         return {
-            "points": np.array(points + [(0.0, 0.0)] * (POINTS - len(points)), np.float32),
-            "labels": np.array(told + [-1] * (POINTS - len(told)), np.int32),
+            "points": np.array(points + [(0.0, 0.0)] * (MAX_POINTS - len(points)), np.float32),
+            "labels": np.array(told + [-1] * (MAX_POINTS - len(told)), np.int32),
             "hints": hint_logits(rough) if hinted else np.zeros_like(rough, np.float32),
             "lone": np.array(kind == "click"),
         }
 
-    def batches(self, size: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
-        """Batches without end; prompts of all crops in a row, `image_of` says whose."""
+    def batches(self, size: int, seed: int | Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield batches without end; prompts of all crops in a row, `image_of` (N,) holds the crop of each."""
         rng = np.random.default_rng(seed)
         while True:
             drawn = [self.draw(rng) for _ in range(size)]

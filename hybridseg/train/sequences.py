@@ -13,11 +13,10 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage as ndi
 
-from hybridseg.train.augment import recolour, turn
+from hybridseg.labels.images import recolour, resize_labels, turn
 from hybridseg.train.prompts import box_of, point_in
-from hybridseg.train.refiner import Ground, pick
-from hybridseg.train.scenes import resize_labels
-from hybridseg.where.hints import POINTS
+from hybridseg.train.refiner import BoxedImage, pick
+from hybridseg.types import MAX_POINTS
 
 STARTS = {"mask": 0.6, "box": 0.25, "click": 0.15}
 """How often an object is first shown as a mask, a box or a click."""
@@ -37,7 +36,7 @@ class SequenceSamples:
     shares: how often each pool is drawn.
     """
 
-    pools: Mapping[str, Sequence[Ground]]
+    pools: Mapping[str, Sequence[BoxedImage]]
     shares: Mapping[str, float]
     size_px: int = 256
     frames: int = 3
@@ -52,7 +51,7 @@ class SequenceSamples:
             if sample is not None:
                 return sample
 
-    def batches(self, size: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
+    def batches(self, size: int, seed: int | Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
         """Batches without end.
 
         images (B, T, 3, S, S) uint8; masks (N, T, S, S) bool of all sequences' objects in a row, empty where the object
@@ -67,7 +66,7 @@ class SequenceSamples:
             batch["image_of"] = np.repeat(np.arange(size), [len(d["masks"]) for d in drawn])
             yield batch
 
-    def _sequence(self, place: Ground, rng: np.random.Generator) -> dict[str, np.ndarray] | None:
+    def _sequence(self, place: BoxedImage, rng: np.random.Generator) -> dict[str, np.ndarray] | None:
         cut = self._cut(place, rng)
         if cut is None:
             return None
@@ -96,11 +95,13 @@ class SequenceSamples:
             "labels": np.stack([kinds for _, kinds in told]),
         }
 
-    def _cut(self, place: Ground, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, int] | None:
+    def _cut(
+        self, place: BoxedImage, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int] | None:
         """Ground around an object with its margin: image (M, M, 3) float32, labels, where there is none; the object."""
-        scene, room = place.scene, 1 + 2 * MARGIN
+        labelled, room = place.image, 1 + 2 * MARGIN
         target, y, x, h, w = place.boxes[rng.integers(len(place.boxes))].tolist()
-        height, width = scene.valid.shape
+        height, width = labelled.valid.shape
         window = min(max(max(h, w) / rng.uniform(*self.span), 48), min(height, width) / room)
         if window < max(h, w):
             return None
@@ -109,9 +110,9 @@ class SequenceSamples:
         left = int(np.clip(x + w / 2 - crop / 2 + rng.uniform(-0.5, 0.5) * (window - w), 0, width - crop))
         at = np.s_[top : top + crop, left : left + crop]
         side = (round(self.size_px * room),) * 2
-        image = np.asarray(Image.fromarray(scene.image[at]).resize(side, Image.Resampling.BILINEAR))
-        labels = resize_labels(scene.instances[at], side)
-        free = (labels == 0) & (resize_labels(scene.valid[at], side) > 0)
+        image = np.asarray(Image.fromarray(labelled.image[at]).resize(side, Image.Resampling.BILINEAR))
+        labels = resize_labels(labelled.instances[at], side)
+        free = (labels == 0) & (resize_labels(labelled.valid[at], side) > 0)
         quarters, mirror = int(rng.integers(4)), bool(rng.integers(2))
         image, labels, free = (turn(a, quarters, mirror) for a in (image, labels, free))
         return image.astype(np.float32), labels, free, target
@@ -187,7 +188,7 @@ def _cover_up(
 
 def _prompt(mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Points (P, 2) and labels (P,) that show the object: a box, a click, or none for its mask."""
-    points, labels = np.zeros((POINTS, 2), np.float32), np.full(POINTS, -1, np.int32)
+    points, labels = np.zeros((MAX_POINTS, 2), np.float32), np.full(MAX_POINTS, -1, np.int32)
     kind = rng.choice(list(STARTS), p=list(STARTS.values()))
     if kind == "box":
         points[:2], labels[:2] = np.reshape(box_of(mask, rng, 0.03), (2, 2)), (2, 3)

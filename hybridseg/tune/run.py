@@ -2,58 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import geopandas as gpd
-import shapely
-import yaml
-
-from hybridseg.errors import OutputError, ThemeError
-from hybridseg.evaluate.measure.summary import Summary, summarise
+from hybridseg.files import check_output
+from hybridseg.labels.labelled import Labelled, read_labelled
 from hybridseg.read.opening import open_scene
 from hybridseg.run.progress import Progress, Quiet
-from hybridseg.run.request import parse_bands
-from hybridseg.run.survey import Survey
-from hybridseg.shape import AsTraced
-from hybridseg.tables import Refined
-from hybridseg.theme import Theme, load_theme
-from hybridseg.tune.search import GATES, Settings, ascend, objective, settings_of
-from hybridseg.types import Extent
-from hybridseg.what import other_kinds
-from hybridseg.where.gate import Gate
-
-TOLERANCE_PX = 2
-PARTS = {
-    True: [("box", "hint"), ("box", "points", "hint")],
-    False: [("hint",), ("points", "hint")],  # boxes of lakes and road networks hold mostly something else
-}
-"""Parts of prompts that are tried, by whether objects count one by one."""
-QUIET = Quiet()
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A scene with all its objects drawn within `area` (the scene's CRS).
-
-    extent: the part of the scene to look at; bands: its red, green and blue ones, where it does not say.
-    """
-
-    scene: Path
-    truth: gpd.GeoDataFrame
-    area: shapely.Geometry
-    extent: Extent | None = None
-    bands: Sequence[int] | None = field(default=None, kw_only=True)
+from hybridseg.run.request import Paths, join_arguments, parse_bands
+from hybridseg.search.settings import search_theme, write_theme
+from hybridseg.theme import load_theme
 
 
 def tune(
     theme: str,
     out: Path,
     *,
-    scene: str,
-    labels: str,
-    within: str | None = None,
+    scene: Paths,
+    labels: Paths,
+    within: Paths | None = None,
     bands: str | None = None,
     refiner: str = "sam2-lite",
     device: str = "auto",
@@ -64,152 +30,27 @@ def tune(
     Args:
         theme: what to start from: a name or the path of a theme's YAML.
         out: the YAML to write; then `hybridseg extract SCENE OUT --theme FILE`.
-        scene: raster, or several with commas between; not those that the classifier was trained on.
-        labels: polygon layer with every object of the theme, one for each scene.
+        scene: one raster or several; not those that the classifier was trained on.
+        labels: layer with every object of the theme, one for each scene, in order.
         within: polygon layer inside which every object is drawn, one for each scene; default: the whole scene.
         bands: numbers of the red, green and blue bands, as in 4,3,2.
         refiner: as for extract; the theme gets `none` where the coarse outlines score better.
         device: auto, cpu, cuda, mps.
         progress: told how far the search is (Python only).
-    """
-    start = load_theme(theme)
-    scenes, layers = scene.split(","), labels.split(",")
-    areas = within.split(",") if within else [None] * len(scenes)
-    if not len(scenes) == len(layers) == len(areas):
-        raise ThemeError(f"{len(scenes)} scenes came with {len(layers)} labels; give a layer for each scene, in order")
-    chosen = parse_bands(bands)
-    places = [_labelled(Path(s), layer, area, chosen) for s, layer, area in zip(scenes, layers, areas, strict=True)]
-    best, report = search(start, places, refiner, device, progress or QUIET)
-    return write_theme(best.model_copy(update={"name": out.stem}), out, f"{start.name} tuned on {scene}: {report}")
 
-
-def write_theme(theme: Theme, out: Path, comment: str) -> Path:
-    """Write a theme with what differs from the defaults, under a line of comment."""
-    settings = theme.model_dump(mode="json", exclude_defaults=True)
-    if "objects" in settings:
-        settings["objects"] = {"kind": theme.objects.kind, **settings["objects"]}
-    try:
-        out.write_text(f"# {comment}\n" + yaml.safe_dump(settings, sort_keys=False))
-    except OSError as error:
-        raise OutputError(f"cannot write {out}: {error.strerror}") from error
-    return out
-
-
-def search(
-    start: Theme, places: Sequence[Labelled], refiner: str, device: str = "auto", progress: Progress = QUIET
-) -> tuple[Theme, str]:
-    """Return the theme with the best settings found, and a line that says what they score.
-
-    Args:
-        start: the theme to start from.
-        places: labelled scenes, not those that the classifier was trained on.
-        refiner: the one to search with; the theme gets `none` where the coarse outlines score better.
-        device: auto, cpu, cuda, mps.
-        progress: told how far the search is.
+    Returns:
+        the path of the YAML.
 
     Raises:
-        ThemeError: the theme has nothing to search, or its classifier does not know its class.
+        HybridsegError: bad input; one line that says what came, what is allowed and what to do.
     """
-    if not start.objects.choices():
-        raise ThemeError(f"theme {start.name} finds objects by {start.objects.kind}, which has nothing to tune")
-    trials = []
-    progress.start("heatmaps", len(places), "scenes")
-    for place in places:
-        survey = Survey.open(open_scene(place.scene, bands=place.bands), start, refiner, device)
-        survey.heatmap(place.extent)
-        trials.append(Trial(place, survey))
-        progress.step()
-    progress.start("search objects", None, "settings tried")
-    coarse, coarse_score = _search_objects(start, trials, progress)
-    progress.start("search prompts", len(PARTS[start.counted]), "kinds, each with its gate")
-    refined, score = _search_refining(coarse, trials, progress)
-    name = refiner if score > coarse_score else "none"
-    best = refined if score > coarse_score else coarse
-    report = f"coarse {coarse_score:.3f}, refined {score:.3f} (object F1 or area IoU, plus half of boundary F1)"
-    return best.model_copy(update={"refiner": name, "shape": start.shape}), report
-
-
-def _search_objects(theme: Theme, trials: Sequence[Trial], progress: Progress) -> tuple[Theme, float]:
-    """The best way to find objects, with the best of its settings."""
-    kinds = [theme.objects, *(other_kinds(theme.objects) if theme.counted else ())]
-    # shaping takes long and moves outlines little: the search goes without it
-    tried = [theme.model_copy(update={"objects": kind, "shape": AsTraced()}) for kind in kinds]
-    found = [_search_kind(one, trials, progress) for one in tried]
-    return max(found, key=lambda pair: pair[1])
-
-
-def _search_kind(theme: Theme, trials: Sequence[Trial], progress: Progress) -> tuple[Theme, float]:
-    choices = theme.objects.choices()
-
-    def with_objects(settings: Settings) -> Theme:
-        return theme.model_copy(update={"objects": theme.objects.model_copy(update=settings)})
-
-    def score(settings: Settings) -> float:
-        progress.step()
-        return objective([trial.coarse(with_objects(settings)) for trial in trials], theme.counted)
-
-    best, reached = ascend(settings_of(theme.objects, choices), choices, score)
-    return with_objects(best), reached
-
-
-def _search_refining(theme: Theme, trials: Sequence[Trial], progress: Progress) -> tuple[Theme, float]:
-    """Prompts first, each with its best gate: a gate is searched without refining again."""
-    best, reached = theme, -1.0
-    for chosen in PARTS[theme.counted]:
-        candidate = theme.with_prompts(parts=frozenset(chosen))
-        refined = [trial.refine(candidate) for trial in trials]
-
-        def score(settings: Settings, theme: Theme = candidate, refined: Sequence[Refined] = refined) -> float:
-            gated = theme.model_copy(update={"gate": Gate(**settings)})
-            pairs = zip(trials, refined, strict=True)
-            return objective([trial.score(gated, masks) for trial, masks in pairs], theme.counted)
-
-        gate, value = ascend(settings_of(theme.gate, GATES), GATES, score)
-        progress.step()
-        if value > reached:
-            best, reached = candidate.model_copy(update={"gate": Gate(**gate)}), value
-    return best, reached
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A labelled scene with its survey, whose heatmap is there; settings are tried on it."""
-
-    place: Labelled
-    survey: Survey
-
-    def coarse(self, theme: Theme) -> Summary:
-        """Score a theme's coarse outlines."""
-        survey = replace(self.survey, theme=theme)
-        return self.score(theme, Refined.from_prompts(survey.prompts(self.place.extent)))
-
-    def refine(self, theme: Theme) -> Refined:
-        """Return the masks of a theme's prompts."""
-        survey = replace(self.survey, theme=theme)
-        return survey.refine(survey.prompts(self.place.extent))
-
-    def score(self, theme: Theme, refined: Refined) -> Summary:
-        """Score masks with a theme's gate and shape."""
-        survey, place = replace(self.survey, theme=theme), self.place
-        features = survey.features(refined, place.extent).rows
-        return summarise(features, place.truth, place.area, TOLERANCE_PX * survey.scene.gsd_m)
-
-
-def _labelled(scene: Path, labels: str, within: str | None, bands: Sequence[int] | None) -> Labelled:
-    source = open_scene(scene, bands=bands)
-    truth = _layer(labels, source)
-    bounds = shapely.box(*source.geobox.boundingbox.bbox)
-    area = bounds if within is None else shapely.intersection(bounds, _layer(within, source).union_all())
-    if area.is_empty:
-        raise ThemeError(f"{within} lies beside {scene}; give the ground within which every object is drawn")
-    return Labelled(scene, truth, area, bands=bands)
-
-
-def _layer(path: str, source: Scene) -> gpd.GeoDataFrame:
-    try:
-        layer = gpd.read_parquet(path) if path.endswith(".parquet") else gpd.read_file(path)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ThemeError(f"cannot read labels from {path}: {str(error).splitlines()[0]}") from error
-    if layer.crs is None or layer.empty or not layer.geom_type.isin(["Polygon", "MultiPolygon"]).all():
-        raise ThemeError(f"{path} must hold polygons with a CRS; give a layer of every object in the scene")
-    return layer[["geometry"]].to_crs(source.crs)
+    start, chosen = load_theme(theme), parse_bands(bands)
+    given = join_arguments(scene, labels, within)
+    check_output(out, (".yaml", ".yml"), [theme, *(path for of_scene in given for path in of_scene)])
+    places: list[Labelled] = []
+    for path, layer, area in given:
+        opened = open_scene(path, bands=chosen)
+        places.append(read_labelled(opened, layer, {start.label: None}, complete_within=area).of_class(start.label))
+    best, report = search_theme(start, places, refiner, device, progress or Quiet())
+    scenes = ", ".join(Path(place.scene.name).name for place in places)
+    return write_theme(best.model_copy(update={"name": out.stem}), out, f"{start.name} tuned on {scenes}: {report}")

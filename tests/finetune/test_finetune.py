@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hybridseg.run.model import calibrated, calibration_of, themes_in
 
-from hybridseg.errors import BandsMissing, MissingExtra, ThemeError
+from hybridseg.errors import BandsMissing, HybridsegError, MissingExtra, ThemeError
 from hybridseg.evaluate.measure.objects import match
 from hybridseg.finetune.curves import read_curve
 from hybridseg.finetune.run import finetune
@@ -21,7 +21,7 @@ from townscape import render_town
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return render_town(320, 0.3, seed=5, density=0.7).write(tmp_path_factory.mktemp("town"))
+    return render_town(320, 0.3, seed=5, density=0.7).write(tmp_path_factory.mktemp("town") / "north, south")
 
 
 def test_a_linear_head_in_seconds_finds_buildings_from_a_copied_folder(town: tuple[Path, Path], tmp_path: Path):
@@ -49,7 +49,7 @@ def test_a_linear_head_in_seconds_finds_buildings_from_a_copied_folder(town: tup
 def test_a_convolutional_head_stops_early_goes_on_and_draws_its_curves(town: tuple[Path, Path], tmp_path: Path):
     scene, labels = map(str, town)
     given = {"scene": scene, "labels": labels, "theme": "buildings", "head": "conv", "batch": 2, "quiet": True}
-    settings = {"search_settings": False, "refiner": "none", "device": "cpu"}
+    settings = {"search_settings": False, "refiner": "none", "device": "cpu", "rate": 1e-4}
     out = finetune(**given, **settings, out=tmp_path / "mine", steps=4, free=1)
     card = yaml.safe_load((out / "card.yaml").read_text())
     assert (card["head"], card["backbone"], card["steps"]) == ("pyramid", "lite0", 4)
@@ -60,6 +60,37 @@ def test_a_convolutional_head_stops_early_goes_on_and_draws_its_curves(town: tup
     finetune(**given, **settings, out=tmp_path / "mine", steps=6, free=1)
     assert yaml.safe_load((out / "card.yaml").read_text())["steps"] == 6
     assert len(read_curve(run, "val_loss")) == 6
+
+
+def test_several_scenes_are_learnt_from_together(town: tuple[Path, Path], tmp_path: Path):
+    second = render_town(320, 0.3, seed=6, density=0.7).write(tmp_path / "second")
+    out = finetune(
+        scene=[town[0], second[0]], labels=[town[1], second[1]], theme="buildings", out=tmp_path / "mine",
+        search_settings=False, refiner="none", device="cpu",
+    )  # fmt: skip
+    card = yaml.safe_load((out / "card.yaml").read_text())
+    assert card["objects"]["building"] == sum(len(gpd.read_file(labels)) for _, labels in (town, second))
+    assert [score["objects"] > 0 for score in card["scores"]["places"]] == [True, True]
+    assert len(card["data"]) == 2
+
+
+def test_a_resumed_run_learns_the_same_from_the_same_checkpoint(
+    town: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    given = {"scene": town[0], "labels": town[1], "theme": "buildings", "head": "conv", "batch": 2, "quiet": True}
+    settings = {"search_settings": False, "refiner": "none", "device": "cpu", "patience": 9}
+    finetune(**given, **settings, out=tmp_path / "mine", steps=2)
+    shutil.copytree(tmp_path / "mine.run", tmp_path / "kept")
+    weights = []
+    for now in (1e9, 2e9):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        shutil.rmtree(tmp_path / "mine.run")
+        shutil.copytree(tmp_path / "kept", tmp_path / "mine.run")
+        out = finetune(**given, **settings, out=tmp_path / "mine", steps=4)
+        (run,) = (tmp_path / "mine.run").iterdir()
+        assert read_curve(run, "val_loss")[-1][0] >= 3
+        weights.append((out / "weights.safetensors").read_bytes())
+    assert weights[0] == weights[1]
 
 
 def test_other_bands_or_scaling_are_refused_before_anything_is_fetched(
@@ -77,8 +108,8 @@ def test_other_bands_or_scaling_are_refused_before_anything_is_fetched(
 def test_bad_calls_are_refused_in_a_line(town: tuple[Path, Path], tmp_path: Path):
     scene, labels = map(str, town)
     given = {"scene": scene, "theme": "buildings", "out": tmp_path / "m"}
-    with pytest.raises(ThemeError, match="1 scenes came with 2 labels"):
-        finetune(**given, labels=f"{labels},{labels}")
+    with pytest.raises(HybridsegError, match="1 scenes came with 2 labels; give one for each"):
+        finetune(**given, labels=[labels, labels])
     with pytest.raises(ThemeError, match="share between 0 and 1"):
         finetune(**given, labels=labels, validation=1.5)
     with pytest.raises(ThemeError, match="share a class"):

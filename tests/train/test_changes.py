@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from hybridseg.train.augment import degrade
 from hybridseg.train.classifier import Changes, ClassifierSamples, pool
 from hybridseg.train.scenes import Scene

@@ -3,26 +3,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hybridseg.train.refiner import Ground, ground
-from hybridseg.train.scenes import Scene
+from hybridseg.labels.images import LabelledImage
+from hybridseg.train.refiner import BoxedImage, boxed
 from hybridseg.train.sequences import MARGIN, SequenceSamples, _cover_up, _missing, _move, change_season
 
 
 @pytest.fixture(scope="module")
-def place() -> Ground:
+def place() -> BoxedImage:
     """Bright blocks, 26 px wide and 30 px apart, on dark ground."""
     labels = np.zeros((240, 240), np.int32)
     for k, (y, x) in enumerate((y, x) for y in range(20, 200, 56) for x in range(20, 200, 56)):
         labels[y : y + 26, x : x + 26] = k + 1
     image = np.where(labels[..., None] > 0, 230, 50).repeat(3, 2).astype(np.uint8)
-    return ground(Scene(image, {"building": labels}, np.ones(labels.shape, bool), 0.3, "d", "blocks"))
+    return boxed(LabelledImage(image, {"building": labels}, np.ones(labels.shape, bool), 0.3, "d", "blocks"))
 
 
-def samples(place: Ground, vanish: float) -> SequenceSamples:
+def samples(place: BoxedImage, vanish: float) -> SequenceSamples:
     return SequenceSamples({"d": [place]}, {"d": 1.0}, size_px=64, vanish=vanish)
 
 
-def test_a_batch_has_its_arrays_and_the_same_seed_draws_the_same(place: Ground):
+def test_a_batch_has_its_arrays_and_the_same_seed_draws_the_same(place: BoxedImage):
     batch, again = (next(samples(place, 0.2).batches(3, seed=4)) for _ in range(2))
     count = len(batch["masks"])
     assert batch["images"].shape == (3, 3, 3, 64, 64)
@@ -34,7 +34,7 @@ def test_a_batch_has_its_arrays_and_the_same_seed_draws_the_same(place: Ground):
     assert all(np.array_equal(batch[key], again[key]) for key in batch)
 
 
-def test_nothing_vanishes_unless_asked_and_dates_differ(place: Ground):
+def test_nothing_vanishes_unless_asked_and_dates_differ(place: BoxedImage):
     batch = next(samples(place, 0.0).batches(6, seed=0))
     assert batch["masks"].any((2, 3)).all()
     first, last = batch["masks"][:, 0], batch["masks"][:, 2]
@@ -44,7 +44,7 @@ def test_nothing_vanishes_unless_asked_and_dates_differ(place: Ground):
     assert np.abs(batch["images"][:, 0].astype(int) - batch["images"][:, 1]).mean() > 3
 
 
-def test_what_vanishes_is_painted_over_and_stays_away(place: Ground):
+def test_what_vanishes_is_painted_over_and_stays_away(place: BoxedImage):
     rng = np.random.default_rng(0)
     many = samples(place, 1.0)
     gone = late = 0
@@ -58,8 +58,8 @@ def test_what_vanishes_is_painted_over_and_stays_away(place: Ground):
     assert gone > late > 0
 
 
-def test_bare_ground_lies_where_an_object_was(place: Ground):
-    image, labels = place.scene.image.astype(np.float32), place.scene.instances
+def test_bare_ground_lies_where_an_object_was(place: BoxedImage):
+    image, labels = place.image.image.astype(np.float32), place.image.instances
     mask = labels == 6
     bare, share = _cover_up(image, mask, labels == 0, np.random.default_rng(0))
     covered = image + share * (bare - image)
@@ -68,7 +68,7 @@ def test_bare_ground_lies_where_an_object_was(place: Ground):
     assert _cover_up(image, mask, np.zeros_like(mask), np.random.default_rng(0)) is None
 
 
-def test_prompts_point_at_the_first_date_that_has_the_object(place: Ground):
+def test_prompts_point_at_the_first_date_that_has_the_object(place: BoxedImage):
     batch = next(samples(place, 0.5).batches(12, seed=1))
     boxed, clicked = (batch["labels"] == 2).any(1), (batch["labels"] == 1).any(1)
     assert boxed.any()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,27 +10,28 @@ import pytest
 import rasterio
 import torch
 import yaml
+from hybridseg.nn.learn import ClassifierLearner
+from hybridseg.nn.segmenter import Segmenter
 from hybridseg.where.hints import POINTS
 from PIL import Image
 
 from hybridseg.errors import ThemeError
-from hybridseg.nn.classify.segmenter import Segmenter
-from hybridseg.nn.training.learners import ClassifierLearner
+from hybridseg.labels.images import LabelledImage
+from hybridseg.labels.samples import ClassifierSamples
 from hybridseg.resources import configs_folder
-from hybridseg.train.classifier import ClassifierSamples, pool
+from hybridseg.train.datasets import load_images
 from hybridseg.train.recipe import DataSet, Recipe, load_recipe
-from hybridseg.train.refiner import RefinerSamples, ground
+from hybridseg.train.refiner import RefinerSamples, boxed
 from hybridseg.train.run import train
-from hybridseg.train.scenes import Scene, depth, load_scenes
 from hybridseg.train.supports import find_supports
 from townscape import render_town
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def scene() -> LabelledImage:
     town = render_town(256, 0.3, seed=1, density=0.8)
     image = np.ascontiguousarray(town.image.transpose(1, 2, 0))
-    return Scene(image, {"building": town.instances()}, np.ones(image.shape[:2], bool), 0.3, "town", "town-1")
+    return LabelledImage(image, {"building": town.instances()}, np.ones(image.shape[:2], bool), 0.3, "town", "town-1")
 
 
 @pytest.mark.parametrize("path", sorted((configs_folder() / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
@@ -45,16 +48,6 @@ def test_a_wrong_recipe_names_the_key(tmp_path: Path):
         load_recipe(tmp_path / "gone.yaml")
 
 
-def test_depth_is_nothing_at_borders_and_one_in_the_middle():
-    labels = np.zeros((20, 20), np.int32)
-    labels[2:11, 2:11], labels[2:11, 11:18] = 1, 2
-    deep = depth(labels)
-    assert deep[6, 6] == 1
-    assert deep[labels == 0].max() == 0
-    assert deep[6, 10] < 0.3  # where two objects touch
-    assert deep[6, 11] < 0.3
-
-
 def test_tiles_of_a_web_map_grid_are_joined_and_objects_across_edges_made_one(tmp_path: Path):
     rows = ["dataset,image,label,split,place,gsd_m"]
     whole = np.zeros((64, 128), np.uint16)
@@ -66,12 +59,12 @@ def test_tiles_of_a_web_map_grid_are_joined_and_objects_across_edges_made_one(tm
         Image.new("RGB", (64, 64), (x, 0, 0)).save(tmp_path / f"i-{x}-7-19.png")
         rows.append(f"d,i-{x}-7-19.png,l-{x}-7-19.png,train,p,0.2")
     (tmp_path / "tiles.csv").write_text("\n".join(rows))
-    (scene,) = load_scenes(tmp_path / "tiles.csv", "d", DataSet(share=1))
+    (scene,) = load_images(tmp_path / "tiles.csv", "d", DataSet(share=1))
     assert scene.image.shape == (64, 128, 3)
     assert len(np.unique(scene.instances)) == 3
     assert len(np.unique(scene.instances[10:30, 50:80])) == 1
     with pytest.raises(ThemeError, match="split=val"):
-        load_scenes(tmp_path / "tiles.csv", "d", DataSet(share=1, split="val"))
+        load_images(tmp_path / "tiles.csv", "d", DataSet(share=1, split="val"))
 
 
 def test_class_codes_speak_of_their_classes_only_and_0_of_none(tmp_path: Path):
@@ -81,9 +74,9 @@ def test_class_codes_speak_of_their_classes_only_and_0_of_none(tmp_path: Path):
     Image.new("RGB", (64, 64)).save(tmp_path / "i.png")
     (tmp_path / "tiles.csv").write_text("dataset,image,label,split,place,gsd_m\nd,i.png,l.png,train,p,\n")
     with pytest.raises(ThemeError, match="gsd_m"):
-        load_scenes(tmp_path / "tiles.csv", "d", DataSet(share=1, codes={"water": 3}))
+        load_images(tmp_path / "tiles.csv", "d", DataSet(share=1, codes={"water": 3}))
     entry = DataSet(share=1, codes={"water": 3, "road": 2}, without=["solar"], gsd_m=1.5)
-    (scene,) = load_scenes(tmp_path / "tiles.csv", "d", entry)
+    (scene,) = load_images(tmp_path / "tiles.csv", "d", entry)
     assert scene.gsd_m == 1.5
     assert {name: int(layer.max()) for name, layer in scene.objects.items()} == {"water": 2, "road": 0, "solar": 0}
     assert not scene.valid[:, :20].any()
@@ -102,29 +95,13 @@ def test_water_from_the_near_infrared(tmp_path: Path):
         file.write(bands)
     (tmp_path / "tiles.csv").write_text("")
     entry = DataSet(share=1, label="water", ndwi="*.tif")
-    (scene,) = load_scenes(tmp_path / "tiles.csv", "p", entry)
+    (scene,) = load_images(tmp_path / "tiles.csv", "p", entry)
     assert scene.gsd_m == 5
     assert (scene.objects["water"] > 0)[1:-1, :20].all()  # opening takes the corners
     assert not scene.valid[:, 21:40].any()
     assert not scene.objects["water"][:, 40:].any()
     with pytest.raises(ThemeError, match="no files"):
-        load_scenes(tmp_path / "tiles.csv", "p", DataSet(share=1, ndwi="*.jp2"))
-
-
-def test_classifier_samples_know_only_what_the_labels_say(scene: Scene):
-    ready = pool([replace(scene, objects={**scene.objects, "solar": np.zeros_like(scene.instances)})], 0.3)
-    samples = ClassifierSamples([ready], ["building", "road", "solar"], size_px=64)
-    images, wanted = next(samples.batches(3, seed=0))
-    assert images.shape == (3, 3, 64, 64)
-    assert images.dtype == np.uint8
-    assert wanted.shape == (3, 3, 3, 64, 64)
-    assert 0 <= wanted.min() <= wanted.max() <= 1
-    assert wanted[:, 0].any((0, 2, 3)).all()
-    assert not wanted[:, 1].any()  # nothing is known of roads
-    assert wanted[:, 2, 2].any()  # but it is of solar: there is none
-    assert not wanted[:, 2, :2].any()
-    again = next(samples.batches(3, seed=0))
-    assert np.array_equal(images, again[0])
+        load_images(tmp_path / "tiles.csv", "p", DataSet(share=1, ndwi="*.jp2"))
 
 
 def test_a_class_that_a_batch_says_nothing_of_learns_nothing():
@@ -139,16 +116,16 @@ def test_a_class_that_a_batch_says_nothing_of_learns_nothing():
     assert not rows[2:].any()
 
 
-def test_refiner_samples_are_of_every_kind_and_point_at_their_masks(scene: Scene):
-    samples = RefinerSamples({"town": [ground(scene, scene.instances)]}, {"town": 1.0}, size_px=128)
+def test_refiner_samples_are_of_every_kind_and_point_at_their_masks(scene: LabelledImage):
+    samples = RefinerSamples({"town": [boxed(scene, scene.instances)]}, {"town": 1.0}, size_px=128)
     batch = next(samples.batches(30, seed=0))
     count = len(batch["masks"])
     assert batch["points"].shape == (count, POINTS, 2)
     assert batch["hints"].shape == (count, 1, 32, 32)
     assert batch["image_of"].max() == 29
-    hinted, boxed = batch["hints"].any((1, 2, 3)), (batch["labels"] == 2).any(1)
+    hinted, in_box = batch["hints"].any((1, 2, 3)), (batch["labels"] == 2).any(1)
     clicked = (batch["labels"] == 1).any(1)
-    for kind in (hinted & boxed, hinted & ~boxed, boxed & ~hinted, ~hinted & ~boxed & clicked, batch["lone"]):
+    for kind in (hinted & in_box, hinted & ~in_box, in_box & ~hinted, ~hinted & ~in_box & clicked, batch["lone"]):
         assert 0.02 < kind.mean() < 0.7
     assert ((batch["labels"][batch["lone"]] >= 0).sum(1) == 1).all()
     for mask, points, labels, hint in zip(
@@ -175,7 +152,35 @@ def test_training_learns_stops_and_goes_on(kind: str, tmp_path: Path):
     assert yaml.safe_load((train(path, runs=tmp_path / "runs", quiet=True) / "card.yaml").read_text())["steps"] == 3
 
 
-def test_supports_need_a_theme_that_their_model_knows(scene: Scene, tmp_path: Path):
+def test_a_resumed_training_draws_other_samples_but_always_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    plan = {"kind": "classifier", "model": "x", "sets": {"town": {"share": 1, "towns": 1}}, "steps": 2, "batch": 2}
+    path, runs = tmp_path / "small.yaml", tmp_path / "runs"
+    path.write_text(yaml.safe_dump({**plan, "size_px": 64}))
+    drawn: list[float] = []
+    batches = ClassifierSamples.batches
+
+    def spied(self: ClassifierSamples, size: int, seed: object) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in batches(self, size, seed):
+            drawn.append(float(batch[0].mean()))
+            yield batch
+
+    monkeypatch.setattr(ClassifierSamples, "batches", spied)
+    train(path, runs=runs, quiet=True)
+    shutil.copytree(runs, tmp_path / "kept")
+    path.write_text(yaml.safe_dump({**plan, "size_px": 64, "steps": 4}))
+    weights, before = [], drawn[:]
+    for now in (1e9, 2e9):
+        drawn.clear()
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        shutil.rmtree(runs)
+        shutil.copytree(tmp_path / "kept", runs)
+        folder = train(path, runs=runs, quiet=True)
+        weights.append(((folder / "weights.safetensors").read_bytes(), drawn[:]))
+        assert not set(drawn) & set(before)
+    assert weights[0] == weights[1]
+
+
+def test_supports_need_a_theme_that_their_model_knows(scene: LabelledImage, tmp_path: Path):
     assert find_supports(scene, DataSet(share=1), tmp_path) is None
     assert find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_on="x*"), tmp_path) is None
     with pytest.raises(ThemeError, match="wants water; give another supports_theme"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import geopandas as gpd
@@ -7,54 +8,20 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
+from hybridseg.read.source import Source
 
+from hybridseg.cli import main
 from hybridseg.errors import HybridsegError
-from hybridseg.read.raster import RasterScene
-from hybridseg.theme import RegionPolicy, load_theme
+from hybridseg.labels.labelled import Labelled
+from hybridseg.theme import load_theme
 from hybridseg.tune.run import tune
-from hybridseg.tune.search import ascend, choices_for, objective, policies
 from tests.conftest import BLOCKS
 from tests.doubles import Bright, Threshold
 
 
-def test_the_search_finds_the_top_of_a_hill_and_tries_nothing_twice():
-    tried = []
-
-    def score(settings: dict) -> float:
-        tried.append(tuple(settings.items()))
-        return -((settings["a"] - 3) ** 2) - (settings["b"] - 1) ** 2
-
-    best, reached = ascend({"a": 0, "b": 0}, {"a": [0, 1, 2, 3], "b": [0, 1, 2]}, score)
-    assert best == {"a": 3, "b": 1}
-    assert reached == 0
-    assert len(tried) == len(set(tried))
-
-
-def test_a_gain_within_the_noise_moves_nothing():
-    best, _ = ascend({"a": 0}, {"a": [0, 1]}, lambda s: 0.0005 * s["a"])
-    assert best == {"a": 0}
-
-
-def test_lengths_are_tried_as_factors_of_the_themes_own():
-    tried = choices_for(RegionPolicy(smooth_m=2, min_area_m2=50))
-    assert tried["smooth_m"] == [0, 1, 2, 4, 8]
-    assert tried["min_area_m2"][1] == 50
-    scores = {"f1": 0.2, "area_iou": 0.8, "boundary_f1": 0.4}
-    assert objective(scores, discrete=False) == pytest.approx(1.0)
-    assert objective(scores, discrete=True) == pytest.approx(0.4)
-
-
-def test_objects_that_count_are_looked_for_in_two_ways():
-    kinds = {name: [p.kind for p in policies(load_theme(name))] for name in ("buildings", "fields", "roads", "water")}
-    assert kinds["buildings"] == kinds["fields"] == ["instances", "regions"]
-    assert kinds["water"] == kinds["roads"] == ["regions"]
-    solar = load_theme("solar").model_copy(update={"objects": RegionPolicy(min_area_m2=7)})
-    assert [p.min_area_m2 for p in policies(solar)] == [7, 7]
-
-
 @pytest.fixture
 def labels(blocks: Path, tmp_path: Path) -> Path:
-    source = RasterScene.open(blocks)
+    source = Source.open(blocks)
     to_world = source.geobox.affine
     from shapely import box
     from shapely.affinity import affine_transform
@@ -66,15 +33,37 @@ def labels(blocks: Path, tmp_path: Path) -> Path:
 
 
 def test_tune_writes_a_theme_that_loads(blocks: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hybridseg.nn.classify.classifier.load_classifier", lambda *_: Bright())
-    monkeypatch.setattr("hybridseg.nn.sam2.official.load_refiner", lambda *_: Threshold())
+    monkeypatch.setattr("hybridseg.nn.classifier.load_classifier", lambda *_: Bright())
+    monkeypatch.setattr("hybridseg.nn.refiners.load_refiner", lambda *_: Threshold())
     out = tune("buildings", tmp_path / "mine.yaml", scene=str(blocks), labels=str(labels))
     theme = load_theme(out)
     assert theme.name == "mine"
     assert theme.label == "building"
-    assert theme.refiner in ("none", "sam2-lite")
-    assert "refined" in out.read_text().splitlines()[0]
+    assert theme.refiner == "none"  # bright blocks are found exactly without one
+    assert theme.objects.min_score == 0.7
+    assert "coarse 1.500, refined 1.4" in out.read_text().splitlines()[0]
     assert yaml.safe_load(out.read_text())["objects"]["kind"] == "instances"
+
+
+def test_a_comma_in_a_path_is_part_of_it_and_several_are_a_list(
+    blocks: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "north, south"
+    folder.mkdir()
+    scene, drawn = shutil.copy(blocks, folder / "a,b.tif"), shutil.copy(labels, folder / "c,d.gpkg")
+    found: list[Labelled] = []
+
+    def search(start, places, *_):
+        found.extend(places)
+        return start, "nothing"
+
+    monkeypatch.setattr("hybridseg.tune.run.search_theme", search)
+    tune("buildings", tmp_path / "one.yaml", scene=str(scene), labels=str(drawn), within=str(drawn))
+    arguments = ["tune", "buildings", str(tmp_path / "two.yaml"), "--scene", str(blocks), str(scene)]
+    assert main([*arguments, "--labels", str(labels), str(drawn)]) == 0
+    assert [Path(place.scene.path) for place in found] == [scene, blocks, scene]
+    assert [len(place.truth) for place in found] == [len(BLOCKS)] * 3
+    assert found[0].area.area == pytest.approx(found[0].truth.area.sum())
 
 
 def test_bands_are_those_asked_for(blocks: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -85,11 +74,11 @@ def test_bands_are_those_asked_for(blocks: Path, labels: Path, tmp_path: Path, m
         file.write(np.concatenate([np.zeros_like(pixels[:1]), pixels[[0, 0, 0]]]))
     seen: list[float] = []
 
-    def search(start, places, *_):  # what it would look at
-        seen.extend(RasterScene.open(place.scene, place.bands).sample()[0].max() for place in places)
+    def search(start, places, *_):  # the pixels that it would work on
+        seen.extend(place.scene.sample()[0].max() for place in places)
         return start, "seen"
 
-    monkeypatch.setattr("hybridseg.tune.run.search", search)
+    monkeypatch.setattr("hybridseg.tune.run.search_theme", search)
     tune("buildings", tmp_path / "mine.yaml", scene=str(four), labels=str(labels), bands="2,3,4")
     tune("buildings", tmp_path / "mine.yaml", scene=str(four), labels=str(labels), bands="1,1,1")
     assert seen[0] > 0
@@ -99,8 +88,10 @@ def test_bands_are_those_asked_for(blocks: Path, labels: Path, tmp_path: Path, m
 
 
 def test_bad_input_is_one_line(blocks: Path, labels: Path, tmp_path: Path):
-    with pytest.raises(HybridsegError, match="a layer for each scene"):
-        tune("buildings", tmp_path / "x.yaml", scene=f"{blocks},{blocks}", labels=str(labels))
-    with pytest.raises(HybridsegError, match="cannot read labels"):
+    with pytest.raises(HybridsegError, match="2 scenes came with 1 labels; give one for each scene"):
+        tune("buildings", tmp_path / "x.yaml", scene=[blocks, blocks], labels=labels)
+    with pytest.raises(HybridsegError, match="1 scenes came with 1 labels and 2 areas"):
+        tune("buildings", tmp_path / "x.yaml", scene=blocks, labels=labels, within=[labels, labels])
+    with pytest.raises(HybridsegError, match=r"gone\.gpkg does not exist"):
         tune("buildings", tmp_path / "x.yaml", scene=str(blocks), labels=str(tmp_path / "gone.gpkg"))
     assert not (tmp_path / "x.yaml").exists()

@@ -1,12 +1,13 @@
-"""Changes of what lies on the ground that leave the labels true: roofs in shade, dyed water, parked cars."""
+"""Changes of training images that leave the labels true: roofs in shade, dyed water, parked cars, other sensors."""
 
 from __future__ import annotations
+
+import io
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage as ndi
-
-from hybridseg.train.augment import clouds
 
 WATERS = np.array(
     [
@@ -45,7 +46,7 @@ def shade_sides(image: np.ndarray, instances: np.ndarray, rng: np.random.Generat
     rows, cols = list(np.indices(instances.shape).astype(np.float32))
     area = np.bincount(flat.ravel(), minlength=count)
 
-    def mean(values: np.ndarray) -> np.ndarray:
+    def mean(values: Any) -> np.ndarray:
         return np.bincount(flat.ravel(), values.ravel(), minlength=count) / area
 
     dy, dx = rows - mean(rows)[flat], cols - mean(cols)[flat]
@@ -125,3 +126,40 @@ def _machine(
     if glass:
         box(0.12, 0.25, 0.4, np.full(3, 40.0))
         box(-0.38, -0.28, 0.4, np.full(3, 40.0))
+
+
+def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return (H, W, 3) uint8 as other sensors give it: coarser pixels enlarged again, haze, JPEG; each at times.
+
+    Images of measured bands come back as they are.
+    """
+    if image.dtype != np.uint8:
+        return image
+    if rng.random() < 0.3:
+        image = _coarser(image, rng.uniform(1.2, 2.4))
+    if rng.random() < 0.15:
+        image = _hazy(image, rng)
+    if rng.random() < 0.3:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=int(rng.integers(25, 90)))
+        image = np.asarray(Image.open(file))
+    return image
+
+
+def _coarser(image: np.ndarray, factor: float) -> np.ndarray:
+    height, width = image.shape[:2]
+    small = Image.fromarray(image).resize((round(width / factor), round(height / factor)), Image.Resampling.BOX)
+    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _hazy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The image blended with a pale colour, more in some parts than in others."""
+    veil = rng.uniform(0.1, 0.5) * clouds(image.shape[:2], rng)[..., None]
+    colour = rng.uniform(150, 230) + rng.uniform(-10, 10, 3)
+    return (image * (1 - veil) + colour * veil).astype(np.uint8)
+
+
+def clouds(shape: tuple[int, int], rng: np.random.Generator, cells: int = 4) -> np.ndarray:
+    """Return (H, W) float32 in [0, 1] that changes slowly: `cells` random values a side, smoothly enlarged."""
+    coarse = Image.fromarray(rng.random((cells, cells)).astype(np.float32))
+    return np.clip(np.asarray(coarse.resize(shape[::-1], Image.Resampling.BICUBIC)), 0, 1)
