@@ -109,7 +109,7 @@ def main(data: Path, themes: list[str]) -> None:
         found = places(data, Path(folder))
         for name in themes:
             mine = [place for place in found if place.theme == name]
-            settings, final = Validation(load_theme(name), mine, Path(folder)).themes()
+            settings, final = Validation(load_theme(name), mine).themes()
             print(name, "settings from all places:", final.objects, final.gate, flush=True)
             for place in mine:
                 if place.trained:
