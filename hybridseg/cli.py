@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.table import Column, Table
 
-from hybridseg.demo.run import demo
+from hybridseg.demo import demo
 from hybridseg.errors import HybridsegError
 from hybridseg.evaluate.verb import evaluate
 from hybridseg.evaluate.verb import lines as figures

@@ -8,13 +8,13 @@ import geopandas as gpd
 import pytest
 import shapely
 
-from hybridseg.demo import render_town
 from hybridseg.evaluate.measure.objects import match
 from hybridseg.nn.classifier import load_classifier
 from hybridseg.nn.refiners import load_refiner
 from hybridseg.read.source import Source
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.theme import load_theme
+from townscape import render_town
 
 TILINGS = [(1024, 0), (512, 96), (352, 160)]
 

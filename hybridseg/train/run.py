@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from hybridseg.demo.town import render_town
 from hybridseg.errors import MissingExtra
 from hybridseg.train.classifier import ClassifierSamples, pool
 from hybridseg.train.recipe import DataSet, Recipe, load_recipe
@@ -18,6 +17,7 @@ from hybridseg.train.refiner import RefinerSamples, ground
 from hybridseg.train.scenes import Scene, load_scenes
 from hybridseg.train.sequences import SequenceSamples
 from hybridseg.train.supports import find_supports
+from townscape import render_town
 
 
 def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), quiet: bool = False) -> Path:

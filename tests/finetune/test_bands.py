@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 
-from hybridseg.demo import render_town
 from hybridseg.errors import BandsMissing, HybridsegError, ThemeError, WeightsError
 from hybridseg.evaluate.measure.objects import match
 from hybridseg.finetune import fit
@@ -24,6 +23,7 @@ from hybridseg.train.augment import recolour
 from hybridseg.train.classifier import ClassifierSamples, pool
 from hybridseg.train.scenes import Scene, rescale
 from tests.rasters import write
+from townscape import render_town
 
 ALL = "torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO"
 BANDS = [14 - number for number in range(1, 14)]

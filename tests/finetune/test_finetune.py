@@ -9,7 +9,6 @@ import geopandas as gpd
 import pytest
 import yaml
 
-from hybridseg.demo import render_town
 from hybridseg.errors import BandsMissing, MissingExtra, ThemeError
 from hybridseg.evaluate.measure.objects import match
 from hybridseg.finetune.curves import read_curve
@@ -17,6 +16,7 @@ from hybridseg.finetune.run import finetune
 from hybridseg.nn.classifier import load_classifier
 from hybridseg.run.extract import extract
 from hybridseg.run.model import calibrated, calibration_of, themes_in
+from townscape import render_town
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import pytest
 import torch
 import yaml
 
-from hybridseg.demo import render_town
 from hybridseg.errors import ThemeError
 from hybridseg.evaluate.measure.objects import match
 from hybridseg.finetune.run import finetune
@@ -25,6 +24,7 @@ from hybridseg.run.extract import extract
 from hybridseg.run.model import themes_in
 from hybridseg.run.sight import look_through
 from hybridseg.where.windows import ObjectWindows
+from townscape import render_town
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import shapely
 
-from hybridseg.demo.town import render_town
 from hybridseg.evaluate.measure.objects import match
 from hybridseg.read.source import Source
 from hybridseg.run.pipeline import Counts, Extent, Pipeline
 from hybridseg.theme import Theme, load_theme
 from tests.doubles import Bright, Threshold
+from townscape import render_town
 
 THEME = load_theme("buildings").model_copy(update={"shape": "none"})
 

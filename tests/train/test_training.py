@@ -10,7 +10,6 @@ import torch
 import yaml
 from PIL import Image
 
-from hybridseg.demo import render_town
 from hybridseg.errors import ThemeError
 from hybridseg.nn.learn import ClassifierLearner
 from hybridseg.nn.segmenter import Segmenter
@@ -22,6 +21,7 @@ from hybridseg.train.run import train
 from hybridseg.train.scenes import Scene, depth, load_scenes
 from hybridseg.train.supports import find_supports
 from hybridseg.where.hints import POINTS
+from townscape import render_town
 
 
 @pytest.fixture(scope="module")

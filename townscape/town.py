@@ -1,4 +1,4 @@
-"""A small town with known truth: planned from a seed, then painted as a photograph from above."""
+"""A rendered town with its truth: planned from a seed, painted as a photograph from above, georeferenced."""
 
 from __future__ import annotations
 
@@ -14,31 +14,28 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
-from hybridseg.demo.paint import paint
-from hybridseg.demo.plan import plan_town
-from hybridseg.errors import OutputError
+from townscape.layout import plan_town
+from townscape.paint import paint
 
 CRS = "EPSG:32645"
 ORIGIN = (354_000, 3_057_000)
-"""Near Banepa, Nepal: the upper left corner of a scene lies within 20 km of it, on whole metres."""
+"""A point near Banepa, Nepal; the upper left corner of a scene lies within 20 km of it east and north."""
 
 
 @dataclass(frozen=True)
 class Town:
-    """A rendered scene and what is true of it.
-
-    image: (3, H, W) uint8, RGB.
-    buildings: roof outlines as seen, in the geobox's CRS, with `kind` and `height_m` (eaves above ground). A tree may
-        hide a little of a roof's edge; the outline is then the whole roof's.
-    geobox: north-up, origin on whole metres.
-    """
+    """A rendered scene and its ground truth."""
 
     image: np.ndarray
+    """(3, H, W) uint8, RGB."""
     buildings: gpd.GeoDataFrame
+    """Roof outlines in the geobox's CRS, with `kind` and `height_m` (eaves above ground). The outline is the whole
+    roof's, even where a tree hides a little of its edge."""
     geobox: GeoBox
+    """North-up, its origin on whole metres."""
 
     def instances(self) -> np.ndarray:
-        """(H, W) int32: 0 for none, k for the roof of building k - 1, by pixel centres."""
+        """Return (H, W) int32: k where the roof of building k - 1 covers the pixel's centre, 0 for none."""
         shapes = [(geometry, i + 1) for i, geometry in enumerate(self.buildings.geometry)][::-1]  # the earlier one wins
         if not shapes:
             return np.zeros(self.geobox.shape, np.int32)
@@ -47,13 +44,15 @@ class Town:
         )
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """Write `town.tif` (tiled, deflate) and `town_truth.gpkg`, each whole or not at all; returns their paths."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write into {folder} ({error.strerror}): name a folder that can be made"
-            ) from error
+        """Write `town.tif` (tiled, deflate) and `town_truth.gpkg`, each whole or not at all; return their paths.
+
+        Args:
+            folder: made if it is not there.
+
+        Raises:
+            OSError: the folder cannot be made or written to.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
         tif, gpkg = folder / "town.tif", folder / "town_truth.gpkg"
         profile = {
             "driver": "GTiff", "count": 3, "dtype": "uint8", "height": self.geobox.height, "width": self.geobox.width,
@@ -77,24 +76,22 @@ def render_town(
     Args:
         size_px: side, or (height, width), of the scene in pixels.
         gsd_m: ground sampling distance, metres a pixel.
-        seed: draws everything: plan, region's look, sun, camera.
+        seed: chooses everything: plan, style of the region, sun, camera.
         density: 0 (hamlet among fields) to 1 (dense informal settlement); None lets the seed draw it.
+
+    Raises:
+        ValueError: a size, ground sampling distance or density out of range.
     """
-    return _render(size_px, gsd_m, seed, density)[0]
-
-
-def _render(size_px: int | tuple[int, int], gsd_m: float, seed: int, density: float | None) -> tuple[Town, np.ndarray]:
-    """The town and how much of each pixel was painted as roof, (H, W) float32."""
     shape = (size_px, size_px) if isinstance(size_px, int) else size_px
     if min(shape) < 1 or not gsd_m > 0 or not (density is None or 0 <= density <= 1):
         raise ValueError(f"need size_px >= 1, gsd_m > 0 and 0 <= density <= 1, got {size_px}, {gsd_m}, {density}")
     rng = np.random.default_rng(seed)
     drawn = float(rng.uniform(0, 1))
     plan = plan_town(shape, gsd_m, drawn if density is None else density, rng)
-    image, painted = paint(plan, rng)
+    image, _ = paint(plan, rng)
     x0, y0 = np.array(ORIGIN) + rng.integers(-20_000, 20_000, 2)
     geobox = GeoBox(shape, Affine(gsd_m, 0, float(x0), 0, -gsd_m, float(y0)), CRS)
     roofs = gpd.GeoSeries([h.roof for h in plan.houses], crs=CRS).translate(float(x0), float(y0) - shape[0] * gsd_m)
     columns = {"kind": [h.kind for h in plan.houses], "height_m": [round(h.height_m, 2) for h in plan.houses]}
     buildings = gpd.GeoDataFrame(columns, geometry=roofs, crs=CRS)
-    return Town(image, buildings, geobox), painted
+    return Town(image, buildings, geobox)

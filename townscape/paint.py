@@ -1,31 +1,32 @@
 """Paints the plan of a town as an aerial photograph.
 
-Everything is laid onto two surfaces at twice the final resolution: albedo (linear light) and height above ground. Light
-then falls on the heights, so slopes, cast shadows and dim gaps agree with one sun; last comes a camera.
+Everything is painted onto two surfaces at twice the final resolution: albedo (linear light) and height above ground.
+They are lit by one sun, so that slopes, cast shadows and dim gaps between houses agree, and then photographed.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
-from shapely import Polygon, affinity, box, get_parts
+from shapely import Polygon, affinity, box, contains_xy, get_parts
 from shapely.ops import substring
 
-from hybridseg.demo.canvas import Canvas, Plan, Rgb, shrink, soft
-from hybridseg.demo.light import photograph
-from hybridseg.demo.roofs import paint_roofs
-from hybridseg.demo.trees import paint_trees
+from townscape.canvas import Canvas, linear, photograph, shrink, soft
+from townscape.plan import Plan, Rgb
+from townscape.roofs import paint_roofs
 
 CARS: tuple[Rgb, ...] = ((235, 235, 232), (190, 192, 194), (60, 62, 66), (150, 40, 38), (54, 80, 130), (210, 206, 196))
 CROPS: tuple[Rgb, ...] = (
     (104, 122, 62), (126, 138, 76), (160, 146, 96), (74, 100, 54), (140, 118, 84), (168, 160, 110),
 )  # fmt: skip
 LUSH = {"yard": -0.7, "field": -1.0, "green": 1.4, "wood": 1.8, "bare": -2.4, "pond": 1.5}
-"""How far each use of land leans from soil (negative) to grass."""
+"""Balance of soil (negative) and grass (positive) for each use of a plot."""
+TREES_PER_M2 = {"yard": 1 / 260, "field": 1 / 2500, "green": 1 / 170, "wood": 1 / 26, "bare": 1 / 900, "pond": 0.0}
+LEAVES = np.array([(70, 92, 46), (84, 104, 52), (58, 80, 44), (98, 112, 60), (78, 88, 58)], np.float32)
 
 
 def paint(plan: Plan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The picture, (3, H, W) uint8, and the part of each pixel that was painted as roof, (H, W) float32, 0 to 1."""
+    """Return the picture, (3, H, W) uint8, and the share of each pixel painted as roof, (H, W) float32, 0 to 1."""
     canvas = Canvas(plan, rng)
     _ground(canvas)
     _roads(canvas)
@@ -34,12 +35,12 @@ def paint(plan: Plan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     _fences(canvas)
     _walls(canvas)
     roofs = paint_roofs(canvas)
-    paint_trees(canvas, roofs)
+    _trees(canvas, roofs)
     return photograph(canvas), shrink((roofs > 0).astype(np.float32))
 
 
 def _ground(canvas: Canvas) -> None:
-    """Soil, grass, crops and ponds: each plot by its use, with one drift of colour over all."""
+    """Paint soil, grass, crops and ponds, each plot by its use."""
     rng, style, uses = canvas.rng, canvas.plan.style, [use for _, use in canvas.plan.plots]
     label = canvas.burn([polygon for polygon, _ in canvas.plan.plots])
     bias = np.array([0.0] + [LUSH[use] + rng.normal(0, 0.7) for use in uses], np.float32)[label]
@@ -61,7 +62,7 @@ def _ground(canvas: Canvas) -> None:
 
 
 def _crops(canvas: Canvas, label: np.ndarray, is_field: np.ndarray) -> None:
-    """Crops in rows; every field has its own direction, spacing, colour and growth."""
+    """Paint crops in rows; every field has its own direction, spacing, colour and growth."""
     rng, n = canvas.rng, len(is_field)
     rows, cols = np.nonzero(is_field[label])
     which = label[rows, cols]
@@ -83,7 +84,7 @@ def _crops(canvas: Canvas, label: np.ndarray, is_field: np.ndarray) -> None:
 
 
 def _roads(canvas: Canvas) -> None:
-    """Dirt with ragged edges and wheel tracks, asphalt with shoulders, lane marks on the widest."""
+    """Paint dirt roads with ragged edges and wheel tracks, asphalt with shoulders, lane marks on the widest."""
     rng, patch = canvas.rng, canvas.patch
     dirt = np.array(canvas.plan.style.soil) * 1.08 + 10
     for paved in (False, True):
@@ -105,7 +106,7 @@ def _roads(canvas: Canvas) -> None:
 
 
 def _cars(canvas: Canvas) -> None:
-    """Cars along the streets, more where they are paved."""
+    """Paint cars along the streets, more where they are paved."""
     rng, bodies, glass = canvas.rng, list[Polygon](), list[Polygon]()
     for street in canvas.plan.streets:
         for line in get_parts(street.line):
@@ -124,7 +125,7 @@ def _cars(canvas: Canvas) -> None:
 
 
 def _litter(canvas: Canvas) -> None:
-    """Small things about the yards: heaps, sacks, washing, sheds for hens."""
+    """Paint small things in the yards: heaps, sacks, washing, hen houses."""
     rng, things = canvas.rng, list[Polygon]()
     rate = {"yard": 1 / rng.uniform(25, 250), "bare": 1 / 150}
     for polygon, use in canvas.plan.plots:
@@ -138,7 +139,7 @@ def _litter(canvas: Canvas) -> None:
 
 
 def _fences(canvas: Canvas) -> None:
-    """Walls or hedges around some of the plots, with gaps."""
+    """Paint walls or hedges, with gaps, around some of the plots."""
     rng, share = canvas.rng, canvas.rng.uniform(0, 0.5)
     fenced = [p for p, use in canvas.plan.plots if use in ("yard", "green", "bare") and rng.random() < share]
     hedges = rng.random(len(fenced)) < rng.random() * (canvas.plan.style.lush > -0.3)
@@ -151,7 +152,7 @@ def _fences(canvas: Canvas) -> None:
 
 
 def _walls(canvas: Canvas) -> None:
-    """House walls, seen where the view leans a little from the vertical: the roof drawn from the ground up."""
+    """Paint the walls of houses, visible as the view is a little oblique: the roof drawn from the ground up."""
     rng, houses = canvas.rng, canvas.plan.houses
     lean = rng.normal(0, 0.05, 2)
     tones = rng.uniform(110, 205, (len(houses) + 1, 1)) + rng.normal(0, 7, (len(houses) + 1, 3))
@@ -160,3 +161,51 @@ def _walls(canvas: Canvas) -> None:
         label = canvas.burn([affinity.translate(h.roof, *(lean * h.height_m * drop)) for h in houses])
         canvas.blend(tones, (label > 0).astype(np.float32), 0.2 * canvas.patch - 0.1, label)
         canvas.z = np.where(label > 0, (heights * np.float32(1 - drop))[label], canvas.z)
+
+
+def _trees(canvas: Canvas, roofs: np.ndarray) -> None:
+    """Plant every plot by its use; crowns may hang over a roof's edge, not its middle, and none stands in a street.
+
+    Args:
+        canvas: with everything else already on it.
+        roofs: (h, w) int32, 0 where there is no roof.
+    """
+    rng, style = canvas.rng, canvas.plan.style
+    street = canvas.burn([s.line.buffer(s.width_m / 2) for s in canvas.plan.streets]) > 0
+    step = max(1, round(0.6 / canvas.px))
+    free = roofs[::step, ::step] == 0
+    room = ndimage.distance_transform_edt(free) * step * canvas.px if not free.all() else np.full(free.shape, np.inf)
+    spread = rng.uniform(0.5, 1.5) * max(style.lush + 1.2, 0.4)
+    for polygon, use in canvas.plan.plots:
+        west, south, east, north = polygon.bounds
+        number = rng.poisson(TREES_PER_M2[use] * spread * (east - west) * (north - south))
+        xs, ys = rng.uniform(west, east, number), rng.uniform(south, north, number)
+        radii = np.clip(rng.lognormal(0.65, 0.45, number), 0.6, 5.5)
+        for x, y, radius in zip(xs, ys, radii, strict=True):
+            row, col = int((canvas.top - y) / canvas.px), int(x / canvas.px)
+            if not contains_xy(polygon, x, y) or not (0 <= row < canvas.shape[0] and 0 <= col < canvas.shape[1]):
+                continue
+            if not street[row, col] and room[row // step, col // step] > 0.75 * radius:
+                tone = LEAVES[rng.integers(0, len(LEAVES))] + rng.normal(0, 6, 3)
+                _crown(canvas, x, y, radius, tone, rng.random() < style.palms)
+
+
+def _crown(canvas: Canvas, x: float, y: float, radius: float, tone: np.ndarray, palm: bool) -> None:
+    """Paint the crown of one tree at (x, y) metres over everything lower."""
+    rng, reach = canvas.rng, round(radius * 1.35 / canvas.px) + 1
+    row, col = int((canvas.top - y) / canvas.px), int(x / canvas.px)
+    window = (slice(max(0, row - reach), row + reach), slice(max(0, col - reach), col + reach))
+    patch, grain, z = canvas.patch[window], canvas.grain[window], canvas.z[window]
+    dx, dy = canvas.offsets(window, x, y)
+    theta, phase = np.arctan2(dy, dx), rng.uniform(0, 2 * np.pi, 3)
+    if palm:
+        lobes = 0.25 + 0.95 * np.abs(np.cos(rng.integers(4, 7) * theta + phase[0])) ** 0.8
+    else:
+        lobes = 1 + sum(a * np.sin(n * theta + p) for a, n, p in zip((0.12, 0.08, 0.05), (3, 5, 9), phase, strict=True))
+    out = np.hypot(dx, dy) / (radius * lobes) + 0.1 * patch
+    dome = min(1.2 + 1.5 * radius, 9.0) * (0.45 + 0.55 * np.sqrt(np.clip(1 - out**2, 0, 1)))
+    dome += 0.28 * patch + 0.16 * grain
+    over = (out < 1) & (dome > z)
+    texture = np.clip(1 + 0.22 * patch + 0.2 * grain, 0.3, 2)[..., None]
+    canvas.rgb[window][over] = (linear(tone) * texture)[over]
+    z[over] = dome[over]

@@ -1,11 +1,12 @@
-"""Roofs: their coverings, slopes and what stands on them."""
+"""Paints roofs: their covering, their slopes and the things that stand on them."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
 
-from hybridseg.demo.canvas import Canvas, House, Rgb, linear, soft
+from townscape.canvas import Canvas, linear, soft
+from townscape.plan import House, Rgb
 
 ROOFS: dict[str, tuple[Rgb, ...]] = {
     "metal": ((176, 178, 176), (150, 154, 156), (196, 196, 190), (160, 152, 140), (205, 204, 200)),
@@ -19,13 +20,13 @@ ROOFS: dict[str, tuple[Rgb, ...]] = {
     "thatch": ((134, 116, 88), (116, 100, 80), (150, 132, 100)),
     "shingle": ((104, 100, 98), (120, 108, 98), (88, 86, 88), (132, 120, 108)),
 }
-"""Colours of roof materials, sRGB."""
+"""Colours of each roof material, sRGB."""
 SHEET = ("metal", "rust", "blue", "green", "red", "white")
 CLUTTER: tuple[Rgb, ...] = ((38, 38, 40), (70, 120, 96), (210, 210, 208), (60, 100, 160), (150, 90, 60), (70, 100, 50))
 
 
 def paint_roofs(canvas: Canvas) -> np.ndarray:
-    """Paint every roof; returns whose roof each pixel is, as `burn` does."""
+    """Paint every roof; return whose roof each pixel is, (h, w) int32: 1 + the index of the house, 0 for none."""
     houses = canvas.plan.houses
     label = canvas.burn([house.roof for house in houses])
     for i, (house, window) in enumerate(zip(houses, ndimage.find_objects(label, len(houses)), strict=True)):
@@ -35,7 +36,7 @@ def paint_roofs(canvas: Canvas) -> np.ndarray:
 
 
 def _paint(canvas: Canvas, house: House, window: tuple[slice, slice], mask: np.ndarray) -> None:
-    """One roof, on the pixels of `mask` within its window."""
+    """Paint one roof on the pixels of `mask`, which covers the window."""
     rng, (x, y, angle) = canvas.rng, house.frame
     dx, dy = canvas.offsets(window, x, y)
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -61,7 +62,7 @@ def _paint(canvas: Canvas, house: House, window: tuple[slice, slice], mask: np.n
 def _cover(
     canvas: Canvas, house: House, window: tuple[slice, slice], along: np.ndarray, down: np.ndarray
 ) -> np.ndarray:
-    """Brightness of a roof's covering: sheets and seams, courses of tile, stains."""
+    """Return the relative brightness of a roof's covering, (h, w): sheets and seams, courses of tile, stains."""
     rng, patch, grain = canvas.rng, canvas.patch[window], canvas.grain[window]
     if house.material in SHEET:
         wide, tall = rng.uniform(0.75, 1.1), rng.uniform(1.8, 3.6)
@@ -79,7 +80,7 @@ def _clutter(
     house: House, u: np.ndarray, v: np.ndarray, inner: np.ndarray, z: np.ndarray, rgb: np.ndarray,
     rng: np.random.Generator,
 ) -> None:  # fmt: skip
-    """Stair heads, tanks, panels, washing on flat roofs, odd sheets on metal ones: changes z and rgb inside `inner`."""
+    """Put stair heads, tanks, panels and washing on flat roofs, odd sheets on metal ones, changing z and rgb."""
     flat, spots, area = house.form == "flat", np.argwhere(inner), house.roof.area
     things = rng.poisson(min(area / 16, 9) if flat else min(area / 45, 4) * (house.material in SHEET))
     for k in range(things if len(spots) else 0):
@@ -99,7 +100,7 @@ def _clutter(
 
 
 def _slopes(house: House, u: np.ndarray, v: np.ndarray, pitch: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rise above the eaves (m), and coordinates along the ridge and down the slope (m). Wings meet in valleys."""
+    """Return the rise above the eaves, and how far along the ridge and down the slope a point is (m)."""
     rise, along, down = np.full(u.shape, -1, np.float32), u, v
     if house.form == "flat":
         return np.zeros(u.shape, np.float32), along, down

@@ -8,20 +8,20 @@ from typing import Any
 
 import geopandas as gpd
 
-from hybridseg.demo.town import render_town
-from hybridseg.errors import OutputError
+from hybridseg.errors import OutputError, ThemeError
 from hybridseg.evaluate.measure.boundary import BoundaryScore, boundary_f1
 from hybridseg.evaluate.measure.objects import Match, match
 from hybridseg.run.extract import extract
 from hybridseg.run.summary import Summary
+from townscape import Town, render_town
 
 SEED = 7
-"""Town of the demo; training renders from 1000 on."""
+"""Seed of the demo's town; training uses the seeds from 1000 on."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the demo did and how well it did it."""
+    """Result of the demo: the run's summary, its scores against the known truth, and the picture."""
 
     summary: Summary
     matched: Match
@@ -29,7 +29,7 @@ class Outcome:
     picture: Path
 
     def lines(self) -> list[tuple[str, str]]:
-        """(what, how much) for a person to read."""
+        """Return the scores and the picture as (what, how much)."""
         m, b = self.matched, self.boundary
         return [
             ("score", f"F1 {m.f1:.2f} at IoU 0.5 (precision {m.precision:.2f}, recall {m.recall:.2f})"),
@@ -38,7 +38,7 @@ class Outcome:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as for JSON."""
+        """Return plain values, as for JSON."""
         m = self.matched
         scores = {
             "f1": m.f1,
@@ -54,22 +54,37 @@ def demo(folder: Path = Path("demo"), size_px: int = 1024, seed: int = SEED, ref
     """Map the buildings of a rendered town whose truth is known, and draw the result.
 
     Args:
-        folder: gets town.tif, town_truth.gpkg, buildings.gpkg and buildings.png.
-        size_px: side of the town; a pixel is 0.3 m.
-        seed: another number, another town.
+        folder: where town.tif, town_truth.gpkg, buildings.gpkg and buildings.png are written.
+        size_px: side of the town in pixels of 0.3 m.
+        seed: which town.
         refiner: as for extract.
+
+    Raises:
+        OutputError: the folder cannot be made or written to.
+        ThemeError: no town can be rendered from these numbers.
     """
     # matplotlib comes with it: `hybridseg --help` must not wait for it
     from hybridseg.evaluate.show.picture import against_truth, draw_features
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder} for the demo: {error.strerror}") from error
-    scene, truth_path = render_town(size_px, 0.3, seed).write(folder)
+    scene, truth_path = _write(_render(size_px, seed), folder)
     features = extract(scene, folder / "buildings.gpkg", theme="buildings", refiner=refiner)
     truth = gpd.read_file(truth_path)
     picture = folder / "buildings.png"
     draw_features(scene, against_truth(features, truth), picture)
     matched = match(features.geometry, truth.geometry)
     return Outcome(features.attrs["summary"], matched, boundary_f1(features.geometry, truth.geometry, 0.6), picture)
+
+
+def _render(size_px: int, seed: int) -> Town:
+    try:
+        return render_town(size_px, 0.3, seed)
+    except ValueError as error:
+        raise ThemeError(f"cannot render a town: {error}") from error
+
+
+def _write(town: Town, folder: Path) -> tuple[Path, Path]:
+    try:
+        return town.write(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write the town into {folder} ({reason}): name a folder to write to") from error
