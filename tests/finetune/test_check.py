@@ -76,8 +76,8 @@ def test_tables_lines_and_widths_are_refused(source: Source, tmp_path: Path):  #
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)], kind=["a"])
     line = layer(tmp_path / "w.gpkg", [shapely.LineString([(EAST + 10, NORTH - 20), (EAST + 60, NORTH - 20)])])
     calls = [
-        (str(tmp_path / "table.csv"), {}, "not a vector file"),
-        (drawn, {"complete_within": str(tmp_path / "table.csv")}, "not a vector file"),
+        (str(tmp_path / "table.csv"), {}, "no layer with geometry"),
+        (drawn, {"complete_within": str(tmp_path / "table.csv")}, "no layer with geometry"),
         (drawn, {"complete_within": line}, "holds LineString; give polygons"),
         (line, {"width": "inf"}, "at most 200 m"),
         (line, {"width": "1e9"}, "at most 200 m"),
