@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import geopandas as gpd
 import numpy as np
@@ -20,7 +19,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 
 from hybridseg.errors import OutputError
 from hybridseg.evaluate.block_sums import Paired
-from hybridseg.evaluate.compare.comparison import Comparison, Request, build_comparison, layer_text
+from hybridseg.evaluate.compare.comparison import Comparison, Request, Source, build_comparison, source_text
 from hybridseg.evaluate.compare.rasters import RasterKind
 from hybridseg.evaluate.lines import LineSums
 from hybridseg.evaluate.measure.bootstrap import FEW_BLOCKS, Blocks, Bootstrap, Figure, Sample
@@ -29,25 +28,20 @@ from hybridseg.evaluate.report import UNITS, Report, Rival
 from hybridseg.evaluate.show.page import page
 from hybridseg.files import check_output, replacing
 
-if TYPE_CHECKING:
-    from hybridseg.read.vectors import Vectors
-else:
-    Vectors = str | Path  # the command line reads its flags from here, and it cannot give a GeoDataFrame
-
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    pred: Vectors,
-    ref: Vectors,
+    pred: Source,
+    ref: Source,
     scene: str | Path | None = None,
-    aoi: Vectors | None = None,
-    ignore: Vectors | None = None,
+    aoi: Source | None = None,
+    ignore: Source | None = None,
     label_column: str | None = None,
     raster: RasterKind = "auto",
     rename: Mapping[str, str] | None = None,
     tolerance_m: float | None = None,
-    compare: Vectors | None = None,
+    compare: Source | None = None,
     html: str | Path | None = None,
     layer: str | Path | None = None,
     seed: int = 0,
@@ -122,7 +116,7 @@ def _measure(request: Request) -> Report:
         notes=(*c.notes, f"intervals from blocks of {blocks.side_m:.3g} m"),
         warnings=(*_warnings(request, comparisons), *_few_blocks(bootstrap.blocks)),
         settings=request.to_dict() | {"tolerance_m": c.tolerance_m},
-        rival=None if request.compare is None else _rival(layer_text(request.compare), *samples),
+        rival=None if request.compare is None else _rival(source_text(request.compare), *samples),
     )
 
 
@@ -142,7 +136,7 @@ def _rival(name: str, own: Mapping[str, Sample], others: Mapping[str, Sample]) -
 def _warnings(request: Request, comparisons: list[Comparison]) -> tuple[str, ...]:
     """Return the warnings on the map, and those on the rival that differ."""
     own, *others = ((*c.warnings, *_scores_left_out(c)) for c in comparisons)
-    rival = "" if request.compare is None else layer_text(request.compare)
+    rival = "" if request.compare is None else source_text(request.compare)
     return (*own, *(f"{rival}: {warning}" for warnings in others for warning in warnings if warning not in own))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import shapely
 
+from hybridseg.cli import main
 from hybridseg.errors import EvaluateError, LayerError, NoGeoreference
 from hybridseg.evaluate import evaluate
 from tests.evaluate.test_evaluate import X, Y, box, layer
@@ -48,6 +49,8 @@ def test_what_cannot_be_compared_is_refused() -> None:
         evaluate(layer(box(0, 0), crs=None), house)
     with pytest.raises(NoGeoreference, match="set the true CRS of the layer"):
         evaluate(layer(box(0, 0), crs="EPSG:4326"), house)
+    with pytest.raises(NoGeoreference, match="the ignore layer spans"):
+        evaluate(house, house, ignore=layer(shapely.box(0, 0, 1e300, 1e300)))
     with pytest.raises(EvaluateError, match="no class in common"):
         evaluate(layer(box(0, 0), box(20, 0), class_=["a", "b"]), layer(box(0, 0), class_=["c"]))
     with pytest.raises(EvaluateError, match="the prediction holds lines, no polygons"):
@@ -75,6 +78,12 @@ def test_a_geopackage_with_a_flipped_bit_is_one_line(tmp_path: Path, role: str) 
     with pytest.raises(LayerError, match=r"damaged.gpkg cannot be read as vectors \(.*closed linestring\)") as refused:
         evaluate(**files)
     assert "\n" not in str(refused.value)
+
+
+def test_the_command_line_asks_for_paths_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    assert "CLASS_PATH" not in capsys.readouterr().out
 
 
 def test_importing_it_does_not_wait_for_torch() -> None:

@@ -11,6 +11,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 from pyproj import CRS, Geod, Transformer
 from pyproj.exceptions import CRSError, ProjError
+from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
 from hybridseg.errors import EvaluateError, NoGeoreference
@@ -65,7 +66,12 @@ class Region:
         return degrees(self.extent, self.crs, self.name)
 
     def to(self, crs: CRS) -> BaseGeometry:
-        """Return its union in another CRS."""
+        """Return its union in another CRS.
+
+        Raises:
+            NoGeoreference: it lies outside of what its CRS can describe.
+        """
+        degrees(self.extent, self.crs, self.name)
         return shapely.union_all(to_crs(self.polygons, self.crs, crs, bend=True))
 
 
@@ -224,7 +230,7 @@ def degrees(extent: Extent, crs: CRS, name: str) -> Extent:
     box = np.array([shapely.box(*extent).exterior], dtype=object)
     try:
         found = shapely.total_bounds(to_crs(box, plane_crs(crs), LON_LAT, bend=True))
-    except (CRSError, ProjError):
+    except (CRSError, ProjError, ShapelyError):  # GEOS refuses sides as long as 1e300
         found = np.array([np.nan])
     if not (np.isfinite(found).all() and np.abs(found[[1, 3]]).max() <= 90):
         text = ", ".join(f"{value:.10g}" for value in extent)

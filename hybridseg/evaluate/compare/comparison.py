@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import geopandas as gpd
 import numpy as np
@@ -21,8 +21,13 @@ from hybridseg.evaluate.compare.layers import Kind, Objects
 from hybridseg.evaluate.compare.rasters import RasterKind, RasterReference, is_raster, read_grid, read_reference
 from hybridseg.evaluate.measure.pixels import metric_grid
 from hybridseg.read.ground import gsd_m
-from hybridseg.read.vectors import Vectors, read_layer
+from hybridseg.read.vectors import read_layer
 from hybridseg.types import Extent
+
+if TYPE_CHECKING:
+    Source: TypeAlias = str | Path | gpd.GeoDataFrame
+else:
+    Source = str | Path  # what the command line can give, which makes its flags from the types of `evaluate`
 
 ANY = "object"
 """The one class where classes are not compared."""
@@ -38,16 +43,16 @@ class Request:
         EvaluateError: a setting is out of range.
     """
 
-    pred: Vectors
-    ref: Vectors
+    pred: Source
+    ref: Source
     scene: str | Path | None = None
-    aoi: Vectors | None = None
-    ignore: Vectors | None = None
+    aoi: Source | None = None
+    ignore: Source | None = None
     label_column: str | None = None
     rename: Mapping[str, str] | None = None
     raster: RasterKind = "auto"
     tolerance_m: float | None = None
-    compare: Vectors | None = None
+    compare: Source | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,9 +64,9 @@ class Request:
             raise EvaluateError(f"raster is '{self.raster}'; choose one of {', '.join(get_args(RasterKind))}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all settings with layers as text: the path of a file, or 'GeoDataFrame'."""
+        """Return all settings, sources as text."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: layer_text(v) if isinstance(v, Path | gpd.GeoDataFrame) else v for name, v in values.items()}
+        return {name: source_text(v) if isinstance(v, Path | gpd.GeoDataFrame) else v for name, v in values.items()}
 
 
 @dataclass(frozen=True)
@@ -173,8 +178,8 @@ def build_comparison(request: Request) -> Comparison:
     )
 
 
-def layer_text(source: Vectors) -> str:
-    """Return a layer as reports write it: the path of a file, or 'GeoDataFrame'."""
+def source_text(source: Source) -> str:
+    """Return a source as reports write it: its path, or 'GeoDataFrame'."""
     return str(source) if isinstance(source, str | Path) else "GeoDataFrame"
 
 

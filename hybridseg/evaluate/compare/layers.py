@@ -204,7 +204,8 @@ def _of_kind(geometry: np.ndarray, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
     geometry = geometry.copy()
     mixed = shapely.get_type_id(geometry) == _COLLECTION
     geometry[mixed] = [_parts_of_kind(one, kind) for one in geometry[mixed]]
-    size = shapely.area(geometry) if kind == "polygons" else shapely.length(geometry)
+    with np.errstate(over="ignore"):  # a damaged file may hold coordinates of 1e300; their place is refused later
+        size = shapely.area(geometry) if kind == "polygons" else shapely.length(geometry)
     return geometry, (shapely.get_dimensions(geometry) == _DIMENSION[kind]) & (size > 0)
 
 
