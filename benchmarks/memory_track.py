@@ -19,9 +19,10 @@ from PIL import Image
 
 from benchmarks.accuracy import RESULTS
 from benchmarks.refiner import SETS, _iou
-from hybridseg.nn.lite import build_sam2_lite
-from hybridseg.nn.memory import track
-from hybridseg.nn.weights import load_weights, model_folder
+from hybridseg.nn.cards import model_folder
+from hybridseg.nn.sam2.lite import build_sam2_lite
+from hybridseg.nn.sam2.memory import track
+from hybridseg.nn.weights import load_weights
 from hybridseg.train.datasets import load_images
 from hybridseg.train.refiner import boxed
 from hybridseg.train.sequences import SequenceSamples

@@ -21,13 +21,13 @@ from PIL import Image
 
 from benchmarks.accuracy import RESULTS
 from hybridseg.labels.images import LabelledImage, resize_labels
-from hybridseg.nn.refiners import load_refiner
-from hybridseg.nn.sam2 import Promptable
+from hybridseg.nn.sam2.official import load_refiner
+from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.train.datasets import load_images
 from hybridseg.train.prompts import box_of, covered, point_in, roughened
 from hybridseg.train.recipe import DataSet
-from hybridseg.train.refiner import POINTS
-from hybridseg.where.hints import hint_logits
+from hybridseg.types import MAX_POINTS
+from hybridseg.where.prompting import hint_logits
 
 SETS = {
     "Banepa, val column": ("banepa", DataSet(share=1, split="val")),
@@ -91,7 +91,7 @@ def ask(model: Promptable, case: Case, rng: np.random.Generator) -> dict[str, tu
     }
     answers = {}
     for kind, (points, labels, hint) in told.items():
-        at, kinds = np.zeros((1, POINTS, 2), np.float32), np.full((1, POINTS), -1, np.int32)
+        at, kinds = np.zeros((1, MAX_POINTS, 2), np.float32), np.full((1, MAX_POINTS), -1, np.int32)
         if points:
             at[0, : len(points)], kinds[0, : len(labels)] = points, labels
         logits, iou = model.decode(embedding, at, kinds, None if hint is None else hint_logits(hint)[None])

@@ -12,7 +12,8 @@ from hybridseg.errors import OutputError, ThemeError
 from hybridseg.evaluate.measure.boundary import BoundaryScore, boundary_f1
 from hybridseg.evaluate.measure.objects import Match, match
 from hybridseg.run.extract import extract
-from hybridseg.run.summary import Summary
+from hybridseg.run.progress import Progress
+from hybridseg.run.result import Summary
 from townscape import Town, render_town
 
 SEED = 7
@@ -50,7 +51,13 @@ class Outcome:
         return asdict(self.summary) | {"scores": scores, "picture": str(self.picture)}
 
 
-def demo(folder: Path = Path("demo"), size_px: int = 1024, seed: int = SEED, refiner: str = "sam2-lite") -> Outcome:
+def demo(
+    folder: Path = Path("demo"),
+    size_px: int = 1024,
+    seed: int = SEED,
+    refiner: str = "sam2-lite",
+    progress: Progress | None = None,
+) -> Outcome:
     """Map the buildings of a rendered town whose truth is known, and draw the result.
 
     Args:
@@ -58,6 +65,7 @@ def demo(folder: Path = Path("demo"), size_px: int = 1024, seed: int = SEED, ref
         size_px: side of the town in pixels of 0.3 m.
         seed: which town.
         refiner: as for extract.
+        progress: told how far the work is (Python only).
 
     Raises:
         OutputError: the folder cannot be made or written to.
@@ -67,12 +75,12 @@ def demo(folder: Path = Path("demo"), size_px: int = 1024, seed: int = SEED, ref
     from hybridseg.evaluate.show.picture import against_truth, draw_features
 
     scene, truth_path = _write(_render(size_px, seed), folder)
-    features = extract(scene, folder / "buildings.gpkg", theme="buildings", refiner=refiner)
-    truth = gpd.read_file(truth_path)
+    result = extract(scene, folder / "buildings.gpkg", theme="buildings", refiner=refiner, progress=progress)
+    features, truth = result.features, gpd.read_file(truth_path)
     picture = folder / "buildings.png"
     draw_features(scene, against_truth(features, truth), picture)
     matched = match(features.geometry, truth.geometry)
-    return Outcome(features.attrs["summary"], matched, boundary_f1(features.geometry, truth.geometry, 0.6), picture)
+    return Outcome(result.summary, matched, boundary_f1(features.geometry, truth.geometry, 0.6), picture)
 
 
 def _render(size_px: int, seed: int) -> Town:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from affine import Affine
+from hybridseg.read.source import Source
 from odc.geo.geobox import GeoBox
 
-from hybridseg.read.source import Source
 from tests.rasters import default_image, make, utm_affine, write
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

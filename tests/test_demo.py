@@ -6,11 +6,11 @@ from pathlib import Path
 
 import geopandas as gpd
 import pytest
+from hybridseg.write.vector import read_features
 from PIL import Image
 
 from hybridseg.demo import Outcome, demo
 from hybridseg.errors import OutputError, ThemeError
-from hybridseg.write.vector import read_features
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hybridseg import nn
 from hybridseg.errors import BandsMissing, ThemeError
-from hybridseg.read.scaling import check_scaling
-from hybridseg.read.source import Source
+from hybridseg.read.scene import Scene
+from hybridseg.read.stretch import check_scaling
 
 
 def shown_to(
-    backbone: str, start: Mapping[str, Any] | None, sources: Sequence[Source], numbers: Sequence[int] | None
-) -> list[Source]:
+    backbone: str, start: Mapping[str, Any] | None, sources: Sequence[Scene], numbers: Sequence[int] | None
+) -> list[Scene]:
     """Each scene as the backbone wants to see it: as it is, or its raw bands. Nothing is fetched for it.
 
     Args:
@@ -25,10 +26,8 @@ def shown_to(
         BandsMissing: other bands or another scaling came than it wants.
         ThemeError: numbers for a backbone that looks at red, green and blue.
     """
-    from hybridseg.nn.backbones import build_backbone
-    from hybridseg.nn.bodies import Wants, wants_of
-
-    wants = Wants() if start is not None else wants_of(build_backbone(backbone))
+    backbones = nn.backbones
+    wants = backbones.base.InputSpec() if start is not None else backbones.build_backbone(backbone).inputs
     if not wants.rgb:
         who = f"backbone {backbone} wants {wants}"
         return [check_scaling(_raw(s, len(wants.bands), numbers, who), wants.scaling, who) for s in sources]
@@ -39,19 +38,17 @@ def shown_to(
     return list(sources)
 
 
-def _raw(source: Source, count: int, numbers: Sequence[int] | None, who: str) -> Source:
+def _raw(source: Scene, count: int, numbers: Sequence[int] | None, who: str) -> Scene:
     chosen = source.data_bands if numbers is None else tuple(numbers)
     if len(chosen) == count:
         return source.raw(chosen)
-    came = f"{source.path} has {len(chosen)}" if numbers is None else f"--backbone-bands gives {len(chosen)}"
+    came = f"{source.name} has {len(chosen)}" if numbers is None else f"--backbone-bands gives {len(chosen)}"
     raise BandsMissing(f"{who}; {came}: give all {count}, by their numbers and in that order, with --backbone-bands")
 
 
-def card_of(trunk: Any, seen: Source) -> dict[str, Any]:
+def card_of(trunk: Any, seen: Scene) -> dict[str, Any]:
     """What the model's card says of the bands, so that `extract` shows it the same."""
-    from hybridseg.nn.bodies import wants_of
-
-    wants = wants_of(trunk)
+    wants = trunk.inputs
     if wants.rgb:
         return {"bands": "red, green, blue", "scaling": "uint8, one stretch a scene (2 to 98 %); 8-bit RGB as it is"}
     return {"bands": ", ".join(wants.bands), "scaling": wants.scaling, "source_bands": list(seen.bands)}

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hybridseg import nn
 from hybridseg.errors import ThemeError
 from hybridseg.labels.labelled import LabelledGrid
 from hybridseg.labels.split import Split
-from hybridseg.read.source import Source
-from hybridseg.theme import GridPolicy, Theme
+from hybridseg.read.scene import Scene
+from hybridseg.theme import Theme
 
 ALLOWED: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "validation": (lambda v: 0 < v < 1, "a share between 0 and 1, e.g. 0.25"),
@@ -43,26 +44,28 @@ def check_themes(themes: Sequence[Theme]) -> None:
     """Refuse themes that share a class, or have no classifier.
 
     Raises:
-        ThemeError: so it is.
+        ThemeError: one of these is the case.
     """
     labels = [t.label for t in themes]
     if len(set(labels)) < len(labels):
         raise ThemeError(f"themes {', '.join(t.name for t in themes)} share a class; give each class one theme")
     for one in themes:
-        if isinstance(one.objects, GridPolicy):
-            raise ThemeError(f"theme {one.name} is everything mode, which has no classifier of its own; give another")
+        if not one.objects.choices():
+            raise ThemeError(
+                f"theme {one.name} finds objects by {one.objects.kind}, which learns nothing; give another"
+            )
 
 
-def check_gsd(gsd_m: float | None, sources: Sequence[Source]) -> None:
+def check_gsd(gsd_m: float | None, sources: Sequence[Scene]) -> None:
     """Refuse to work at far more detail than a source has.
 
     Raises:
-        ThemeError: so it is.
+        ThemeError: one of these is the case.
     """
     for source in sources:
         if gsd_m is not None and gsd_m < 0.99 * source.gsd_m / FINER:  # as rounded below
             raise ThemeError(
-                f"--gsd-m {gsd_m:g} is far finer than the {source.gsd_m:.3g} m of {source.path}; give "
+                f"--gsd-m {gsd_m:g} is far finer than the {source.gsd_m:.3g} m of {source.name}; give "
                 f"{source.gsd_m / FINER:.3g} or more"
             )
 
@@ -71,14 +74,13 @@ def check_free(free: int, head: str, trunk: Any) -> None:
     """Refuse to free stages that there are not, or with a head that trains none.
 
     Raises:
-        ThemeError: so it is.
+        ThemeError: one of these is the case.
     """
-    from hybridseg.nn.bodies import stages
-
     if free and head == "linear":
         raise ThemeError(f"--free {free} trains the backbone, which --head linear does not; give --head conv too")
-    if free > len(stages(trunk)):
-        raise ThemeError(f"--free is {free}, but the backbone has {len(stages(trunk))} stages; give as many or fewer")
+    stages = len(nn.backbones.base.stages(trunk))
+    if free > stages:
+        raise ThemeError(f"--free is {free}, but the backbone has {stages} stages; give as many or fewer")
 
 
 def check_refiners(themes: Sequence[Theme], refiner: str | None, device: str) -> None:
@@ -87,10 +89,8 @@ def check_refiners(themes: Sequence[Theme], refiner: str | None, device: str) ->
     Raises:
         WeightsError: it cannot be had.
     """
-    from hybridseg.nn.refiners import load_refiner
-
     for name in {refiner or theme.refiner for theme in themes} - {"none"}:
-        load_refiner(name, device)
+        nn.sam2.official.load_refiner(name, device)
 
 
 def check_ground(grids: Sequence[LabelledGrid], splits: Sequence[Split], names: Sequence[str]) -> None:

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from hybridseg.errors import MissingExtra, WeightsError
+from hybridseg import nn
+from hybridseg.errors import WeightsError
 from hybridseg.finetune.curves import draw_curves
+from hybridseg.finetune.features import sample_features
 from hybridseg.labels.labelled import LabelledGrid
 from hybridseg.labels.samples import FocusedSamples, pool, stream_seed, targets_of, validation_batches
 from hybridseg.labels.split import Split
-from hybridseg.read.source import Source
+from hybridseg.read.scene import Scene
 from hybridseg.theme import Theme
 
 CROP_PX = 256
@@ -23,17 +25,15 @@ PIXELS = 4000
 """Pixels of each class, and as many beside it, that the linear head learns from."""
 
 
-def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[Source]) -> dict[str, Any] | None:
+def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[Scene]) -> dict[str, Any] | None:
     """Card of the classifier to go on from, with its folder: the theme's own, where the backbone is its."""
-    from hybridseg.nn.weights import model_folder, read_card
-
     if backbone != "lite0":
         return None
     try:
-        folder = model_folder(themes[0].classifier)
+        folder = nn.cards.model_folder(themes[0].classifier)
     except WeightsError:
         return None
-    card = read_card(folder, needs=("classes", "gsd_m", "gsd_range_m"))
+    card = nn.cards.read_card(folder, needs=("classes", "gsd_m", "gsd_range_m"))
     plain = card.get("head", "pyramid") == "pyramid" and card.get("backbone", "lite0") == "lite0"
     # far coarser scenes show it nothing that it knows at its own GSD
     near = min(s.gsd_m for s in sources) <= 1.1 * (themes[0].max_gsd_m or card["gsd_range_m"][1])
@@ -42,17 +42,13 @@ def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[Source]
 
 def load_trunk(backbone: str, head: str, start: Mapping[str, Any] | None, device: str) -> Any:
     """The backbone with its weights, on its device."""
-    from hybridseg.nn.backbones import build_backbone
-    from hybridseg.nn.device import pick_device
-    from hybridseg.nn.heads import load_pyramid
-
     if start is not None and head == "linear":
-        trunk: Any = load_pyramid(start["folder"])
+        trunk: Any = nn.backbones.pyramid.load_pyramid(start["folder"])
     elif start is not None:
-        trunk = build_backbone(backbone)  # the classifier to go on from brings its own weights
+        trunk = nn.backbones.build_backbone(backbone)  # the classifier to go on from brings its own weights
     else:
-        trunk = build_backbone(backbone, pretrained=True)
-    return trunk.eval().to(pick_device(device))
+        trunk = nn.backbones.build_backbone(backbone, pretrained=True)
+    return trunk.eval().to(nn.device.pick_device(device))
 
 
 def linear_name(backbone: str, start: Mapping[str, Any] | None) -> str:
@@ -69,23 +65,21 @@ def fit_linear_head(
     seed: int,
 ) -> Any:
     """A linear head on frozen features of the training ground, going on from the start's own last layer."""
-    from hybridseg.nn.heads import LinearSegmenter, sample_features
-    from hybridseg.nn.linear import fit_linear, start_rows
-
     rng = np.random.default_rng(seed)
     most = max(200, PIXELS // len(grids))
 
     def look(ground_of: Callable[[Split], np.ndarray]) -> list[list[Any]]:
         """Samples of each class, of each scene."""
         parts = [
-            sample_features(trunk, g.image.image, targets_of(g.image, names, ground_of(s)), most, rng)
+            sample_features(trunk, g, targets_of(g.image, names, ground_of(s)), most, rng)
             for g, s in zip(grids, splits, strict=True)
         ]
         return [list(of_class) for of_class in zip(*parts, strict=True)]
 
-    net = LinearSegmenter(len(names), trunk)
-    known = {} if start is None else start_rows(start["folder"], net.head.in_channels)
-    fit_linear(net, look(lambda s: s.train), look(lambda s: s.validation), [known.get(name) for name in names])
+    net = nn.classify.heads.LinearSegmenter(len(names), trunk)
+    linear = nn.training.linear
+    known = {} if start is None else linear.start_rows(start["folder"], net.head.in_channels)
+    linear.fit_linear(net, look(lambda s: s.train), look(lambda s: s.validation), [known.get(name) for name in names])
     return net
 
 
@@ -112,18 +106,12 @@ class Training:
         run: Path,
     ) -> tuple[Any, int]:
         """The network at its best on the validation blocks, and the step reached; draws `curves.png` into `run`."""
-        from hybridseg.nn.heads import start_segmenter
-
-        try:
-            from hybridseg.nn.fit import fit, step_of
-            from hybridseg.nn.learn import watched
-        except ImportError as error:
-            raise MissingExtra("the convolutional head needs Lightning: uv sync --extra train") from error
-        net = start_segmenter(trunk, self.names, None if start is None else start["folder"], self.seed)
-        learner = watched(net, self.steps, self.rate, self.free, going_on=start is not None)
-        watch = validation_batches([g.image for g in grids], splits, self.names, _crop_px(trunk), self.batch)
-        batches = self._batches(grids, splits, step_of(run), _crop_px(trunk))
-        steps = fit(
+        folder = None if start is None else start["folder"]
+        net = nn.classify.heads.start_segmenter(trunk, self.names, folder, self.seed)
+        learner = nn.training.learners.watched(net, self.steps, self.rate, self.free, warm_start=start is not None)
+        watch = validation_batches([g.image for g in grids], splits, self.names, trunk.image_px or CROP_PX, self.batch)
+        batches = self._batches(grids, splits, nn.training.fit.step_reached(run), trunk.image_px or CROP_PX)
+        steps = nn.training.fit.fit(
             learner, batches, run, every=max(1, min(50, self.steps // 4)),
             quiet=self.quiet, watch=watch, patience=self.patience, accelerator=_accelerator(self.device),
         )  # fmt: skip
@@ -136,12 +124,6 @@ class Training:
             for g, s in zip(grids, splits, strict=True)
         ]
         return FocusedSamples(pools, self.names, side).batches(self.batch, stream_seed(self.seed, step))
-
-
-def _crop_px(trunk: Any) -> int:
-    from hybridseg.nn.bodies import image_px
-
-    return image_px(trunk) or CROP_PX
 
 
 def _accelerator(device: str) -> str:

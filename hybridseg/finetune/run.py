@@ -7,7 +7,6 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,22 +16,18 @@ from hybridseg.finetune.bands import card_of, shown_to
 from hybridseg.finetune.check import check_free, check_ground, check_gsd, check_numbers, check_refiners, check_themes
 from hybridseg.finetune.fit import Training, find_start, fit_linear_head, linear_name, load_trunk
 from hybridseg.finetune.folder import model_at
-from hybridseg.finetune.score import judge
+from hybridseg.finetune.report import Finetuned
+from hybridseg.finetune.settle import Settle
 from hybridseg.labels.codes import parse_classes
 from hybridseg.labels.labelled import LabelledGrid, on_grid, read_labelled
-from hybridseg.labels.split import Split, SplitBlocks
-from hybridseg.read.source import Source
-from hybridseg.run.arguments import Paths, join_arguments, parse_bands
-from hybridseg.run.engine import Progress, Quiet
-from hybridseg.search.settings import search_theme, write_theme
-from hybridseg.theme import InstancePolicy, Theme, load_theme
+from hybridseg.labels.split import SplitBlocks
+from hybridseg.read.opening import open_scene
+from hybridseg.run.progress import Progress, Quiet
+from hybridseg.run.request import Paths, join_arguments, parse_bands
+from hybridseg.theme import Theme, load_theme
 
-LEAST = 20
-"""Fewer objects than this choose no settings: the search would fit them, and lose elsewhere."""
 FRESH = 1e-3
 """Learning rate of an untrained convolutional head."""
-HERE = "."
-"""The classifier of a theme that lies in its own model folder, wherever that is moved to."""
 
 
 def finetune(
@@ -62,7 +57,7 @@ def finetune(
     device: str = "auto",
     quiet: bool = False,
     progress: Progress | None = None,
-) -> Path:
+) -> Finetuned:
     """Train a classifier on your own labels, and make a model folder of it for `extract --model`.
 
     Args:
@@ -97,13 +92,12 @@ def finetune(
         progress: told how far the search is (Python only).
 
     Returns:
-        the model folder: weights.safetensors, card.yaml, theme.yaml (theme-NAME.yaml each for several), curves.png.
+        the model folder (weights.safetensors, card.yaml, theme.yaml or theme-NAME.yaml each for several, curves.png),
+        and its card.
 
     Raises:
         HybridsegError: bad input; one line that says what came, what is allowed and what to do.
     """
-    from hybridseg.nn.bodies import snap_px
-
     themes = [load_theme(name.strip()) for name in theme.split(",")]
     check_themes(themes)
     check_numbers(
@@ -112,7 +106,7 @@ def finetune(
     names = [t.label for t in themes]
     called = parse_classes(classes, names, column)
     given_labels = join_arguments(scene, labels, complete_within)
-    sources = [Source.open(path, parse_bands(bands)) for path, _, _ in given_labels]
+    sources = [open_scene(path, bands=parse_bands(bands)) for path, _, _ in given_labels]
     check_gsd(gsd_m, sources)
     start = find_start(themes, backbone, sources)
     views = shown_to(backbone, start, sources, parse_bands(backbone_bands, "backbone-bands"))
@@ -124,7 +118,7 @@ def finetune(
         themes = [_sharing(t) if head == "linear" or not free else t for t in themes]
     themes = [_at_gsd(t, fixed=gsd_m is not None or start is None or len(themes) > 1) for t in themes]
     check_refiners(themes, refiner, device)
-    snap = snap_px(trunk)
+    snap = trunk.snap_px
     grids = []
     for source, view, (_, layer, area) in zip(sources, views, given_labels, strict=True):
         gsd = themes[0].gsd_m(source.gsd_m, own_m)
@@ -148,12 +142,11 @@ def finetune(
             net, reached = plan(trunk, start, grids, splits, run)
             shutil.copyfile(run / "curves.png", folder / "curves.png")
             card = {**_card(out.name, head, backbone, trunk, names, own_m, start, grids), "steps": reached}
-        settle = _Settle(
-            folder, grids, splits, search_settings and refiner != "none", refiner, device, progress or Quiet()
-        )
+        searching = search_settings and refiner != "none"
+        settle = Settle(folder, grids, splits, searching, refiner, device, progress or Quiet())
         scenes = ", ".join(grid.image.name for grid in grids)
-        settle(net.eval(), card, themes, f"after finetune on {scenes}")
-    return out
+        card = settle(net.eval(), card, themes, f"after finetune on {scenes}")
+    return Finetuned(out, card)
 
 
 def _at_gsd(theme: Theme, fixed: bool) -> Theme:
@@ -162,7 +155,7 @@ def _at_gsd(theme: Theme, fixed: bool) -> Theme:
 
 def _sharing(theme: Theme) -> Theme:
     """Encoded once, where the encoder stays as it is; pieces of regions are mostly larger than shared windows serve."""
-    return theme.with_prompts(windows="shared") if isinstance(theme.objects, InstancePolicy) else theme
+    return theme if theme.objects.in_pieces else theme.with_prompts(windows="shared")
 
 
 def _run_folder(out: Path, given: Mapping[str, Any], grids: Sequence[LabelledGrid]) -> Path:
@@ -174,47 +167,6 @@ def _run_folder(out: Path, given: Mapping[str, Any], grids: Sequence[LabelledGri
     folder = out.with_name(f"{out.name}.run") / key.hexdigest()[:8]
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@dataclass(frozen=True)
-class _Settle:
-    """What is found on the validation blocks once the network is there: settings, what scores mean, how good it is."""
-
-    out: Path
-    grids: Sequence[LabelledGrid]
-    splits: Sequence[Split]
-    searching: bool
-    refiner: str | None
-    device: str
-    progress: Progress
-
-    def __call__(self, net: Any, card: Mapping[str, Any], themes: Sequence[Theme], how: str) -> None:
-        """Write the model folder: first as it is, since the search looks with it, then with all that was found."""
-        from hybridseg.nn.weights import save_weights
-
-        save_weights(net, self.out, card)
-        table: dict[str, list[list[float]]] = {}
-        scores: list[dict[str, Any]] = []
-        for theme in themes:
-            ready, curve, lines = self._theme(theme)
-            path = self.out / ("theme.yaml" if len(themes) == 1 else f"theme-{theme.name}.yaml")
-            write_theme(ready.model_copy(update={"classifier": HERE}), path, f"{theme.name} {how}")
-            table |= {} if curve is None else {theme.label: curve}
-            scores += [{"class": theme.label, **line} for line in lines]
-        found = {"command": "hybridseg finetune", "what": "validation blocks, which the search saw", "places": scores}
-        save_weights(net, self.out, {**card, "scores": found, "calibration": table})
-
-    def _theme(self, theme: Theme) -> tuple[Theme, list[list[float]] | None, list[dict[str, Any]]]:
-        pairs = zip(self.grids, self.splits, strict=True)
-        parts = [grid.labelled.of_class(theme.label).within(split.area(grid.grid.affine)) for grid, split in pairs]
-        places = [part for part in parts if part.objects]
-        ready = theme.model_copy(update={"classifier": str(self.out), "refiner": self.refiner or theme.refiner})
-        if not places:
-            return ready, None, []
-        objects = sum(place.objects for place in places)
-        if self.searching and (objects >= LEAST or not isinstance(theme.objects, InstancePolicy)):
-            ready, _ = search_theme(ready, places, self.refiner or "sam2-lite", self.device, self.progress)
-        return ready, *judge(ready, places, self.device, self.progress)
 
 
 def _card(
@@ -241,6 +193,6 @@ def _card(
         "gsd_range_m": [round(float(min(finest, *seen)), 4), round(float(max(coarsest, *seen)), 4)],
         **card_of(trunk, grids[0].view),
         "start": None if start is None else start["folder"].name,
-        "data": [f"{Path(g.labelled.scene.path).name}, labels {g.labelled.name}" for g in grids],
+        "data": [f"{Path(g.labelled.scene.name).name}, labels {g.labelled.name}" for g in grids],
         "objects": objects,
     }

@@ -17,8 +17,8 @@ from hybridseg.errors import LayerError, ThemeError
 from hybridseg.labels.codes import Classes, is_raster, read_codes
 from hybridseg.labels.images import LabelledImage
 from hybridseg.labels.layers import LabelsWarning, burn, read_area, read_polygons
-from hybridseg.read.grid import work_grid
-from hybridseg.read.source import Source
+from hybridseg.read.ground import work_grid
+from hybridseg.read.scene import Scene
 from hybridseg.types import Extent
 
 MAX_BYTES = 3 * 2**27
@@ -31,7 +31,7 @@ SURROUNDINGS_M = 50.0
 class Labelled:
     """A scene with its labels."""
 
-    scene: Source
+    scene: Scene
     truth: gpd.GeoDataFrame
     """Polygons, in the scene's CRS; with a column `class` where there are several."""
     area: shapely.Geometry
@@ -62,7 +62,7 @@ class LabelledGrid:
     """A labelled scene on its working grid, ready to learn from."""
 
     labelled: Labelled
-    view: Source
+    view: Scene
     """The scene as the classifier's backbone is shown it: 8-bit RGB, or bands as stored."""
     grid: GeoBox
     image: LabelledImage
@@ -70,7 +70,7 @@ class LabelledGrid:
 
 
 def read_labelled(
-    scene: Source,
+    scene: Scene,
     labels: str | Path,
     classes: Classes,
     *,
@@ -109,14 +109,14 @@ def read_labelled(
         truth = read_polygons(labels, scene, classes, column, width)
     if area.is_empty:
         raise LayerError(
-            f"nothing of {complete_within or labels} lies on {scene.path}; give the ground within which every object "
+            f"nothing of {complete_within or labels} lies on {scene.name}; give the ground within which every object "
             "is drawn"
         )
     return Labelled(scene, truth, area, name=Path(labels).stem)
 
 
 def on_grid(
-    labelled: Labelled, classes: Iterable[str], gsd_m: float, snap_px: int, view: Source | None = None
+    labelled: Labelled, classes: Iterable[str], gsd_m: float, snap_px: int, view: Scene | None = None
 ) -> LabelledGrid:
     """Put a labelled scene on its working grid: the whole scene, or the complete area and all labels.
 
@@ -135,14 +135,14 @@ def on_grid(
     whole = labelled.area.covers(shapely.box(*scene.geobox.boundingbox.bbox))
     everything = shapely.union_all([labelled.area, shapely.box(*labelled.truth.total_bounds)])
     grid = work_grid(scene, gsd_m, snap_px, None if whole else _bounds(everything, scene, SURROUNDINGS_M))
-    _check_size(scene, grid, 3 if view.stretch else 4 * len(view.bands))
+    _check_size(scene, grid, 3 if view is scene else 4 * len(view.bands))
     truth = labelled.truth
     objects = {name: burn(truth[truth["class"] == name].geometry, grid) for name in classes}
     chip = view.read_grid(grid)
     covered = np.any([layer > 0 for layer in objects.values()], axis=0)
     if not (covered & chip.valid).any():
         raise LayerError(
-            f"no label covers the centre of a valid pixel of {scene.path} at {gsd_m:g} m; give labels of ground that "
+            f"no label covers the centre of a valid pixel of {scene.name} at {gsd_m:g} m; give labels of ground that "
             "the scene shows, or a finer --gsd-m"
         )
     complete = burn(gpd.GeoSeries([labelled.area]), grid) > 0
@@ -153,7 +153,7 @@ def on_grid(
         valid=chip.valid & (complete | covered),
         gsd_m=gsd_m,
         dataset=labelled.name,
-        name=Path(scene.path).stem,
+        name=Path(scene.name).stem,
     )
     return LabelledGrid(labelled, view, grid, image)
 
@@ -167,10 +167,10 @@ def _warn_unseen(labelled: Labelled, objects: dict[str, np.ndarray], gsd_m: floa
         warnings.warn(f"{labelled.name}: {what}", LabelsWarning, stacklevel=3)
 
 
-def _check_size(scene: Source, grid: GeoBox, bytes_px: int) -> None:
+def _check_size(scene: Scene, grid: GeoBox, bytes_px: int) -> None:
     if grid.width * grid.height * bytes_px > MAX_BYTES:
         raise ThemeError(
-            f"{scene.path} is {grid.width} x {grid.height} px on its working grid, more than fits in memory; label a "
+            f"{scene.name} is {grid.width} x {grid.height} px on its working grid, more than fits in memory; label a "
             "part of it and give that with --complete-within, or cut the scene"
         )
 
@@ -180,7 +180,7 @@ def _outline(mask: np.ndarray, grid: GeoBox) -> shapely.Geometry:
     return shapely.union_all([shapely.geometry.shape(geometry) for geometry, _ in traced])
 
 
-def _bounds(area: shapely.Geometry, scene: Source, margin_m: float) -> Extent:
+def _bounds(area: shapely.Geometry, scene: Scene, margin_m: float) -> Extent:
     """Return the bounds of an area with a margin, inside the scene."""
     dx, dy = (margin_m / scale for scale in scene.metres_per_unit)
     x0, y0, x1, y1 = shapely.bounds(area).tolist()

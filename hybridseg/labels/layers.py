@@ -12,10 +12,10 @@ import shapely
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
-from hybridseg.errors import LayerError, ThemeError
+from hybridseg.errors import HybridsegWarning, LayerError, ThemeError
 from hybridseg.labels.codes import Classes, as_typed
 from hybridseg.read.paths import display_name
-from hybridseg.read.source import Source
+from hybridseg.read.scene import Scene
 from hybridseg.read.vectors import count_rows, read_layer
 
 MAX_LINE_WIDTH_M = 200.0
@@ -23,7 +23,7 @@ MAX_LINE_WIDTH_M = 200.0
 POLYGONS, LINES = ("Polygon", "MultiPolygon"), ("LineString", "MultiLineString")
 
 
-class LabelsWarning(UserWarning):
+class LabelsWarning(HybridsegWarning):
     """Labels were repaired or left out."""
 
 
@@ -39,7 +39,7 @@ def warn_rows(path: str | Path, chosen: np.ndarray, what: str) -> None:
         warnings.warn(f"{display_name(Path(path).name)}: {count_rows(chosen)} {what}", LabelsWarning, stacklevel=2)
 
 
-def read_on_scene(path: str | Path, scene: Source) -> gpd.GeoDataFrame:
+def read_on_scene(path: str | Path, scene: Scene) -> gpd.GeoDataFrame:
     """Return the features of a vector layer that touch a scene, valid, in the scene's CRS.
 
     What was repaired or left out is a LabelsWarning.
@@ -55,20 +55,20 @@ def read_on_scene(path: str | Path, scene: Source) -> gpd.GeoDataFrame:
     outside = ~((x0 < right) & (x1 > left) & (y0 < top) & (y1 > bottom))
     if outside.all():
         raise not_on_scene(path, read.rows.total_bounds, scene)
-    warn_rows(path, outside, f"beside {Path(scene.path).name}, left out")
+    warn_rows(path, outside, f"beside {Path(scene.name).name}, left out")
     return read.rows[~outside]
 
 
-def not_on_scene(path: str | Path, bounds: np.ndarray, scene: Source) -> LayerError:
+def not_on_scene(path: str | Path, bounds: np.ndarray, scene: Scene) -> LayerError:
     """Return the error for labels that do not touch their scene; bounds: (4,), in the scene's CRS."""
     labels, whole = (", ".join(f"{v:.8g}" for v in box) for box in (bounds, scene.geobox.boundingbox.bbox))
     return LayerError(
-        f"{display_name(path)} has no object on {scene.path}: it spans {labels}, the scene {whole} (left, bottom, "
+        f"{display_name(path)} has no object on {scene.name}: it spans {labels}, the scene {whole} (left, bottom, "
         f"right, top in {scene.crs}); give each scene the labels drawn on it, in order"
     )
 
 
-def read_area(path: str | Path, scene: Source) -> shapely.Geometry:
+def read_area(path: str | Path, scene: Scene) -> shapely.Geometry:
     """Return the union of a layer of polygons, in the scene's CRS: the area in which every object is drawn.
 
     Raises:
@@ -81,7 +81,7 @@ def read_area(path: str | Path, scene: Source) -> shapely.Geometry:
 
 
 def read_polygons(
-    path: str | Path, scene: Source, classes: Classes, column: str | None = None, width: str | None = None
+    path: str | Path, scene: Scene, classes: Classes, column: str | None = None, width: str | None = None
 ) -> gpd.GeoDataFrame:
     """Return labels as polygons with a column `class`, in the scene's CRS; lines are widened.
 

@@ -9,9 +9,10 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
+from hybridseg.labels.changes import degrade, dye_water, park, shade_sides
 from hybridseg.labels.images import LabelledImage, by_band, depth, recolour, turn
 from hybridseg.labels.split import Split
-from hybridseg.read.windows import tile
+from hybridseg.read.tiles import tile
 
 TRIES = 20
 """Crops tried for one with enough known ground."""
@@ -61,6 +62,24 @@ def pool(
 
 
 @dataclass(frozen=True)
+class Changes:
+    """What crops of 8-bit RGB go through besides turns, zoom and colour."""
+
+    shade: Sequence[str] = ()
+    """Classes whose objects get one side in shade."""
+    dye: Sequence[str] = ()
+    """Classes of water, whose colour changes."""
+    park: Sequence[str] = ()
+    """Classes that cars on the ground are not."""
+    paste: Sequence[str] = ()
+    """Classes whose objects are copied onto ground that holds none of them."""
+    mix: bool = False
+    """Whether ground beside an image is filled with another crop."""
+    degrade: bool = False
+    """Whether some crops get coarser pixels, haze or JPEG."""
+
+
+@dataclass(frozen=True)
 class ClassifierSamples:
     """Endless random crops with a target for each of `classes`."""
 
@@ -69,23 +88,46 @@ class ClassifierSamples:
     size_px: int = 256
     least_known: float = 0.8
     """Share of a crop that should be known ground; after `TRIES` crops any will do."""
+    changes: Changes = Changes()
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (bands, S, S) and its target (C, 3, S, S) float32: extent, interior, known (0 or 1)."""
+        image, target, inside = self._draw(rng)
+        if self.changes.mix and inside.mean() < 0.98:
+            more, known, _ = self._draw(rng)
+            image, target = np.where(inside, image, more), np.where(inside, target, known)
+        for name in self.changes.paste:
+            if not target[self.classes.index(name), 0].any() and rng.random() < 0.4:
+                self._paste(image, target, self.classes.index(name), rng)
+        return image, target
+
+    def _paste(self, image: np.ndarray, target: np.ndarray, number: int, rng: np.random.Generator) -> None:
+        """Copy the objects of class `number` of another crop, if it has any, onto this one; in place."""
+        for _ in range(4):
+            other, known, _ = self._draw(rng)
+            extent = known[number, 0] * known[number, 2]
+            if extent.any():
+                break
+        extent = extent * target[number, 2]
+        image[:] = image * (1 - extent) + other * extent
+        target[number, :2] = np.where(extent > 0, known[number, :2], target[number, :2])
+
+    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return image, target, and (S, S) bool, where the crop lies on an image."""
         shares = np.array([p.share for p in self.pools])
         chosen = self.pools[rng.choice(len(shares), p=shares / shares.sum())]
         areas = np.array([one.image.valid.size for one in chosen.images], float)
         which = rng.choice(len(areas), p=areas / areas.sum())
         for _ in range(TRIES):
             sample = self._crop(chosen.images[which], chosen.zoom, rng)
-            if sample[1][:, 2].max(0).mean() > self.least_known:
+            if self.changes.mix or sample[1][:, 2].max(0).mean() > self.least_known:
                 break
         return sample
 
     def _crop(
         self, prepared: Prepared, zoom: tuple[float, float], rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return a crop at a random place, angle and zoom, resampled once."""
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return a crop at a random place, angle and zoom, resampled once, and where it lies on the image."""
         side, labelled = self.size_px, prepared.image
         angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else 0.0
         step = np.exp(rng.uniform(*np.log(zoom)))
@@ -115,8 +157,36 @@ class ClassifierSamples:
                 layers[0] = warp((labelled.objects[name] > 0).astype(np.float32), smooth=True)
                 layers[1] = warp(prepared.interiors[name], smooth=True)
                 layers[2] = known
-        image = recolour(warp(labelled.image, smooth=True), rng) * inside[..., None].astype(np.uint8)
-        return image.transpose(2, 0, 1), target
+        image = warp(labelled.image, smooth=True)
+        if image.dtype == np.uint8:
+            shaded = [name for name in self.changes.shade if name in labelled.objects]
+            ids = {name: warp(labelled.objects[name], smooth=False) for name in shaded}
+            image = self._change(image, target, ids, labelled.gsd_m * step, rng)
+        image = recolour(image, rng)
+        if self.changes.degrade:
+            image = degrade(image, rng)
+        return (image * inside[..., None].astype(np.uint8)).transpose(2, 0, 1), target, inside
+
+    def _change(
+        self,
+        image: np.ndarray,
+        target: np.ndarray,
+        ids: Mapping[str, np.ndarray],
+        pixel_m: float,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Return (S, S, 3) uint8 with the ground changed; `target` as `draw` gives it, `ids` of the shaded classes."""
+        for instances in ids.values():
+            if rng.random() < 0.6:
+                image = shade_sides(image, instances, rng)
+        for name in self.changes.dye:
+            water = target[self.classes.index(name), 0]
+            if rng.random() < 0.7 and water.any():
+                image = dye_water(image, water, rng)
+        if self.changes.park and rng.random() < 0.3:
+            layers = target[[self.classes.index(name) for name in self.changes.park]]
+            image = park(image, (layers[:, 0].max(0) == 0) & (layers[:, 2].min(0) > 0), pixel_m, rng)
+        return image
 
     def centre(self, prepared: Prepared, rng: np.random.Generator) -> tuple[float, float]:
         """Return column and row of a crop's centre."""

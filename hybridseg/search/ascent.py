@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hybridseg.theme import Gate, GridPolicy, InstancePolicy, ObjectPolicy, RegionPolicy, Theme
+from hybridseg.evaluate.measure.summary import Summary
+from hybridseg.settings import Settings as Model
 
 Settings = dict[str, Any]
-OBJECTS: Mapping[str, Mapping[str, Sequence[float]]] = {
-    "instances": {
-        "min_score": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-        "rise": (0.04, 0.07, 0.1, 0.15, 0.22, 0.3),
-        "extent": (0.3, 0.4, 0.5, 0.6, 0.7),
-        "peak": (0.1, 0.2, 0.3, 0.4, 0.5),
-    },
-    "regions": {
-        "extent": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
-        "min_score": (0.3, 0.5, 0.6, 0.7, 0.8),
-    },
-}
-"""Values tried, by kind of policy. Lengths and areas are tried as factors of what the theme says, see `SCALED`."""
-SCALED: Mapping[str, Mapping[str, Sequence[float]]] = {
-    "instances": {"smooth_m": (0.0, 0.5, 1.0, 2.0), "min_area_m2": (0.5, 1.0, 2.0, 4.0)},
-    "regions": {"smooth_m": (0.0, 0.5, 1.0, 2.0, 4.0), "min_area_m2": (0.5, 1.0, 3.0, 10.0)},
-}
 GATES: Mapping[str, Sequence[float]] = {
     "agreement": (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
     "iou_pred": (0.0, 0.4, 0.5, 0.6, 0.7, 0.8),
@@ -37,7 +23,7 @@ LEAST_GAIN = 1e-3
 def ascend(
     start: Settings, choices: Mapping[str, Sequence[Any]], score: Callable[[Settings], float], rounds: int = 2
 ) -> tuple[Settings, float]:
-    """Return the best settings found, and their score; the same settings are tried once."""
+    """The best settings found, and their score. Each call of `score` is one try; the same settings are tried once."""
     tried: dict[tuple[Any, ...], float] = {}
 
     def value(settings: Settings) -> float:
@@ -59,33 +45,17 @@ def ascend(
     return best, reached
 
 
-def choices_for(policy: ObjectPolicy) -> dict[str, list[float]]:
-    """Return the values to try for each of a policy's settings."""
-    found = {name: list(values) for name, values in OBJECTS[policy.kind].items()}
-    for name, factors in SCALED[policy.kind].items():
-        own = getattr(policy, name) or 1.0
-        found[name] = [round(own * factor, 4) for factor in factors]
-    return found
-
-
-def settings_of(model: ObjectPolicy | Gate, names: Mapping[str, Any]) -> Settings:
-    """Return the present values of some fields of a policy or gate."""
+def settings_of(model: Model, names: Mapping[str, Any]) -> Settings:
+    """Return the present values of some of a model's fields."""
     return {name: getattr(model, name) for name in names}
 
 
-def objective(scores: Mapping[str, float], discrete: bool) -> float:
-    """Return F1 of objects, or IoU of ground where objects do not count, plus half of boundary F1."""
-    return scores["f1" if discrete else "area_iou"] + 0.5 * scores["boundary_f1"]
+def objective(scores: Sequence[Summary], counted: bool) -> float:
+    """Return what is made best over all scenes: objects found, or ground covered, and by half outlines met.
 
-
-def policies(theme: Theme) -> list[ObjectPolicy]:
-    """Return the theme's own policy; for objects that count one by one also the other kind.
-
-    Connected extent is the better one where objects stand apart and their interior is hard to learn.
+    Args:
+        scores: of each scene; hits, misses, areas and lengths are added up, so a scene weighs by what it holds.
+        counted: whether objects count one by one.
     """
-    own = theme.objects
-    if not theme.discrete or isinstance(own, GridPolicy):
-        return [own]
-    if isinstance(own, InstancePolicy):
-        return [own, RegionPolicy(min_area_m2=own.min_area_m2, piece_m=own.max_object_m, overlap_m=0)]
-    return [own, InstancePolicy(min_area_m2=own.min_area_m2, max_object_m=own.piece_m)]
+    whole = functools.reduce(operator.add, scores)
+    return (whole.objects.f1 if counted else whole.area_iou) + 0.5 * whole.outlines.f1

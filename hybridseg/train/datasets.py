@@ -75,7 +75,7 @@ def _read_tile(folder: Path, row: dict[str, str], chosen: DataSet) -> LabelledIm
     labels = np.array(Image.open(folder / row["label"])).astype(np.int32)
     valid = np.ones(labels.shape, bool)
     if chosen.codes:
-        valid = labels > 0
+        valid = (labels > 0) & ~np.isin(labels, chosen.unknown)
         objects = {name: ndi.label(labels == code)[0].astype(np.int32) for name, code in chosen.codes.items()}
     else:
         objects = {chosen.label: labels}
@@ -84,16 +84,17 @@ def _read_tile(folder: Path, row: dict[str, str], chosen: DataSet) -> LabelledIm
 
 
 def _from_ndwi(path: Path, dataset: str, chosen: DataSet) -> LabelledImage:
-    """Return an image of R, G, B, NIR with water as a pseudo-label from NDWI (McFeeters 1996)."""
+    """Return water labelled by NDWI (McFeeters 1996), or with a short-wave band by MNDWI (Xu 2006)."""
     with rasterio.open(path) as file:
-        bands = file.read(indexes=(1, 2, 3, 4))
+        shown = file.read(indexes=chosen.rgb_bands)
+        green, infrared = file.read(indexes=chosen.ndwi_bands).astype(np.float32)
         gsd_m = chosen.gsd_m or float(file.res[0])
-    green, infrared = bands[1].astype(np.float32), bands[3].astype(np.float32)
+    image = np.clip(shown.transpose(1, 2, 0) * np.array(chosen.rgb_gain), 0, 255).astype(np.uint8)
     ndwi = (green - infrared) / np.maximum(green + infrared, 1)
     water = ndi.binary_opening(ndwi > NDWI_WATER)
-    valid = (water | (ndwi < NDWI_LAND)) & bands.any(0)
+    valid = (water | (ndwi < NDWI_LAND)) & (shown.any(0) | (infrared > 0))
     labels = ndi.label(water)[0].astype(np.int32)
-    return LabelledImage(bands[:3].transpose(1, 2, 0), {chosen.label: labels}, valid, gsd_m, dataset, path.stem)
+    return LabelledImage(image, {chosen.label: labels}, valid, gsd_m, dataset, path.stem)
 
 
 def _without(image: LabelledImage, chosen: DataSet) -> LabelledImage:

@@ -17,12 +17,17 @@ class DataSet(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     share: float = Field(gt=0, description="how often it is drawn, relative to the others")
+    dataset: str | None = Field(None, description="its name in the table, if not the entry's own")
     split: str = "train"
     images: str = Field("*", description="glob of the images to take, by name without ending")
     label: str = Field("building", description="class of its objects")
     codes: dict[str, int] = Field(default_factory=dict, description="class to code, where labels are codes; 0 unknown")
+    unknown: list[int] = Field(default_factory=list, description="codes of ground to say nothing of")
     without: list[str] = Field(default_factory=list, description="classes that it holds none of")
-    ndwi: str | None = Field(None, description="glob of R, G, B, NIR images to label by NDWI instead of the table")
+    ndwi: str | None = Field(None, description="glob of images to label by NDWI instead of the table")
+    ndwi_bands: tuple[int, int] = Field((2, 4), description="numbers of the green and the infrared band; SWIR: MNDWI")
+    rgb_bands: tuple[int, int, int] = Field((1, 2, 3), description="numbers of the bands that are shown, with `ndwi`")
+    rgb_gain: tuple[float, float, float] = Field((1.0, 1.0, 1.0), description="what they are multiplied by")
     gsd_m: float | None = Field(None, gt=0, description="its GSD, where the table does not know or scale is to vary")
     work_gsd_m: float | None = Field(None, gt=0, description="what it is shown at, if not at the recipe's gsd_m")
     zoom: tuple[float, float] = Field((0.65, 1.5), description="classifier only: range of random scale")
@@ -48,6 +53,13 @@ class Recipe(BaseModel):
     size_px: int = Field(256, multiple_of=32)
     rate: float = Field(1e-3, gt=0)
     seed: int = 0
+    free: int | None = Field(None, ge=0, description="so many last stages of the trunk learn; none: all of it")
+    shade: list[str] = Field(default_factory=list, description="classifier only: classes with one side put in shade")
+    dye: list[str] = Field(default_factory=list, description="classifier only: classes of water, to be recoloured")
+    park: list[str] = Field(default_factory=list, description="classifier only: classes that parked cars are not")
+    paste: list[str] = Field(default_factory=list, description="classifier only: classes copied onto other ground")
+    mix: bool = Field(False, description="classifier only: fill what lies beside a tile with another crop")
+    degrade: bool = Field(False, description="classifier only: coarser pixels, haze, JPEG")
     gsd_m: float = Field(0.25, gt=0, description="classifier only: ground sampling distance that it works at")
     card: dict[str, object] = Field(
         default_factory=dict, description="copied into the card: classes, GSD range, licence"

@@ -11,7 +11,8 @@ from scipy import ndimage as ndi
 
 from hybridseg.labels.images import LabelledImage, recolour, resize_labels, turn
 from hybridseg.train.prompts import box_of, covered, point_in, roughened
-from hybridseg.where.hints import POINTS, hint_logits
+from hybridseg.types import MAX_POINTS
+from hybridseg.where.prompting import hint_logits
 
 KINDS = {"support": 0.46, "box": 0.24, "click": 0.16, "clicks": 0.06, "correction": 0.08}
 """How often each kind of prompt is drawn: a coarse support, alone or with its box and points, as extraction gives it;
@@ -148,8 +149,8 @@ class RefinerSamples:
             told.append(int(mask[int(at[1]), int(at[0])]))
         hinted = kind in ("support", "correction")
         return {
-            "points": np.array(points + [(0.0, 0.0)] * (POINTS - len(points)), np.float32),
-            "labels": np.array(told + [-1] * (POINTS - len(told)), np.int32),
+            "points": np.array(points + [(0.0, 0.0)] * (MAX_POINTS - len(points)), np.float32),
+            "labels": np.array(told + [-1] * (MAX_POINTS - len(told)), np.int32),
             "hints": hint_logits(rough) if hinted else np.zeros_like(rough, np.float32),
             "lone": np.array(kind == "click"),
         }

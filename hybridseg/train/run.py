@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hybridseg.errors import MissingExtra
+from hybridseg import nn
 from hybridseg.labels.images import LabelledImage
-from hybridseg.labels.samples import ClassifierSamples, pool, stream_seed
+from hybridseg.labels.samples import Changes, ClassifierSamples, pool, stream_seed
 from hybridseg.train.datasets import load_images
 from hybridseg.train.recipe import DataSet, Recipe, load_recipe
 from hybridseg.train.refiner import RefinerSamples, boxed
@@ -38,37 +38,27 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
         MissingExtra: Lightning is not installed.
     """
     plan = load_recipe(recipe)
-    try:
-        from hybridseg.nn.fit import fit, step_of
-        from hybridseg.nn.learn import ClassifierLearner, Learner, RefinerLearner
-        from hybridseg.nn.memory import MemoryLearner, start_memory
-    except ImportError as error:
-        raise MissingExtra("training needs Lightning: uv sync --extra train") from error
-    import torch
-
-    from hybridseg.nn.lite import build_sam2_lite
-    from hybridseg.nn.segmenter import Segmenter
-    from hybridseg.nn.weights import load_weights, model_folder, read_card, save_weights
-
     folder = runs / recipe.stem
     folder.mkdir(parents=True, exist_ok=True)
-    batches = _batches(plan, data, runs, stream_seed(plan.seed, step_of(folder)))
-    torch.manual_seed(plan.seed)
-    if plan.kind == "classifier":
-        learner: Learner = ClassifierLearner(Segmenter(len(plan.classes)), plan.steps, plan.rate)
-    else:
-        kind = MemoryLearner if plan.kind == "memory" else RefinerLearner
-        learner = kind(build_sam2_lite(plan.size_px, plan.size_px), plan.steps, plan.rate)
+    batches = _batches(plan, data, runs, stream_seed(plan.seed, nn.training.fit.step_reached(folder)))
+    nn.device.seed_everything(plan.seed)
+    learner = _learner(plan)
     started: Mapping[str, Any] = {}
     if plan.start:
-        load_weights(learner.net, model_folder(plan.start), plan.classes if plan.kind == "classifier" else None)
+        classes = plan.classes if plan.kind == "classifier" else None
+        nn.weights.load_weights(learner.net, nn.cards.model_folder(plan.start), classes)
     else:
         learner.trunk.load_imagenet()
     if plan.kind == "memory" and plan.start:
-        started = read_card(model_folder(plan.start))
+        started = nn.cards.read_card(nn.cards.model_folder(plan.start))
         if "memory" not in started:  # this is its first training
-            start_memory(learner.net, torch.from_numpy(next(batches)["images"]).flatten(0, 1))
-    steps = fit(learner, batches, folder, plan.stop, quiet=quiet)
+            images = next(batches)["images"]
+            nn.training.memory_learner.start_memory(learner.net, images.reshape(-1, *images.shape[2:]))
+    if plan.free is not None:
+        nn.backbones.base.freeze(learner.trunk, plan.free)
+    nn.training.precision.keep_slow_layers_in_fp32(learner.net)
+    precision = nn.training.precision.precision()
+    steps = nn.training.fit.fit(learner, batches, folder, plan.stop, quiet=quiet, precision=precision, workers=1)
     card = {
         "name": plan.model,
         "kind": plan.kind,
@@ -80,8 +70,19 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
     }
     if plan.kind == "memory":
         card = _memory_card(started, recipe, plan, steps)
-    save_weights(learner.net.eval(), folder / "model", card)
+    nn.weights.save_weights(learner.net.eval(), folder / "model", card)
     return folder / "model"
+
+
+def _learner(plan: Recipe) -> nn.training.fit.Learner:
+    """The network of a recipe, with its loss."""
+    if plan.kind == "classifier":
+        net = nn.classify.segmenter.Segmenter(len(plan.classes))
+        return nn.training.learners.ClassifierLearner(net, plan.steps, plan.rate)
+    lite = nn.sam2.lite.build_sam2_lite(plan.size_px, plan.size_px)
+    if plan.kind == "memory":
+        return nn.training.memory_learner.MemoryLearner(lite, plan.steps, plan.rate)
+    return nn.training.learners.RefinerLearner(lite, plan.steps, plan.rate)
 
 
 def _batches(plan: Recipe, data: Path | None, runs: Path, seed: int | Sequence[int]) -> Iterator[Any]:
@@ -91,7 +92,8 @@ def _batches(plan: Recipe, data: Path | None, runs: Path, seed: int | Sequence[i
             pool(images[name], chosen.work_gsd_m or plan.gsd_m, chosen.share, chosen.zoom)
             for name, chosen in plan.sets.items()
         ]
-        return ClassifierSamples(pools, plan.classes, plan.size_px).batches(plan.batch, seed)
+        changes = Changes(plan.shade, plan.dye, plan.park, plan.paste, plan.mix, plan.degrade)
+        return ClassifierSamples(pools, plan.classes, plan.size_px, changes=changes).batches(plan.batch, seed)
     ready = {
         name: [boxed(image, find_supports(image, plan.sets[name], runs)) for image in found]
         for name, found in images.items()
@@ -112,7 +114,7 @@ def _memory_card(started: Mapping[str, Any], recipe: Path, plan: Recipe, steps: 
 def _images(name: str, chosen: DataSet, data: Path | None, runs: Path) -> list[LabelledImage]:
     if chosen.towns:
         return [_town(seed, runs / "towns", chosen.without) for seed in range(1000, 1000 + chosen.towns)]
-    return load_images(data or Path("tiles.csv"), name, chosen)
+    return load_images(data or Path("tiles.csv"), chosen.dataset or name, chosen)
 
 
 def _town(seed: int, kept: Path, without: Sequence[str]) -> LabelledImage:

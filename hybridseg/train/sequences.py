@@ -16,7 +16,7 @@ from scipy import ndimage as ndi
 from hybridseg.labels.images import recolour, resize_labels, turn
 from hybridseg.train.prompts import box_of, point_in
 from hybridseg.train.refiner import BoxedImage, pick
-from hybridseg.where.hints import POINTS
+from hybridseg.types import MAX_POINTS
 
 STARTS = {"mask": 0.6, "box": 0.25, "click": 0.15}
 """How often an object is first shown as a mask, a box or a click."""
@@ -188,7 +188,7 @@ def _cover_up(
 
 def _prompt(mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Points (P, 2) and labels (P,) that show the object: a box, a click, or none for its mask."""
-    points, labels = np.zeros((POINTS, 2), np.float32), np.full(POINTS, -1, np.int32)
+    points, labels = np.zeros((MAX_POINTS, 2), np.float32), np.full(MAX_POINTS, -1, np.int32)
     kind = rng.choice(list(STARTS), p=list(STARTS.values()))
     if kind == "box":
         points[:2], labels[:2] = np.reshape(box_of(mask, rng, 0.03), (2, 2)), (2, 3)

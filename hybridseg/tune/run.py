@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hybridseg.files import check_output
 from hybridseg.labels.labelled import Labelled, read_labelled
-from hybridseg.read.source import Source
-from hybridseg.run.arguments import Paths, join_arguments, parse_bands
-from hybridseg.run.engine import Progress, Quiet
+from hybridseg.read.opening import open_scene
+from hybridseg.run.progress import Progress, Quiet
+from hybridseg.run.request import Paths, join_arguments, parse_bands
 from hybridseg.search.settings import search_theme, write_theme
 from hybridseg.theme import load_theme
 
@@ -44,10 +45,12 @@ def tune(
         HybridsegError: bad input; one line that says what came, what is allowed and what to do.
     """
     start, chosen = load_theme(theme), parse_bands(bands)
+    given = join_arguments(scene, labels, within)
+    check_output(out, (".yaml", ".yml"), [theme, *(path for of_scene in given for path in of_scene)])
     places: list[Labelled] = []
-    for path, layer, area in join_arguments(scene, labels, within):
-        source = Source.open(path, chosen)
-        places.append(read_labelled(source, layer, {start.label: None}, complete_within=area).of_class(start.label))
+    for path, layer, area in given:
+        opened = open_scene(path, bands=chosen)
+        places.append(read_labelled(opened, layer, {start.label: None}, complete_within=area).of_class(start.label))
     best, report = search_theme(start, places, refiner, device, progress or Quiet())
-    scenes = ", ".join(Path(place.scene.path).name for place in places)
+    scenes = ", ".join(Path(place.scene.name).name for place in places)
     return write_theme(best.model_copy(update={"name": out.stem}), out, f"{start.name} tuned on {scenes}: {report}")

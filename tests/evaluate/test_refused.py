@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import shapely
 
-from hybridseg.errors import EvaluateError, NoGeoreference
-from hybridseg.evaluate.run import evaluate
-from tests.evaluate.test_run import X, Y, box, layer
+from hybridseg.errors import EvaluateError, LayerError, NoGeoreference
+from hybridseg.evaluate import evaluate
+from tests.evaluate.test_evaluate import X, Y, box, layer
 
 
 def test_what_is_amiss_but_can_be_done_is_said() -> None:
@@ -40,7 +44,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
         evaluate(house, house, ignore=layer(box(-5, -5, 30, 30)))
     with pytest.raises(EvaluateError, match="the AOI is empty"):
         evaluate(house, house, aoi=layer())
-    with pytest.raises(EvaluateError, match="the prediction has no CRS"):
+    with pytest.raises(LayerError, match="the prediction has no CRS"):
         evaluate(layer(box(0, 0), crs=None), house)
     with pytest.raises(NoGeoreference, match="set the true CRS of the layer"):
         evaluate(layer(box(0, 0), crs="EPSG:4326"), house)
@@ -54,3 +58,25 @@ def test_what_cannot_be_compared_is_refused() -> None:
         evaluate(house, house, seed=-1)
     with pytest.raises(EvaluateError, match="the tolerance is 0 m"):
         evaluate(house, house, tolerance_m=0)
+    with pytest.raises(EvaluateError, match="the tolerance is nan m"):
+        evaluate(house, house, tolerance_m=float("nan"))
+    with pytest.raises(EvaluateError, match="raster is 'masks'; choose one of auto, classes, instances"):
+        evaluate(house, house, raster="masks")
+
+
+@pytest.mark.parametrize("role", ["pred", "ref", "aoi", "ignore", "compare"])
+def test_a_geopackage_with_a_flipped_bit_is_one_line(tmp_path: Path, role: str) -> None:
+    layer(box(0, 0), box(20, 0)).to_file(tmp_path / "whole.gpkg")
+    content = bytearray((tmp_path / "whole.gpkg").read_bytes())
+    place = content.index(shapely.to_wkb(box(20, 0)))
+    content[place + len(shapely.to_wkb(box(20, 0))) - 3] ^= 1  # in the last corner, which closes the ring
+    (tmp_path / "damaged.gpkg").write_bytes(content)
+    files = {"pred": tmp_path / "whole.gpkg", "ref": tmp_path / "whole.gpkg", role: tmp_path / "damaged.gpkg"}
+    with pytest.raises(LayerError, match=r"damaged.gpkg cannot be read as vectors \(.*closed linestring\)") as refused:
+        evaluate(**files)
+    assert "\n" not in str(refused.value)
+
+
+def test_importing_it_does_not_wait_for_torch() -> None:
+    program = "import sys, hybridseg.evaluate; sys.exit(bool({'torch', 'timm', 'lightning'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

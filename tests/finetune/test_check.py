@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hybridseg.read.source import Source
 
 from hybridseg.cli import main
 from hybridseg.errors import OutputError, ThemeError, WeightsError
@@ -19,7 +20,6 @@ from hybridseg.labels.labelled import LabelledGrid, on_grid, read_labelled
 from hybridseg.labels.layers import LabelsWarning
 from hybridseg.labels.split import Split
 from hybridseg.nn.backbones import build_backbone
-from hybridseg.read.source import Source
 from hybridseg.theme import load_theme
 from tests.labels.drawn import box, layer
 

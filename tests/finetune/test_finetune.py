@@ -8,14 +8,14 @@ from pathlib import Path
 import geopandas as gpd
 import pytest
 import yaml
+from hybridseg.run.model import calibrated, calibration_of, themes_in
 
 from hybridseg.errors import BandsMissing, HybridsegError, MissingExtra, ThemeError
 from hybridseg.evaluate.measure.objects import match
 from hybridseg.finetune.curves import read_curve
 from hybridseg.finetune.run import finetune
-from hybridseg.nn.classifier import load_classifier
+from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.run.extract import extract
-from hybridseg.run.model import calibrated, calibration_of, themes_in
 from townscape import render_town
 
 
@@ -56,7 +56,7 @@ def test_a_convolutional_head_stops_early_goes_on_and_draws_its_curves(town: tup
     (run,) = (tmp_path / "mine.run").iterdir()
     assert {"last.ckpt", "best.ckpt", "curves.png"} <= {p.name for p in run.iterdir()}
     assert (out / "curves.png").stat().st_size > 5000
-    assert load_classifier(out).classes == ["building"]
+    assert load_classifier(out).spec.classes == ("building",)
     finetune(**given, **settings, out=tmp_path / "mine", steps=6, free=1)
     assert yaml.safe_load((out / "card.yaml").read_text())["steps"] == 6
     assert len(read_curve(run, "val_loss")) == 6

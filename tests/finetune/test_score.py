@@ -6,9 +6,9 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from hybridseg.run.model import calibrated
 
 from hybridseg.finetune.score import calibrate
-from hybridseg.run.model import calibrated
 
 
 def test_a_score_becomes_the_chance_of_a_match():

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
+from hybridseg.read.source import Source
 
 from hybridseg.errors import HybridsegError, LayerError, ThemeError
 from hybridseg.labels.labelled import Labelled, LabelledGrid, on_grid, read_labelled
 from hybridseg.labels.layers import LabelsWarning
-from hybridseg.read.source import Source
 from tests.labels.drawn import BOW, CRS, box, layer
 from tests.rasters import EAST, NORTH, utm_affine, write
 

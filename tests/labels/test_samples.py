@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hybridseg.read.source import Source
 
 from hybridseg.labels.images import LabelledImage, depth, recolour
 from hybridseg.labels.labelled import on_grid, read_labelled
@@ -19,7 +20,6 @@ from hybridseg.labels.samples import (
     validation_batches,
 )
 from hybridseg.labels.split import SplitBlocks
-from hybridseg.read.source import Source
 from tests.labels.drawn import box, layer
 from townscape import render_town
 

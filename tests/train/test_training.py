@@ -10,20 +10,20 @@ import pytest
 import rasterio
 import torch
 import yaml
+from hybridseg.nn.learn import ClassifierLearner
+from hybridseg.nn.segmenter import Segmenter
+from hybridseg.where.hints import POINTS
 from PIL import Image
 
 from hybridseg.errors import ThemeError
 from hybridseg.labels.images import LabelledImage
 from hybridseg.labels.samples import ClassifierSamples
-from hybridseg.nn.learn import ClassifierLearner
-from hybridseg.nn.segmenter import Segmenter
 from hybridseg.resources import configs_folder
 from hybridseg.train.datasets import load_images
 from hybridseg.train.recipe import DataSet, Recipe, load_recipe
 from hybridseg.train.refiner import RefinerSamples, boxed
 from hybridseg.train.run import train
 from hybridseg.train.supports import find_supports
-from hybridseg.where.hints import POINTS
 from townscape import render_town
 
 

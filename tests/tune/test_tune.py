@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
+from hybridseg.read.source import Source
 
 from hybridseg.cli import main
 from hybridseg.errors import HybridsegError
 from hybridseg.labels.labelled import Labelled
-from hybridseg.read.source import Source
 from hybridseg.theme import load_theme
 from hybridseg.tune.run import tune
 from tests.conftest import BLOCKS

@@ -1,5 +1,4 @@
-"""The metrics: geometries in metres or arrays in, numbers out; no files, no report.
+"""Metrics on arrays of geometries, counts and scores: pure functions that read no file and know no report.
 
-Objects (`objects`, `ranking`, `verdicts`, `scores`), pixels (`pixels`), outlines (`boundary`, `near`), roads (`roads`),
-intervals of any of them (`bootstrap`), and the few that a search needs, of layers in any CRS (`quick`).
+`pred` is what a map holds, `truth` what the reference holds. Geometries are shapely's, in a CRS in metres.
 """

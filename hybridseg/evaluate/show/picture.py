@@ -1,4 +1,4 @@
-"""A picture of a map: the scene with outlines over it."""
+"""Pictures of a map: a scene with outlines over it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterWindow
 from shapely.geometry.base import BaseGeometry
 
-from hybridseg.atomic import replacing
 from hybridseg.errors import EmptySource, NoGeoreference, OutputError, SourceError
+from hybridseg.files import replacing
 from hybridseg.types import Window
 
 _LINE_PX = 1.5
@@ -36,7 +36,14 @@ _PERCENTILES = (2, 98)
 
 
 class Layer(NamedTuple):
-    """Outlines of one kind; any CRS, a matplotlib colour, the legend's text ("" for no entry)."""
+    """Outlines of one kind.
+
+    Attributes:
+        features: polygons or lines, in any CRS.
+        color: a matplotlib colour.
+        label: text in the legend, "" for no entry.
+        dashed: whether lines are dashed.
+    """
 
     features: gpd.GeoDataFrame
     color: str
@@ -45,7 +52,7 @@ class Layer(NamedTuple):
 
 
 def against_truth(features: gpd.GeoDataFrame, truth: gpd.GeoDataFrame) -> list[Layer]:
-    """Layers that show a result over its truth: refined outlines red, coarse ones dashed yellow, truth white."""
+    """Return layers that show a result over its truth: refined outlines red, coarse dashed yellow, truth white."""
     refined = features["origin"] == "refined"
     return [
         Layer(truth, "#ffffff", "truth"),
@@ -55,9 +62,13 @@ def against_truth(features: gpd.GeoDataFrame, truth: gpd.GeoDataFrame) -> list[L
 
 
 class Backdrop(NamedTuple):
-    """What outlines are drawn over: (H, W, 3) uint8, and the part of a raster that it shows.
+    """What outlines are drawn over.
 
-    crs, transform: of the raster; window: in its pixels.
+    Attributes:
+        image: (H, W, 3) uint8.
+        crs: of the raster that it shows.
+        transform: from the raster's pixels to its CRS.
+        window: the part of the raster that it shows, in its pixels.
     """
 
     image: np.ndarray
@@ -76,7 +87,7 @@ def draw_features(
     """Write a PNG of the scene with the layers' outlines over it, the last layer on top.
 
     Args:
-        source_path: any raster with a CRS, shown as `backdrop` says.
+        source_path: any raster with a CRS, shown as `backdrop` describes.
         layers: what to outline; they are brought to the raster's CRS.
         path: the .png to write.
         max_px: longest side of the picture (px).
@@ -95,9 +106,9 @@ def draw_features(
 
 
 def backdrop(
-    source_path: str | Path, max_px: int, window: Window | None = None, bounds: gpd.GeoSeries | None = None
+    source_path: str | Path, max_px: int, window: Window | None = None, around: gpd.GeoSeries | None = None
 ) -> Backdrop:
-    """A part of a raster as a picture.
+    """Return a part of a raster as a picture.
 
     Large scenes are read decimated; small ones are enlarged by a whole factor to at most three quarters of `max_px`, so
     that lines stay thin against what they outline. The first three bands are red, green and blue, or the first is grey;
@@ -107,7 +118,7 @@ def backdrop(
         source_path: any raster with a CRS.
         max_px: longest side of the picture (px).
         window: the part to show, in the raster's pixels; all of it when None.
-        bounds: or the part around these geometries, of any CRS.
+        around: show the part around these geometries instead, of any CRS.
 
     Raises:
         SourceError: the raster cannot be opened, is damaged, has no CRS, or the part lies outside it.
@@ -120,8 +131,8 @@ def backdrop(
         if source.crs is None:
             raise NoGeoreference(f"{source_path} has no CRS, features cannot be placed on it: assign one (gdal_edit)")
         crs, transform = CRS.from_user_input(source.crs), source.transform
-        if bounds is not None:
-            window = _window(bounds.to_crs(crs).affine_transform((~transform).to_shapely()).total_bounds)
+        if around is not None:
+            window = _window(around.to_crs(crs).affine_transform((~transform).to_shapely()).total_bounds)
         whole = Window(0, 0, source.width, source.height)
         shown = whole if window is None else window.clip(whole)
         if shown.width == 0 or shown.height == 0:
@@ -132,19 +143,19 @@ def backdrop(
             raise SourceError(f"{source_path} cannot be read to its end: it is damaged or cut short") from error
 
 
-def plain(bounds: gpd.GeoSeries, max_px: int) -> Backdrop:
-    """Grey ground around geometries in a metric CRS, for maps without a scene."""
-    left, bottom, right, top = bounds.total_bounds
+def plain(around: gpd.GeoSeries, max_px: int) -> Backdrop:
+    """Return grey ground around geometries in a metric CRS, for maps without a scene."""
+    left, bottom, right, top = around.total_bounds
     size_m = max(right - left, top - bottom, 1e-6) / max_px
     window = Window(0, 0, max(1, math.ceil((right - left) / size_m)), max(1, math.ceil((top - bottom) / size_m)))
     grey = np.full((window.height, window.width, 3), 70, np.uint8)
-    return Backdrop(grey, CRS.from_user_input(bounds.crs), Affine(size_m, 0, left, 0, -size_m, top), window)
+    return Backdrop(grey, CRS.from_user_input(around.crs), Affine(size_m, 0, left, 0, -size_m, top), window)
 
 
 def render(
     under: Backdrop, layers: Sequence[Layer | tuple[gpd.GeoDataFrame, str, str, bool]], file_format: str = "png"
 ) -> bytes:
-    """The picture with the layers' outlines over it, the last layer on top, as PNG or JPEG."""
+    """Draw the layers' outlines over a picture, the last layer on top; returns PNG or JPEG bytes."""
     height, width = under.image.shape[:2]
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     FigureCanvasAgg(figure)  # no pyplot: no global state, nothing to close
@@ -174,14 +185,14 @@ def _window(bounds: np.ndarray) -> Window:
 
 
 def _style(layer: Layer) -> dict[str, Any]:
-    """A thin line with a dark rim, so that it shows on bright roofs and dark trees alike."""
+    """Return a thin line with a dark rim, visible on bright roofs and dark trees alike."""
     rim = [Stroke(linewidth=_LINE_PX + 1.5, foreground="black", alpha=0.45), Normal()]
     dashes = (0, _DASHES) if layer.dashed else "solid"
     return {"color": layer.color, "linewidth": _LINE_PX, "linestyle": dashes, "path_effects": rim}
 
 
 def _lines(features: gpd.GeoDataFrame, crs: CRS, transform: Affine, frame: BaseGeometry) -> list[np.ndarray]:
-    """Outlines that meet the frame, each (n, 2) in the raster's pixels; features that are lines are drawn as lines."""
+    """Return the outlines, or the lines, that meet the frame, each (n, 2) in the raster's pixels."""
     if features.crs is None:
         raise NoGeoreference("a layer to draw has no CRS: set the one its coordinates are in (set_crs)")
     placed = features.geometry.to_crs(crs).affine_transform((~transform).to_shapely())
@@ -194,7 +205,7 @@ def _lines(features: gpd.GeoDataFrame, crs: CRS, transform: Affine, frame: BaseG
 
 
 def _image(source: DatasetReader, shown: Window, max_px: int) -> np.ndarray:
-    """(H, W, 3) uint8: the window at the size of the picture."""
+    """Read a window at the size of the picture, (H, W, 3) uint8."""
     longer = max(shown.width, shown.height)
     scale = max_px / longer if longer > max_px else max(1, max_px * 3 // 4 // longer)
     height, width = max(1, round(shown.height * scale)), max(1, round(shown.width * scale))
@@ -211,9 +222,9 @@ def _image(source: DatasetReader, shown: Window, max_px: int) -> np.ndarray:
 
 
 def _stretched(pixels: np.ma.MaskedArray) -> np.ma.MaskedArray:
-    """As uint8, from the 2nd to the 98th percentile of all bands together, which keeps the hues.
+    """Stretch to uint8 from the 2nd to the 98th percentile of all bands together, which keeps the hues.
 
-    What is masked or not finite stays masked.
+    What is masked stays masked, and what is not finite is masked.
     """
     pixels = np.ma.masked_invalid(pixels.astype(np.float32))
     low, high = np.percentile(pixels.compressed(), _PERCENTILES) if pixels.count() else (0.0, 1.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from hybridseg.evaluate.measure.bootstrap import Bootstrap, Figure, Lattice, over_classes, ratio
+from hybridseg.evaluate.measure.bootstrap import Blocks, Bootstrap, Figure, mean_over_classes, ratio
 
 
 def mean(sums: np.ndarray) -> np.ndarray:
@@ -75,18 +75,18 @@ def test_a_difference_comes_from_the_same_draws() -> None:
     assert (draws(one, mean) - draws(np.zeros((50, 2)), mean)).figure == Figure(None)
 
 
-def test_lattice() -> None:
-    lattice = Lattice.over((0, 0, 100, 50), object_m=1)
-    assert lattice.side_m == pytest.approx(np.sqrt(50))
-    assert lattice.size == 8 * 15
-    assert lattice.of(np.array([[0, 0], [99, 49], [-5, 70]])).tolist() == [7 * 15, 14, 0]
-    assert Lattice.over((0, 0, 100, 50), object_m=20).side_m == 80
-    assert lattice.sums(np.array([3, 3, 0]), np.array([1.0, 2.0, 5.0]))[[0, 1, 3], 0].tolist() == [5, 0, 3]
-    assert Lattice.over((7, 7, 7, 7), object_m=1).size == 1
+def test_blocks() -> None:
+    blocks = Blocks.over((0, 0, 100, 50), object_m=1)
+    assert blocks.side_m == pytest.approx(np.sqrt(50))
+    assert blocks.size == 8 * 15
+    assert blocks.of(np.array([[0, 0], [99, 49], [-5, 70]])).tolist() == [7 * 15, 14, 0]
+    assert Blocks.over((0, 0, 100, 50), object_m=20).side_m == 80
+    assert blocks.sums(np.array([3, 3, 0]), np.array([1.0, 2.0, 5.0]))[[0, 1, 3], 0].tolist() == [5, 0, 3]
+    assert Blocks.over((7, 7, 7, 7), object_m=1).size == 1
 
 
 def test_ratio_and_mean_of_classes() -> None:
     assert ratio(np.array([1, 0]), np.array([2, 0])).tolist()[0] == 0.5
     assert np.isnan(ratio(np.array([0]), np.array([0]))).all()
-    assert over_classes(np.array([[1, np.nan], [0, 1]])).tolist() == [1, 0.5]
-    assert np.isnan(over_classes(np.array([np.nan])))
+    assert mean_over_classes(np.array([[1, np.nan], [0, 1]])).tolist() == [1, 0.5]
+    assert np.isnan(mean_over_classes(np.array([np.nan])))

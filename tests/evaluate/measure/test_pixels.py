@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix, f1_score, jaccard_score
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from hybridseg.evaluate.measure import pixels
-from hybridseg.evaluate.measure.bootstrap import over_classes
+from hybridseg.evaluate.measure.bootstrap import mean_over_classes
 
 SIDE = 40
 GRID = GeoBox((SIDE, SIDE), Affine(1, 0, 0, 0, -1, SIDE), "EPSG:32633")
@@ -33,18 +33,27 @@ def test_by_hand() -> None:
     assert found.tolist() == [[1600 - 50 - 100 - 20, 50, 0], [50, 50, 0], [20, 0, 0]]
     assert pixels.iou(found) == pytest.approx([50 / 150, 0])
     assert pixels.f1(found) == pytest.approx([0.5, 0])
-    assert over_classes(pixels.iou(found)) == pytest.approx(1 / 6)
+    assert mean_over_classes(pixels.iou(found)) == pytest.approx(1 / 6)
 
 
 def test_a_class_that_is_nowhere_is_not_in_the_mean() -> None:
     found = table([(box(0, 0, 10, 10), 0)], [(box(0, 0, 10, 10), 0)], n=3)
     assert np.isnan(pixels.iou(found)[1:]).all()
-    assert over_classes(pixels.iou(found)) == 1
+    assert mean_over_classes(pixels.iou(found)) == 1
 
 
 def test_small_ones_lie_on_top_whatever_the_order() -> None:
     lake, island = (box(0, 0, 20, 20), 0), (box(5, 5, 4, 4), 1)
     assert table([lake, island], [island, lake])[1:, 1:].tolist() == [[384, 0], [0, 16]]
+
+
+def test_of_equal_ones_the_lowest_class_lies_on_top_whatever_the_order() -> None:
+    rows = [(box(0, 0, 10, 10), 0), (box(0, 0, 10, 10), 1), (box(20, 20, 5, 5), 1), (box(20, 20, 5, 5), 0)]
+    truth = [(box(0, 0, 10, 10), 0), (box(20, 20, 5, 5), 1)]
+    found = table(rows, truth)
+    assert found[1:].tolist() == [[0, 100, 0], [0, 25, 0]]
+    np.testing.assert_array_equal(table(rows[::-1], truth), found)
+    assert pixels.iou(table(rows, rows[::-1]))[0] == 1
 
 
 def test_only_the_area_counts_less_what_is_ignored() -> None:
