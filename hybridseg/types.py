@@ -16,6 +16,13 @@ FEATURE_COLUMNS = (
 """Columns of a result, in order. `origin` is 'refined' or 'coarse'."""
 
 
+MAX_POINTS = 6
+"""Points of every prompt, box corners included, padded with label -1. Fixed, because to SAM2 each padding is a token:
+with another number of them a mask changes."""
+
+HINT_SLOPE = 12.0
+"""Logits of a hint from the share of a pixel that is covered: from -6 (none) to 6 (all)."""
+
 Extent = tuple[float, float, float, float]
 """(left, bottom, right, top) in the units of a CRS."""
 

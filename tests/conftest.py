@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from affine import Affine
+from hybridseg.read.source import Source
 from odc.geo.geobox import GeoBox
 
-from tests.rasters import make
+from tests.rasters import default_image, make, utm_affine, write
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -40,3 +41,9 @@ def blocks(tmp_path: Path) -> Path:
 
 def geobox(side: int = 64, pixel: float = 0.5, x: float = 500_000, y: float = 3_000_000) -> GeoBox:
     return GeoBox((side, side), Affine(pixel, 0, x, 0, -pixel, y), "EPSG:32645")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """A scene of 128 x 96 pixels of 1 m, for labels drawn by `tests.labels.drawn`."""
+    return Source.open(write(tmp_path / "a.tif", default_image(), utm_affine(1.0), photometric="rgb"))

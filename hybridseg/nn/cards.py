@@ -28,14 +28,17 @@ def _rising(values: list[Any]) -> list[Any]:
     return values
 
 
-_Metres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+FINEST_M, COARSEST_M = 1e-3, 1e5
+"""Ground sampling distances that can be meant (m)."""
+
+_Metres = Annotated[float, Field(ge=FINEST_M, le=COARSEST_M)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _Point = Annotated[list[_Share], Field(min_length=2, max_length=2)]
 _Points = Annotated[list[_Point], Field(min_length=1), AfterValidator(_rising)]
 
 
 class _Entries(BaseModel):
-    """What is read of a card, each where it is given; the other entries are for people. Descriptions say what to give.
+    """Entries of a card that are used, all optional; the others are for people. Descriptions state what is allowed.
 
     Strict, so that a card is used as it is stored.
     """
@@ -43,14 +46,15 @@ class _Entries(BaseModel):
     model_config = ConfigDict(strict=True)
 
     classes: list[str] | None = Field(None, min_length=1, description="a list of names")
-    gsd_m: _Metres | None = Field(None, description="metres a pixel, a number above 0")
+    gsd_m: _Metres | None = Field(None, description="metres a pixel, a number from 0.001 to 100000")
     gsd_range_m: Annotated[list[_Metres], Field(min_length=2, max_length=2), AfterValidator(_rising)] | None = Field(
-        None, description="the finest and the coarsest, [0.05, 0.6] for example, metres a pixel above 0"
+        None, description="the finest and the coarsest, [0.05, 0.6] for example, metres a pixel from 0.001 to 100000"
     )
     source_bands: list[Annotated[int, Field(ge=1)]] | None = Field(None, description="a list of band numbers from 1")
     calibration: dict[str, _Points] | None = Field(
         None, description="for each class points [score, chance], both from 0 to 1, in rising order of score"
     )
+    sha256: str | None = Field(None, description="hash of weights.safetensors, 64 hexadecimal digits")
     calibration_settings: dict[str, str] | None = Field(
         None, description="for each class the fingerprint of the settings that its calibration was fitted with"
     )
@@ -108,8 +112,8 @@ def read_card(folder: Path, needs: Collection[str] = ()) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise WeightsError(f"{path} is missing: a model folder needs its card; copy the folder whole") from error
     except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date that there is not
-        said = " ".join(str(error).split())
-        raise WeightsError(f"{path} cannot be read: {said}; copy the model folder anew") from error
+        reason = " ".join(str(error).split())
+        raise WeightsError(f"{path} cannot be read: {reason}; copy the model folder anew") from error
     card = {key: value for key, value in stored.items() if value is not None} if isinstance(stored, dict) else {}
     missing = sorted(set(needs) - set(card))
     if missing or not card:
@@ -125,7 +129,7 @@ def read_card(folder: Path, needs: Collection[str] = ()) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a weights file, for provenance."""
+    """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -42,7 +42,7 @@ class Models:
             device: auto, cpu, cuda, cuda:1 or mps.
             share_encoder: encode each window once for both, where the classifier was trained on the encoder of this
                 refiner; elsewhere each has its own.
-            cache: folder in which embeddings wait between the sweeps; None: the second sweep encodes again.
+            cache: embeddings wait in its folder `embeddings` between the sweeps; None: the second sweep encodes again.
 
         Raises:
             WeightsError: one cannot be had.
@@ -70,4 +70,4 @@ class Models:
 def _share(
     classifier: Classifier, refiner: Promptable, cache: Path | None
 ) -> tuple[SharedClassifier, SharedRefiner] | None:
-    return share_encoder(classifier, refiner, None if cache is None else EmbeddingFolder(cache))
+    return share_encoder(classifier, refiner, None if cache is None else EmbeddingFolder(cache / "embeddings"))

@@ -13,24 +13,28 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hybridseg.errors import WeightsError
-from hybridseg.nn.cards import read_card
+from hybridseg.nn.cards import read_card, sha256
 
 CLASS_ROWS = ("head.1.weight", "head.1.bias")
 """The segmenter's last layer: two rows a class."""
 
 
 def load_weights(net: nn.Module, folder: Path, classes: Sequence[str] | None = None) -> None:
-    """Fill `net` from a model folder (stored as fp16, used as fp32).
+    """Fill a network from a model folder: stored as fp16, used as fp32.
 
-    classes: what `net` tells apart, where that differs from the folder's model: a start for training. Outputs of
-    classes that both know are taken over, those of new ones stay as they are.
+    Args:
+        net: the network.
+        folder: of the model.
+        classes: what `net` tells apart, where that differs from the folder's model: a start for training. The rows of
+            classes that both have are taken over, those of new classes stay as they are.
 
     Raises:
-        WeightsError: the weights are of another architecture, or damaged.
+        WeightsError: the weights are of another architecture, damaged, or not those that the card was written for.
     """
     path = folder / "weights.safetensors"
     try:
         state = {key: value.float() for key, value in load_file(path).items()}
+        _check_hash(path)
         check_finite(path, state)
         if classes is not None:
             _take_over(state, net.state_dict(), read_card(folder, needs=("classes",))["classes"], classes)
@@ -45,7 +49,7 @@ def load_weights(net: nn.Module, folder: Path, classes: Sequence[str] | None = N
 
 
 def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not numbers: a network gives nothing with them, and no error.
+    """Refuse weights that are not finite: with them a network finds nothing, and raises nothing.
 
     Raises:
         WeightsError: a tensor holds NaN or infinity.
@@ -55,13 +59,21 @@ def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
             raise WeightsError(f"{path} is damaged: {key} holds values that are not finite; copy or fetch it anew")
 
 
+def _check_hash(path: Path) -> None:
+    """Refuse weights with another hash than their card states, if it states one."""
+    if (path.parent / "card.yaml").exists():
+        stated = read_card(path.parent).get("sha256")
+        if stated is not None and stated != sha256(path):
+            raise WeightsError(f"{path} is damaged or not the file that its card describes; copy the model folder anew")
+
+
 def _take_over(
     state: dict[str, Tensor], own: Mapping[str, Tensor], stored: Sequence[str], classes: Sequence[str]
 ) -> None:
     """Replace the last layer, two rows a class, by one for `classes`."""
     for key in CLASS_ROWS:
         if key not in state:
-            return  # of another architecture, which is found when the net is filled
+            return  # of another architecture: filling the net will fail
         rows = own[key].clone()
         for k, name in enumerate(classes):
             if name in stored:
@@ -71,7 +83,7 @@ def _take_over(
 
 
 def _check_classes(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """That the last layer, two rows a class, has as many rows as the net that the card describes."""
+    """Refuse a last layer, two rows a class, with another number of rows than the net that the card describes."""
     for key in (CLASS_ROWS[0], "head.weight"):  # of a Segmenter, of a LinearSegmenter
         if key in state and key in own and len(state[key]) != len(own[key]):
             there, named = len(state[key]) // 2, len(own[key]) // 2
@@ -79,22 +91,22 @@ def _check_classes(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Te
 
 
 def brief(error: RuntimeError) -> str:
-    """The first thing that torch found wrong, without its heading."""
+    """The first complaint of torch's message, without its heading."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     return (lines[1] if len(lines) > 1 else lines[0])[:200]
 
 
 def save_weights(net: nn.Module, folder: Path, card: Mapping[str, Any]) -> None:
-    """Write a model folder: fp16 weights and the card, each beside its old version and then renamed."""
+    """Write a model folder: fp16 weights, and the card with their hash; each file appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {
-        key: value.detach().half().contiguous() for key, value in net.state_dict().items() if value.is_floating_point()
+        key: (value.detach().half() if value.is_floating_point() else value.detach()).contiguous()
+        for key, value in net.state_dict().items()
     }
-    state |= {
-        key: value.detach().contiguous() for key, value in net.state_dict().items() if not value.is_floating_point()
-    }
-    save_file(state, folder / "weights.tmp")
-    (folder / "weights.tmp").chmod(0o644)  # safetensors makes it private
-    os.replace(folder / "weights.tmp", folder / "weights.safetensors")
-    (folder / "card.tmp").write_text(yaml.safe_dump(dict(card), sort_keys=False, allow_unicode=True, width=100))
-    os.replace(folder / "card.tmp", folder / "card.yaml")
+    weights, described = folder / "weights.tmp", folder / "card.tmp"
+    save_file(state, weights)
+    weights.chmod(0o644)  # safetensors makes it private
+    stated = {**card, "sha256": sha256(weights)}
+    described.write_text(yaml.safe_dump(stated, sort_keys=False, allow_unicode=True, width=100))
+    os.replace(weights, folder / "weights.safetensors")
+    os.replace(described, folder / "card.yaml")

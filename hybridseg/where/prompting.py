@@ -8,12 +8,7 @@ import numpy as np
 from pydantic import Field, field_serializer
 
 from hybridseg.settings import Settings
-
-MAX_POINTS = 6
-"""Points of every prompt, box corners included, padded with label -1. Fixed, because to SAM2 each padding is a token:
-with another number of them a mask changes."""
-HINT_SLOPE = 12.0
-"""Logits of a hint from the share of a pixel that is covered: from -6 (none) to 6 (all)."""
+from hybridseg.types import HINT_SLOPE
 
 PromptPart = Literal["box", "points", "hint"]
 

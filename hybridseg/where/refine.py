@@ -11,9 +11,9 @@ import shapely
 from rasterio.features import rasterize
 
 from hybridseg.read.scene import Scene
-from hybridseg.types import Chip, Window
+from hybridseg.types import MAX_POINTS, Chip, Window
 from hybridseg.where.gate import agreement, stability
-from hybridseg.where.prompting import MAX_POINTS, PromptSettings, hint_logits
+from hybridseg.where.prompting import PromptSettings, hint_logits
 from hybridseg.where.trace import trace
 
 BATCH = 32

@@ -23,7 +23,7 @@ from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.sam2.official import _SIZES, OFFICIAL, load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.nn.weights import save_weights
-from tests.doubles import chip_of
+from tests.nn.chips import chip_of
 from tests.nn.hub import serve
 
 TINY = "sam2.1-hiera-tiny"

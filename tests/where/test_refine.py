@@ -10,8 +10,8 @@ import shapely
 
 from hybridseg.read.opening import open_scene
 from hybridseg.read.scene import Scene
-from hybridseg.types import Chip, Window
-from hybridseg.where.prompting import HINT_SLOPE, PromptSettings
+from hybridseg.types import HINT_SLOPE, Chip, Window
+from hybridseg.where.prompting import PromptSettings
 from hybridseg.where.refine import BATCH, Prompt, Refine
 from tests.conftest import BLOCKS
 from tests.doubles import Threshold

@@ -30,12 +30,14 @@ class Classifier:
     net: in eval mode, on its device.
     card: of the model folder.
     folder: the model folder.
+    sha256: of its weights when they were loaded.
     device: as it was asked for.
     """
 
     net: Segmenter | LinearSegmenter
     card: dict[str, Any]
     folder: Path
+    sha256: str
     device: str = "auto"
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -61,11 +63,6 @@ class Classifier:
             source_bands=None if trunk.inputs.rgb else tuple(self.card["source_bands"]),
             scaling=trunk.inputs.scaling,
         )
-
-    @cached_property
-    def sha256(self) -> str:
-        """Hash of the weights."""
-        return sha256(self.folder / "weights.safetensors")
 
     @torch.inference_mode()
     def predict(self, pixels: np.ndarray) -> np.ndarray:
@@ -110,4 +107,4 @@ def _open(folder: Path, _: Stamp, device: str) -> Classifier:
         raise WeightsError(f"the card in {folder} must give source_bands, the numbers in the raster of {inputs}")
     load_weights(net, folder)
     net = net.eval().to(pick_device(device)).to(memory_format=torch.channels_last)
-    return Classifier(net, card, folder, device)
+    return Classifier(net, card, folder, sha256(folder / "weights.safetensors"), device)

@@ -18,6 +18,9 @@ from torch import Tensor
 
 MOST_BYTES = 4 << 30
 """Default limit of a folder of embeddings."""
+SUFFIX = ".safetensors"
+MAPS = ("coarse", "fine_0", "fine_1")
+"""Names of an embedding's maps, in files and dicts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,17 +49,15 @@ class Embedding:
         Raises:
             ValueError: a map is missing.
         """
-        names = ["coarse", *(f"fine_{k}" for k in range(len(arrays) - 1))]
-        if set(names) != set(arrays):
-            raise ValueError(f"an embedding has the maps coarse, fine_0, fine_1; got {', '.join(arrays) or 'none'}")
-        coarse, *fine = (torch.from_numpy(arrays[name]).to(device).float() for name in names)
+        if set(arrays) != set(MAPS):
+            raise ValueError(f"an embedding has the maps {', '.join(MAPS)}; got {', '.join(arrays) or 'none'}")
+        coarse, *fine = (torch.from_numpy(arrays[name]).to(device).float() for name in MAPS)
         return cls(coarse, tuple(fine), geobox)
 
 
 def arrays_of(coarse: Tensor, fine: Sequence[Tensor]) -> dict[str, np.ndarray]:
     """Maps of an encoder in float16, as `Embedding.to_arrays` names them."""
-    parts = {"coarse": coarse, **{f"fine_{k}": level for k, level in enumerate(fine)}}
-    return {name: part.half().contiguous().cpu().numpy() for name, part in parts.items()}
+    return {name: part.half().contiguous().cpu().numpy() for name, part in zip(MAPS, (coarse, *fine), strict=True)}
 
 
 class EmbeddingFolder:
@@ -65,8 +66,8 @@ class EmbeddingFolder:
     Several processes may share a folder. A file that cannot be read, and one that cannot be written, cost a second
     encoding and nothing else.
 
-    folder: made when something is written.
-    most_bytes: all files together.
+    folder: for embeddings alone; made when the first is written.
+    most_bytes: of all files together.
     """
 
     def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
@@ -74,19 +75,20 @@ class EmbeddingFolder:
         self._unchecked = most_bytes  # bytes written since the folder was last measured: at first that is unknown
 
     def load(self, key: str) -> dict[str, np.ndarray] | None:
-        """The arrays under a key, or None."""
+        """The arrays under a key; None where there are none, or the file cannot be read."""
         path = self._path(key)
         try:
             arrays = load_file(path)
-            os.utime(path)
         except (SafetensorError, OSError):
             return None
-        return arrays
+        with suppress(OSError):
+            os.utime(path)  # used just now
+        return arrays if set(arrays) == set(MAPS) else None
 
     def save(self, key: str, arrays: dict[str, np.ndarray]) -> None:
         """Keep the arrays of an embedding; nothing happens where that fails."""
         path = self._path(key)
-        beside = path.with_name(f".{key}.{secrets.token_hex(4)}")
+        beside = path.with_name(f".{key}.{secrets.token_hex(4)}{SUFFIX}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             save_file(arrays, beside)
@@ -101,18 +103,18 @@ class EmbeddingFolder:
             self._prune()
 
     def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.safetensors"
+        return self.folder / f"{key}{SUFFIX}"
 
     def _prune(self) -> None:
         """Remove the files used least recently, down to 15/16 of the limit, so that it holds until the next look."""
         with suppress(OSError):
             files = []
-            for entry in os.scandir(self.folder):
-                with suppress(FileNotFoundError):  # another process removed it
-                    files.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path))
+            for entry in self.folder.glob(f"*{SUFFIX}"):  # those being written, too: a killed process leaves them
+                with suppress(FileNotFoundError):  # another process removed it just now
+                    files.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry))
             excess = sum(size for _, size, _ in files) - self.most_bytes * 15 // 16
             for _, size, path in sorted(files):
                 if excess <= 0:
                     break
-                Path(path).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
                 excess -= size

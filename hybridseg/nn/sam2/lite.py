@@ -1,7 +1,7 @@
 """sam2-lite: SAM2's own model on the light trunk, 512 px, about 6 M parameters.
 
 The mask decoder and memory are sam2's classes with sam2's switches (configs/sam2.1_hiera_t.yaml); the trunk and the
-widths differ, and the prompt encoder also draws. So whatever runs an official checkpoint runs this one.
+widths differ, and the prompt encoder also draws. So all code that runs an official checkpoint runs this one, too.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from hybridseg.nn.sam2.prompt_encoder import DrawingPromptEncoder
 
 IMAGE_SIZE = 512
 DECODE_SIZE = 256
-"""Prompts are decoded on so many pixels around them, as they were in training: the decoder attends to all that it is
-given, and on the whole image finds less and takes longer."""
+"""Side of the image, and of the part around each prompt that is decoded (px), as in training: the decoder attends to
+all that it is given; on the whole image it finds less and takes longer."""
 WIDTH = 128
 MEMORY_WIDTH = 32
 
 
 def build_sam2_lite(image_size: int = IMAGE_SIZE, decode_size: int = DECODE_SIZE) -> SAM2Base:
-    """The untrained architecture. Both sizes (px) must be multiples of 32; the weights do not depend on them.
+    """The untrained architecture. No weight depends on the sizes, which must be multiples of 32.
 
-    image_size: what is encoded at once; decode_size: what the decoder sees of it, around each prompt.
+    Args:
+        image_size: side of the image (px).
+        decode_size: side of the part of it that the decoder sees, around each prompt (px).
     """
     trunk = Lite0(first=1)
     encoder = ImageEncoder(

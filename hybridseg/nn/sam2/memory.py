@@ -1,7 +1,7 @@
 """SAM2's memory over several images of one place: where an object lies at other dates, and whether it is still there.
 
-The steps are those of `SAM2Base.track_step` with two differences that training needs: masks are given before those of
-missing objects are blanked, and presence is also given where an object is shown as a mask.
+The steps are those of `SAM2Base.track_step`, with two differences that training needs: the masks of missing objects are
+given, too, before they are blanked, and presence is also given where an object is shown as a mask.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridseg.nn.backbones.base import normalise
+from hybridseg.nn.device import full_precision
+from hybridseg.nn.sam2.embedding import Embedding
+from hybridseg.nn.sam2.promptable import mark_no_memory
+from hybridseg.types import MAX_POINTS
 
 MEMORY = (
     "mask_downsample", "maskmem_tpos_enc", "memory_attention", "memory_encoder", "no_obj_embed_spatial", "no_obj_ptr",
     "obj_ptr_proj", "obj_ptr_tpos_proj", "sam_mask_decoder.pred_obj_score_head",
 )  # fmt: skip
-"""Prefixes of the parameters that masks of single images do not depend on. The object score's token is none of them:
-the decoder's other tokens attend to it. Nor is `no_mem_embed`, which is added to every single image's embedding."""
-TOKENS, SLOPE = 6, 12.0
-"""Points of a prompt and slope of a hint's logits that the decoder was trained with: those of where.hints."""
-SURE = 10.0
+"""Prefixes of the parameters that masks of single images do not depend on. The object score's token is not among them:
+the decoder's other tokens attend to it. Nor is `no_mem_embed`, which is added to the embedding of a single image."""
+GIVEN_LOGIT = 10.0
 """Logit of a mask that is given, as in SAM2Base._use_mask_as_output."""
 
 
@@ -36,7 +38,12 @@ def memory_parameters(net: SAM2Base) -> list[nn.Parameter]:
 
 
 class EncodedFrames(NamedTuple):
-    """Encoded images: coarse (F, C, S/16, S/16), its position encoding, and two finer maps for the decoder."""
+    """F encoded images.
+
+    coarse: (F, C, S/16, S/16), without the mark that there is no memory.
+    position: its position encoding, of the same shape.
+    quarter, eighth: finer maps for the decoder, (F, C/8, S/4, S/4) and (F, C/4, S/8, S/8).
+    """
 
     coarse: Tensor
     position: Tensor
@@ -44,15 +51,19 @@ class EncodedFrames(NamedTuple):
     eighth: Tensor
 
     def of(self, which: Tensor) -> EncodedFrames:
-        """Those of the images `which` (N,)."""
+        """One frame for each of N objects, by the number (N,) of its image."""
         return EncodedFrames(*(level[which] for level in self))
 
 
 class TrackedObjects(NamedTuple):
-    """N objects on one image each.
+    """N objects, each on one image.
 
-    logits: (N, 1, S/4, S/4) of masks, of missing objects too; iou: (N, 1) predicted; presence: (N, 1) logits;
-    memory: (N, M, S/16, S/16), its position encoding, and pointer: (N, C), are what later images recall.
+    logits: (N, 1, S/4, S/4) of masks, of missing objects too.
+    iou: (N, 1) predicted.
+    presence: (N, 1) logits, above 0 where the object is there.
+    memory: (N, M, S/16, S/16), recalled on later images.
+    position: position encoding of `memory`.
+    pointer: (N, C) token of the object, recalled on later images.
     """
 
     logits: Tensor
@@ -65,45 +76,58 @@ class TrackedObjects(NamedTuple):
 
 @dataclass(frozen=True)
 class Memory:
-    """How objects are first shown and then followed (Ravi et al. 2024, SAM 2, 4)."""
+    """How objects are first shown and then followed (Ravi et al. 2024, SAM 2, section 4).
+
+    net: its prompt encoder must cover the whole image, see `load_refiner`'s `decode_px`.
+    """
 
     net: SAM2Base
 
+    def frames(self, embeddings: Sequence[Embedding]) -> EncodedFrames:
+        """Images of one size that are encoded already, as from `Promptable.encode`."""
+        coarse = torch.cat([embedding.coarse for embedding in embeddings])
+        quarter, eighth = (torch.cat(levels) for levels in zip(*(e.fine for e in embeddings), strict=True))
+        return EncodedFrames(coarse, self.net.image_encoder.neck.position_encoding(coarse), quarter, eighth)
+
     def encode(self, images: Tensor) -> EncodedFrames:
-        """Images (F, 3, S, S) uint8."""
+        """Encode images (F, 3, S, S) uint8, with gradients where they are wanted."""
         _, features, positions, sizes = self.net._prepare_backbone_features(self.net.forward_image(normalise(images)))
         quarter, eighth, coarse = (f.permute(1, 2, 0).unflatten(2, s) for f, s in zip(features, sizes, strict=True))
         return EncodedFrames(coarse, positions[-1].permute(1, 2, 0).unflatten(2, sizes[-1]), quarter, eighth)
 
     def from_masks(self, frames: EncodedFrames, masks: Tensor) -> TrackedObjects:
-        """Objects shown as masks (N, S, S) bool: found as they are."""
+        """Objects shown as masks (N, S, S) bool, which are taken as they are."""
         given = masks[:, None].float()
-        points, labels = _silence(len(masks), 1, given.device)
+        points, labels = _padding(len(masks), 1, given.device)
         _, iou, tokens, presence = self._decode(frames, frames.coarse, points, labels, self.net.mask_downsample(given))
-        logits = (2 * given - 1) * SURE
-        there = (2 * given.flatten(1).amax(1, keepdim=True) - 1) * SURE
+        logits = (2 * given - 1) * GIVEN_LOGIT
+        there = (2 * given.flatten(1).amax(1, keepdim=True) - 1) * GIVEN_LOGIT
         pointer = self._pointer(tokens[:, 0], torch.minimum(presence, there))
         low = F.interpolate(logits, size=(given.shape[-1] // 4,) * 2, mode="bilinear", antialias=True)
         return TrackedObjects(low, iou[:, :1], presence, *self._remember(frames, logits, there), pointer)
 
     def from_points(self, frames: EncodedFrames, points: Tensor, labels: Tensor) -> TrackedObjects:
         """Objects shown by points and boxes as for `decode_masks`; of a lone click, the likeliest reading."""
-        embedding = frames.coarse + self.net.no_mem_embed.reshape(1, -1, 1, 1)
-        masks, iou, tokens, presence = self._decode(frames, embedding, points, labels)
+        marked = mark_no_memory(self.net, frames.coarse)
+        masks, iou, tokens, presence = self._decode(frames, marked, points, labels)
         which = torch.where((labels >= 0).sum(1) == 1, 1 + iou[:, 1:].argmax(1), 0)
         rows = torch.arange(len(masks), device=masks.device)
-        return self._seen(frames, masks[rows, which], iou[rows, which], tokens[rows, which], presence)
+        return self._tracked(frames, masks[rows, which], iou[rows, which], tokens[rows, which], presence)
 
     def recall(
         self, frames: EncodedFrames, past: Sequence[tuple[int, TrackedObjects]], now: int, length: int
     ) -> TrackedObjects:
-        """Objects found by memory alone on the image number `now` of `length`.
+        """Objects found by memory alone on one image.
 
-        past: numbers of earlier images and what was seen there; the first is the one that the objects were shown on.
+        Args:
+            frames: the image, for each object.
+            past: numbers of earlier images and the objects there; they were shown on the first of them.
+            now: number of the image.
+            length: how many images the series has.
         """
         kept = {
-            number: {"maskmem_features": seen.memory, "maskmem_pos_enc": [seen.position], "obj_ptr": seen.pointer}
-            for number, seen in past
+            number: {"maskmem_features": then.memory, "maskmem_pos_enc": [then.position], "obj_ptr": then.pointer}
+            for number, then in past
         }
         shown = past[0][0]
         embedding = self.net._prepare_memory_conditioned_features(
@@ -118,10 +142,10 @@ class Memory:
             },
             num_frames=length,
         )
-        # the decoder knows prompts of so many tokens
-        points, labels = _silence(len(embedding), TOKENS, embedding.device)
+        # the decoder was trained with prompts of so many tokens
+        points, labels = _padding(len(embedding), MAX_POINTS, embedding.device)
         masks, iou, tokens, presence = self._decode(frames, embedding, points, labels)
-        return self._seen(frames, masks[:, 0], iou[:, 0], tokens[:, 0], presence)
+        return self._tracked(frames, masks[:, 0], iou[:, 0], tokens[:, 0], presence)
 
     def _decode(
         self, frames: EncodedFrames, embedding: Tensor, points: Tensor, labels: Tensor, hints: Tensor | None = None
@@ -138,7 +162,7 @@ class Memory:
         )
         return found
 
-    def _seen(
+    def _tracked(
         self, frames: EncodedFrames, logits: Tensor, iou: Tensor, token: Tensor, presence: Tensor
     ) -> TrackedObjects:
         blanked = torch.where((presence > 0)[..., None, None], logits[:, None], NO_OBJ_SCORE)
@@ -160,27 +184,37 @@ class Memory:
         return features, positions[-1]
 
 
-def _silence(count: int, points: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Points that say nothing."""
+def _padding(count: int, points: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Points and labels of prompts that are all padding."""
     labels = torch.full((count, points), -1, dtype=torch.int32, device=device)
     return torch.zeros((count, points, 2), device=device), labels
 
 
 @torch.inference_mode()
-def track(net: SAM2Base, images: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Follow objects through a series, each image after what was found on those before it.
+def track(net: SAM2Base, images: np.ndarray | Sequence[Embedding], masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Follow objects through a series of images of one place, from its first image on.
 
-    net: in eval mode, its prompt encoder covering the whole image (`build_sam2_lite(size, size)`); images: (T, 3, S, S)
-    uint8 of one place; masks: (N, S, S) bool, the objects on the first image.
+    Args:
+        net: in eval mode, its prompt encoder covering the whole image.
+        images: (T, 3, S, S) uint8, or the embeddings of T such images.
+        masks: (N, S, S) bool, the objects on the first image.
 
-    Returns: (N, T, S/4, S/4) float32 mask logits (inside > 0) and (N, T) float32 presence logits (there > 0).
+    Returns:
+        (N, T, S/4, S/4) float32 mask logits (inside > 0) and (N, T) float32 presence logits (there > 0).
     """
     memory, device = Memory(net), next(net.parameters()).device
-    nobody = torch.zeros(len(masks), dtype=torch.long, device=device)
+    shown = torch.from_numpy(masks).to(device)
+    one_image = torch.zeros(len(masks), dtype=torch.long, device=device)
     past: list[tuple[int, TrackedObjects]] = []
-    for now, image in enumerate(torch.from_numpy(images).to(device)):
-        frames = memory.encode(image[None]).of(nobody)
-        shown = torch.from_numpy(masks).to(device)
-        past.append((now, memory.recall(frames, past, now, len(images)) if past else memory.from_masks(frames, shown)))
-    logits = torch.cat([seen.logits for _, seen in past], 1)
-    return logits.cpu().numpy(), torch.cat([seen.presence for _, seen in past], 1).cpu().numpy()
+    with full_precision(device):
+        for now, image in enumerate(images):
+            encoded = (
+                memory.frames([image])
+                if isinstance(image, Embedding)
+                else memory.encode(torch.from_numpy(image)[None].to(device))
+            )
+            frames = encoded.of(one_image)
+            found = memory.recall(frames, past, now, len(images)) if past else memory.from_masks(frames, shown)
+            past.append((now, found))
+    logits = torch.cat([found.logits for _, found in past], 1)
+    return logits.cpu().numpy(), torch.cat([found.presence for _, found in past], 1).cpu().numpy()

@@ -1,4 +1,4 @@
-"""sam2-lite's prompt encoder: SAM2's own, which also draws points and boxes into the mask input."""
+"""sam2-lite's prompt encoder: SAM2's own, with points and boxes also drawn into the mask input."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ FAR_PX = 96.0
 class DrawingPromptEncoder(PromptEncoder):  # type: ignore[misc]
     """Points and boxes as tokens, as in SAM2, and besides as marks on the mask input.
 
-    A decoder must learn to find a token's place by its position encoding, which took SAM a thousand times our training;
-    what is drawn on the image grid is where it belongs from the first step, as the disc maps of click-based models
-    (Sofiiuk et al. 2022, RITM, 3.2). A mask input of zeros says nothing.
+    Tokens alone take long training: a decoder must learn to find their place by the position encoding, for which SAM
+    had a thousand times our training. Marks lie at their place on the image grid from the first step, as the disc maps
+    of click-based models do (Sofiiuk et al. 2022, RITM, 3.2). A mask input of zeros counts as none.
     """
 
     def forward(
@@ -41,9 +41,15 @@ class DrawingPromptEncoder(PromptEncoder):  # type: ignore[misc]
         return super().forward(points, boxes, canvas)
 
     def draw(self, points: Tensor, labels: Tensor, masks: Tensor) -> Tensor:
-        """Marks on mask inputs (N, 1, M, M): discs, on a box or a slope from the points where the input says nothing.
+        """Draw prompts into mask inputs: a disc for each point, above a filled box or a slope where the input is empty.
 
-        points: (N, P, 2) pixels of the model's image; labels: (N, P) as SAM2's: 0, 1, 2 and 3 (a box), -1.
+        Args:
+            points: (N, P, 2) pixels of the model's image.
+            labels: (N, P) as SAM2's: 0, 1, 2 and 3 (a box), -1.
+            masks: (N, 1, M, M) logits.
+
+        Returns:
+            (N, 1, M, M) logits.
         """
         rows, cols = self.mask_input_size
         height, width = self.input_image_size
@@ -53,10 +59,10 @@ class DrawingPromptEncoder(PromptEncoder):  # type: ignore[misc]
         within = (x >= first[..., 0]) & (x <= last[..., 0]) & (y >= first[..., 1]) & (y <= last[..., 1])
         boxed = (labels == 2).any(1) & (labels == 3).any(1) & ~masks.flatten(1).any(1)
         canvas = torch.where(boxed[:, None, None], torch.where(within, INSIDE, OUTSIDE).to(masks), masks[:, 0])
-        silent = (labels == 1).any(1) & ~canvas.flatten(1).any(1)
+        empty = (labels == 1).any(1) & ~canvas.flatten(1).any(1)
         away = torch.where((labels == 1)[..., None, None], self._distance(points, y, x), torch.inf).min(1).values
         fall = NEAR + (FAR - NEAR) * (away / FAR_PX).clamp(max=1)
-        canvas = torch.where(silent[:, None, None], fall, canvas)
+        canvas = torch.where(empty[:, None, None], fall, canvas)
         for k in range(points.shape[1]):
             kind = labels[:, k, None, None]
             near = self._distance(points[:, k], y, x) <= CLICK_PX

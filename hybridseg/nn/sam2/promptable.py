@@ -32,7 +32,7 @@ def split_features(model: SAM2Base, images: Tensor) -> tuple[Tensor, list[Tensor
     return maps[-1], maps[:-1]
 
 
-def without_memory(model: SAM2Base, coarse: Tensor) -> Tensor:
+def mark_no_memory(model: SAM2Base, coarse: Tensor) -> Tensor:
     """The embedding of a single image as the decoder takes it: SAM2 marks that there is no memory of other images."""
     return coarse + model.no_mem_embed.view(1, -1, 1, 1) if model.directly_add_no_mem_embed else coarse
 
@@ -51,7 +51,7 @@ def decode_masks(
 
     Args:
         model: decodes.
-        embedding: as from `without_memory`, of one image for all prompts, or of one image a prompt.
+        embedding: as from `mark_no_memory`, of one image for all prompts, or of one image a prompt.
         fine: as from `split_features`, in the same number.
         points: (N, P, 2) pixels of the model's image, x then y.
         labels: (N, P), 1 inside, 0 outside, 2 and 3 the box's corners, -1 padding.
@@ -145,7 +145,7 @@ class Promptable:
         with full_precision(device):
             masks, iou = decode_masks(
                 self.model,
-                _cut(without_memory(self.model, embedding.coarse), corner, side),
+                _cut(mark_no_memory(self.model, embedding.coarse), corner, side),
                 [_cut(level, corner * k, side * k) for level, k in zip(embedding.fine, (4, 2), strict=True)],
                 torch.where(kinds[..., None] >= 0, at - 16 * corner[:, None], at),
                 kinds,

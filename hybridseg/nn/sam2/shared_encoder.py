@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -179,9 +180,15 @@ class SharedRefiner:
 
 @contextmanager
 def _captured(trunk: nn.Module) -> Iterator[list[Tensor]]:
-    """Capture the outputs of a module, via a forward hook, while the block runs."""
+    """Capture the outputs of a module, via a forward hook, while the block runs: those of this thread's own calls."""
     outputs: list[Tensor] = []
-    handle = trunk.register_forward_hook(lambda _, __, output: outputs.extend(output))
+    thread = get_ident()
+
+    def keep(_: nn.Module, __: object, output: list[Tensor]) -> None:
+        if get_ident() == thread:
+            outputs.extend(output)
+
+    handle = trunk.register_forward_hook(keep)
     try:
         yield outputs
     finally:

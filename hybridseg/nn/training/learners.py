@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from hybridseg.nn.backbones.base import freeze, normalise, prepare
 from hybridseg.nn.backbones.lite0 import freeze_batchnorm
 from hybridseg.nn.classify.segmenter import STRIDE, Segmenter
-from hybridseg.nn.sam2.promptable import decode_masks, split_features, without_memory
+from hybridseg.nn.sam2.promptable import decode_masks, mark_no_memory, split_features
 from hybridseg.nn.training.fit import Learner
 
 
@@ -96,7 +96,7 @@ class RefinerLearner(Learner):
         Segment Anything, 3), and all four learn to say how good they are.
         """
         coarse, fine = split_features(self.net, normalise(batch["images"]))
-        embedding = without_memory(self.net, coarse)
+        embedding = mark_no_memory(self.net, coarse)
         which = batch["image_of"]
         masks, iou = decode_masks(
             self.net,
