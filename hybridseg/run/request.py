@@ -64,9 +64,12 @@ def words(value: str | Path | Sequence[str] | None) -> list[str]:
 
 
 def resolve_themes(
-    theme: str | Path | Sequence[str] | None, model: str | Path | None, parts: str | Sequence[str] | None = None
+    theme: str | Path | Sequence[str] | None,
+    model: str | Path | None = None,
+    parts: str | Sequence[str] | None = None,
+    refiner: str | None = None,
 ) -> list[Theme]:
-    """Return the themes asked for, with the classifier of `model` and the prompts of `parts` where they are given.
+    """Return the themes asked for, with the classifier of `model`, the prompts of `parts`, and the refiner, if given.
 
     Raises:
         ThemeError: unknown, doubled or empty names; the model holds no theme.
@@ -83,6 +86,8 @@ def resolve_themes(
         themes = themes_in(model)
     if len({t.name for t in themes}) < len(themes):
         raise ThemeError(f"themes {', '.join(t.name for t in themes)} share a name; give each a `name:` of its own")
+    if refiner is not None:
+        themes = [t.model_copy(update={"refiner": str(refiner)}) for t in themes]
     if parts is None:
         return themes
     chosen = words(parts)
