@@ -12,7 +12,6 @@ import numpy as np
 
 from hybridseg.errors import MissingExtra
 from hybridseg.train.classifier import Changes, ClassifierSamples, pool
-from hybridseg.train.precision import keep_slow_layers_in_fp32, precision
 from hybridseg.train.recipe import DataSet, Recipe, load_recipe
 from hybridseg.train.refiner import RefinerSamples, ground
 from hybridseg.train.scenes import Scene, load_scenes
@@ -38,6 +37,7 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
         from hybridseg.nn.training.fit import Learner, fit
         from hybridseg.nn.training.learners import ClassifierLearner, RefinerLearner
         from hybridseg.nn.training.memory_learner import MemoryLearner, start_memory
+        from hybridseg.nn.training.precision import keep_slow_layers_in_fp32, precision
     except ImportError as error:
         raise MissingExtra("training needs Lightning: uv sync --extra train") from error
     import torch
