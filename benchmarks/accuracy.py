@@ -21,10 +21,12 @@ import shapely
 from benchmarks.places import Place, places
 from benchmarks.validation import OBJECTS, Validation
 from hybridseg import extract
-from hybridseg.evaluate.measure.summary import clip_polygons, summarise
-from hybridseg.evaluate.show.picture import against_truth, draw_features
-from hybridseg.read.source import Source
-from hybridseg.theme import Gate, GridPolicy, Theme, load_theme
+from hybridseg.evaluation.show.picture import against_truth, draw_features
+from hybridseg.metrics.summary import clip_polygons, summarise
+from hybridseg.shape import AsTraced
+from hybridseg.theme import Theme, load_theme
+from hybridseg.what import Grid
+from hybridseg.where.gate import Gate
 
 RESULTS = Path(__file__).parent / "results"
 REFINER = "sam2-lite"
@@ -45,13 +47,13 @@ def measure(place: Place, theme: Theme, run: str, work: Path, picture: Path | No
     variant = everything(theme) if settings.pop("everything", False) else theme
     path = work / f"{theme.name}-variant.yaml"
     path.write_text(variant.to_yaml())
-    features = extract(place.scene, None, theme=str(path), extent=place.extent, **settings)
-    pixel_m = Source.open(place.scene).gsd_m
+    features = extract(place.scene, theme=path, extent=place.extent, **settings).features
+    pixel_m = place.scene.gsd_m
     scores = summarise(features, place.truth, place.area, TOLERANCE_PX * pixel_m).to_dict()
     pred, truth = clip_polygons(features, place.area), clip_polygons(place.truth, place.area)
     scores["refined"] = float((pred["origin"] == "refined").mean()) if len(pred) else 0.0
     if picture is not None:
-        draw_features(place.scene, against_truth(pred, truth), picture)
+        draw_features(Path(place.scene.name), against_truth(pred, truth), picture)
     if place.theme == "roads":
         scores["relaxed_f1"] = relaxed_f1(pred.geometry, truth.geometry, ROAD_TOLERANCE_PX * pixel_m)
     return scores
@@ -68,10 +70,10 @@ def relaxed_f1(pred: gpd.GeoSeries, truth: gpd.GeoSeries, tolerance_m: float) ->
 def everything(theme: Theme) -> Theme:
     """A theme's variant in everything mode: a grid of lone points, half a usual object apart."""
     object_m = {"buildings": 12.0, "solar": 10.0, "fields": 300.0, "water": 160.0, "roads": 120.0}[theme.name]
-    policy = GridPolicy(step_m=object_m / 2, object_m=object_m, min_area_m2=theme.objects.min_area_m2)
+    policy = Grid(step_m=object_m / 2, object_m=object_m, min_area_m2=theme.objects.min_area_m2)
     gate = Gate(iou_pred=theme.gate.iou_pred, stability=theme.gate.stability, agreement=0)
     prompts = theme.prompts.model_copy(update={"parts": frozenset({"points"})})
-    return theme.model_copy(update={"objects": policy, "gate": gate, "prompts": prompts, "shape": "none"})
+    return theme.model_copy(update={"objects": policy, "gate": gate, "prompts": prompts, "shape": AsTraced()})
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -107,7 +109,7 @@ def main(data: Path, themes: list[str]) -> None:
         found = places(data, Path(folder))
         for name in themes:
             mine = [place for place in found if place.theme == name]
-            settings, final = Validation(load_theme(name), mine, Path(folder)).themes()
+            settings, final = Validation(load_theme(name), mine).themes()
             print(name, "settings from all places:", final.objects, final.gate, flush=True)
             for place in mine:
                 if place.trained:

@@ -18,8 +18,9 @@ from affine import Affine
 from PIL import Image
 from rasterio.features import shapes
 
-from hybridseg.run.pipeline import Extent
-from hybridseg.tune.run import Labelled
+from hybridseg.labels.labelled import Labelled
+from hybridseg.read.opening import open_scene
+from hybridseg.types import Extent
 
 CRS = "EPSG:32631"
 GAP_PX = 64
@@ -32,7 +33,6 @@ class Place(Labelled):
     trained: weights were trained on it; it helps to choose thresholds for the others and is not quoted.
     """
 
-    name: str = ""
     theme: str = ""
     trained: bool = False
 
@@ -65,7 +65,7 @@ def _scene(data: Path, name: str, theme: str, scene: str, reference: str, extent
     with rasterio.open(path) as file:
         crs, bounds = file.crs, file.bounds
     truth = gpd.read_file(data / "scenes" / reference).to_crs(crs)
-    return Place(path, truth[["geometry"]], shapely.box(*(extent or bounds)), extent, name, theme)
+    return Place(open_scene(path), truth[["geometry"]], shapely.box(*(extent or bounds)), extent, name, theme)
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,5 @@ class _Tiles:
         ):
             file.write(canvas)
             file.write_mask(valid)
-        return Place(
-            path, gpd.GeoDataFrame(geometry=truth, crs=CRS), shapely.union_all(areas), None, name, theme, trained > 0
-        )
+        truths = gpd.GeoDataFrame(geometry=truth, crs=CRS)
+        return Place(open_scene(path), truths, shapely.union_all(areas), None, name, theme, trained > 0)

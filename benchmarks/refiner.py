@@ -17,19 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from affine import Affine
-from odc.geo.geobox import GeoBox
 from PIL import Image
 
 from benchmarks.accuracy import RESULTS
+from hybridseg.labels.images import LabelledImage, resize_labels
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
-from hybridseg.train.prompts import box_of, covered, point_in, roughened
-from hybridseg.train.recipe import DataSet
-from hybridseg.train.refiner import POINTS
-from hybridseg.train.scenes import Scene, load_scenes, resize_labels
-from hybridseg.types import Chip
-from hybridseg.where.hints import hint_logits
+from hybridseg.training.datasets import load_images
+from hybridseg.training.prompts import box_of, covered, point_in, roughened
+from hybridseg.training.recipe import DataSet
+from hybridseg.types import MAX_POINTS
+from hybridseg.where.prompting import hint_logits
 
 SETS = {
     "Banepa, val column": ("banepa", DataSet(share=1, split="val")),
@@ -53,7 +51,7 @@ class Case:
     mask: np.ndarray
 
 
-def cases(scenes: list[Scene], size_px: int, rng: np.random.Generator) -> Iterator[Case]:
+def cases(scenes: list[LabelledImage], size_px: int, rng: np.random.Generator) -> Iterator[Case]:
     """Up to PER_SET objects that lie whole in their scene, at random."""
     found = []
     for scene in scenes:
@@ -77,15 +75,9 @@ def cases(scenes: list[Scene], size_px: int, rng: np.random.Generator) -> Iterat
             yield Case(np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1)), mask)
 
 
-def chip_of(pixels: np.ndarray) -> Chip:
-    """A chip without a place, of (3, S, S) uint8 pixels."""
-    shape = pixels.shape[1:]
-    return Chip(pixels, np.ones(shape, bool), GeoBox(shape, Affine.identity(), None))
-
-
 def ask(model: Promptable, case: Case, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
     """IoU reached and predicted, for each kind of prompt."""
-    embedding = model.encode(chip_of(case.pixels))
+    embedding = model.encode(case.pixels)
     x0, y0, x1, y1 = box_of(case.mask, rng, 0)
     rough = roughened(covered(case.mask), rng)
     corners = ([(x0, y0), (x1, y1)], [2, 3])
@@ -99,7 +91,7 @@ def ask(model: Promptable, case: Case, rng: np.random.Generator) -> dict[str, tu
     }
     answers = {}
     for kind, (points, labels, hint) in told.items():
-        at, kinds = np.zeros((1, POINTS, 2), np.float32), np.full((1, POINTS), -1, np.int32)
+        at, kinds = np.zeros((1, MAX_POINTS, 2), np.float32), np.full((1, MAX_POINTS), -1, np.int32)
         if points:
             at[0, : len(points)], kinds[0, : len(labels)] = points, labels
         logits, iou = model.decode(embedding, at, kinds, None if hint is None else hint_logits(hint)[None])
@@ -141,7 +133,7 @@ def main(data: Path, name: str) -> None:
     rows, real, predicted = [], [], []
     for place, (dataset, entry) in SETS.items():
         rng = np.random.default_rng(0)
-        scenes = load_scenes(data / "tiles.csv", dataset, entry)
+        scenes = load_images(data / "tiles.csv", dataset, entry)
         answers = [ask(model, case, rng) for case in cases(scenes, model.size_px, rng)]
         rows.append({"place": place, "objects": len(answers)})
         rows[-1] |= {kind: float(np.mean([a[kind][0] for a in answers])) for kind in answers[0]}

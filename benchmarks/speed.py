@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from hybridseg.where.hints import POINTS
 from sam2.build_sam import build_sam2
 
 from benchmarks.accuracy import RESULTS
 from benchmarks.refiner import chip_of
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
-from hybridseg.where.hints import POINTS
 
 PROMPTS = 32
 ROUNDS = 5

@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 
 from benchmarks.places import Place
-from hybridseg.evaluate.measure.quick import quick_scores
-from hybridseg.nn.classifier import load_classifier
-from hybridseg.nn.refiners import load_refiner
-from hybridseg.read.source import Source
-from hybridseg.run.pipeline import Counts, Pipeline
-from hybridseg.theme import Gate, Theme
-from hybridseg.tune.run import OPEN, TOLERANCE_PX, passing
-from hybridseg.tune.search import objective
+from hybridseg.run.survey import Survey
+from hybridseg.search.ascent import objective
+from hybridseg.search.settings import Trial
+from hybridseg.shape import AsTraced
+from hybridseg.tables import Refined
+from hybridseg.theme import Theme
+from hybridseg.where.gate import Gate
 
 Settings = dict[str, float]
 OBJECTS: Mapping[str, Mapping[str, Sequence[float]]] = {
@@ -67,17 +64,14 @@ class Validation:
 
     theme: Theme
     places: Sequence[Place]
-    work: Path
     refiner: str = "sam2-lite"
-    _refined: dict[Any, Any] = field(default_factory=dict)
+    _refined: dict[Any, Refined] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Look at every place once."""
-        network = load_classifier(self.theme.classifier)
-        for number, place in enumerate(self.places):
-            source = Source.open(place.scene)
-            gsd_m = self.theme.gsd_m(source.gsd_m, network.gsd_m)
-            Pipeline(self.theme, None).heatmap(source, network, gsd_m, place.extent, self._heatmap(number), Counts())
+        self.trials = [Trial(p, Survey.open(p.scene, self.theme, self.refiner)) for p in self.places]
+        for trial in self.trials:
+            trial.survey.heatmap(trial.place.extent)
 
     def themes(self) -> tuple[dict[str, Theme], Theme]:
         """The theme for each place, with settings from the others, and the one with settings from all."""
@@ -103,33 +97,17 @@ class Validation:
     def _with(self, settings: Settings) -> Theme:
         return self.theme.model_copy(update={"objects": self.theme.objects.model_copy(update=settings)})
 
-    def _heatmap(self, number: int) -> Path:
-        return self.work / f"{self.theme.name}-{number}.tif"
-
     def _coarse(self, number: int, theme: Theme) -> float:
-        place, source = self.places[number], Source.open(self.places[number].scene)
-        pipeline, counts = Pipeline(_unshaped(theme), None), Counts()
-        prompts = pipeline.prompts(source, self._heatmap(number), place.extent, counts)
-        features = pipeline.features(source, prompts, [None] * len(prompts), counts, place.extent)
-        return self._score(place, source, features)
+        return objective([self.trials[number].coarse(_unshaped(theme))], self.theme.counted)
 
     def _hybrid(self, number: int, theme: Theme, gate: Gate) -> float:
-        place, source = self.places[number], Source.open(self.places[number].scene)
-        key = (number, theme.objects.model_dump_json())
-        pipeline, counts = Pipeline(_unshaped(theme), load_refiner(self.refiner)), Counts()
+        trial, key = self.trials[number], (number, theme.objects.model_dump_json())
         if key not in self._refined:
-            unrefused = Pipeline(theme.model_copy(update={"gate": OPEN}), pipeline.refiner)
-            prompts = unrefused.prompts(source, self._heatmap(number), place.extent, counts)
-            self._refined[key] = prompts, unrefused.refine(source, prompts, counts)
-        prompts, outcome = self._refined[key]
-        passed = [passing(result, gate) for result in outcome]
-        return self._score(place, source, pipeline.features(source, prompts, passed, counts, place.extent))
-
-    def _score(self, place: Place, source: Source, features: gpd.GeoDataFrame) -> float:
-        scores = quick_scores(features, place.truth, place.area, TOLERANCE_PX * source.gsd_m)
-        return objective(scores, self.theme.discrete)
+            self._refined[key] = trial.refine(theme)
+        gated = _unshaped(theme).model_copy(update={"gate": gate})
+        return objective([trial.score(gated, self._refined[key])], self.theme.counted)
 
 
 def _unshaped(theme: Theme) -> Theme:
     """Shaping takes long and moves outlines little: the search goes without it."""
-    return theme.model_copy(update={"shape": "none"})
+    return theme.model_copy(update={"shape": AsTraced()})

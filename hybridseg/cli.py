@@ -222,17 +222,17 @@ VERBS: dict[str, Verb] = {
     "demo": Verb(
         "hybridseg.demo", "Map the buildings of a rendered town whose truth is known, and draw the result.", _demo
     ),
-    "train": Verb("hybridseg.train.run", "Train a model as a recipe says.", _train),
+    "train": Verb("hybridseg.training.run", "Train a model as a recipe says.", _train),
     "finetune": Verb(
-        "hybridseg.finetune.run",
+        "hybridseg.finetuning.run",
         "Train a classifier on your own labels, and make a model folder of it for `extract --model`.",
         _finetune,
     ),
     "tune": Verb(
-        "hybridseg.tune.run",
+        "hybridseg.tuning.run",
         "Find a theme's thresholds, prompts and gate on labelled scenes, and write them as a theme's YAML.",
         _tune,
     ),
-    "evaluate": Verb("hybridseg.evaluate", "Compare a map with a reference.", _evaluate),
+    "evaluate": Verb("hybridseg.evaluation", "Compare a map with a reference.", _evaluate),
     "models": Verb("hybridseg.run.models", "Show the cards of the embedded models.", _models),
 }

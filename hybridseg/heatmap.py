@@ -56,7 +56,7 @@ class HeatmapPart:
     @classmethod
     def read(cls, path: Path) -> HeatmapPart:
         """Read what `write` wrote."""
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             values, valid = _from_steps(stored["steps"])
             return cls(values, valid, Window(*stored["window"].tolist()))
 

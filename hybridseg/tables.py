@@ -175,6 +175,8 @@ class Refined(_Table):
             said = (str(error).splitlines() or ["?"])[0]
             raise PromptsError(f"cannot read refined masks from {path}: {said}; give a refined.parquet") from error
         _check_columns(rows, REFINED_COLUMNS, str(path))
+        peaks = gpd.GeoSeries.from_xy(rows["peak_x"], rows["peak_y"], crs=rows.crs).to_crs(crs)
+        rows["peak_x"], rows["peak_y"] = peaks.x, peaks.y
         for column in ("support", "outline"):
             rows[column] = gpd.GeoSeries(rows[column], crs=rows[column].crs or rows.crs).to_crs(crs)
         return cls(rows[list(REFINED_COLUMNS)].set_geometry("outline"))
@@ -217,6 +219,7 @@ def _check_columns(rows: gpd.GeoDataFrame, columns: Sequence[str], what: str) ->
 
 
 def _check_scores(rows: gpd.GeoDataFrame, what: str) -> None:
-    wrong = rows.loc[~rows["score"].between(0, 1), "score"]  # NaN is not between
+    scores = pd.to_numeric(rows["score"], errors="coerce")
+    wrong = rows.loc[~scores.between(0, 1), "score"]  # NaN is not between
     if len(wrong):
         raise PromptsError(f"{what} hold the score {wrong.iloc[0]}; scores are from 0 to 1")

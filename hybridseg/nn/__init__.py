@@ -6,6 +6,7 @@ Elsewhere write `from hybridseg import nn`, then `nn.models.Models.open(...)` (P
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
 __all__ = ["backbones", "cards", "classify", "device", "models", "sam2", "training", "weights"]
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(f"{__name__}.{name}")
+def loader(package: str, rooms: Sequence[str]) -> Callable[[str], ModuleType]:
+    """Return a package's `__getattr__` that imports its rooms when they are first asked for."""
+
+    def load(name: str) -> ModuleType:
+        if name not in rooms:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return importlib.import_module(f"{package}.{name}")
+
+    return load
+
+
+__getattr__ = loader(__name__, __all__)

@@ -35,6 +35,11 @@ def pick_device(name: str = "auto") -> torch.device:
         raise HybridsegError(f"cannot use device {name!r}: {reason}; give auto or cpu") from error
 
 
+def seed_everything(seed: int) -> None:
+    """Seed torch's random numbers, as those of fresh weights, on all devices."""
+    torch.manual_seed(seed)
+
+
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Compute in fp32, without TF32 on CUDA, while the block runs."""

@@ -2,11 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from hybridseg import nn
 
-def models(name: str | None = None) -> list[dict[str, Any]]:
-    """The cards of the embedded models.
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The card of a model.
+
+    name: of its folder.
+    megabytes: of its weights.
+    entries: of card.yaml, as they stand there.
+    """
+
+    name: str
+    megabytes: float
+    entries: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as for JSON."""
+        entries = {key: value for key, value in self.entries.items() if key != "name"}
+        return {"name": self.name, "megabytes": self.megabytes, **entries}
+
+    def line(self) -> str:
+        """Return a line for a list of models."""
+        finds = ", ".join(self.entries.get("classes", [])) or "outlines of whatever it is prompted for"
+        finest, coarsest = self.entries.get("gsd_range_m", ("?", "?"))
+        return f"{self.entries.get('kind', 'model')}: {finds}; {finest} to {coarsest} m; {self.megabytes} MB"
+
+
+def models(name: str | Path | None = None) -> list[ModelCard]:
+    """Show the cards of the embedded models.
 
     Args:
         name: one of them, or the path of a model folder; all embedded ones by default.
@@ -14,22 +44,10 @@ def models(name: str | None = None) -> list[dict[str, Any]]:
     Raises:
         WeightsError: no such model, or it has no card.
     """
-    # torch comes with it: not for `hybridseg --help`
-    from hybridseg.nn.cards import embedded, model_folder, read_card
-
-    folders = [model_folder(name)] if name else [model_folder(n) for n in embedded()]
+    folders = [nn.cards.model_folder(n) for n in ([name] if name else nn.cards.embedded())]
     return [
-        {
-            "name": folder.name,
-            "megabytes": round((folder / "weights.safetensors").stat().st_size / 1e6, 1),
-            **{key: value for key, value in read_card(folder).items() if key != "name"},
-        }
+        ModelCard(
+            folder.name, round((folder / "weights.safetensors").stat().st_size / 1e6, 1), nn.cards.read_card(folder)
+        )
         for folder in folders
     ]
-
-
-def one_line(card: dict[str, Any]) -> str:
-    """What a person wants to see in a list."""
-    finds = ", ".join(card.get("classes", [])) or "outlines of whatever it is shown"
-    finest, coarsest = card.get("gsd_range_m", ("?", "?"))
-    return f"{card.get('kind', 'model')}: {finds}; {finest} to {coarsest} m; {card['megabytes']} MB"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite, nan
 from pathlib import Path
+from typing import TypeAlias
 
 import geopandas as gpd
 from pyproj import CRS
@@ -17,6 +18,9 @@ from hybridseg.theme import Theme, load_theme
 from hybridseg.types import Extent
 
 PARTS = ("box", "points", "hint")
+
+Paths: TypeAlias = str | Path | Sequence[str | Path]
+"""One path, which may hold commas, or several."""
 
 
 def parse_extent(value: str | Sequence[float] | None) -> Extent | None:
@@ -133,6 +137,30 @@ def in_crs(layer: gpd.GeoDataFrame, crs: str | None) -> gpd.GeoDataFrame:
     if len(moved) and not all(map(isfinite, moved.total_bounds)):
         raise OutputError(f"the result cannot be given in {crs}, which does not reach there; choose another --crs")
     return moved
+
+
+def join_arguments(scene: Paths, labels: Paths, within: Paths | None) -> list[tuple[str, str, str | None]]:
+    """Return (scene, labels, complete area) for each scene.
+
+    Args:
+        scene: one raster or several.
+        labels: as many, in order.
+        within: as many, or None: the whole of each scene is labelled.
+
+    Raises:
+        HybridsegError: their numbers differ.
+    """
+    scenes, layers = _several(scene), _several(labels)
+    areas = _several(within) if within is not None else [None] * len(scenes)
+    if not len(scenes) == len(layers) == len(areas):
+        numbers = f"{len(scenes)} scenes came with {len(layers)} labels"
+        numbers += "" if within is None else f" and {len(areas)} areas"
+        raise HybridsegError(f"{numbers}; give one for each scene, in order")
+    return list(zip(scenes, layers, areas, strict=True))
+
+
+def _several(paths: Paths) -> list[str]:
+    return [str(paths)] if isinstance(paths, str | Path) else [str(path) for path in paths]
 
 
 def _numbers(value: str | Sequence[float], name: str) -> tuple[float, ...]:

@@ -10,14 +10,15 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import geopandas as gpd
 from odc.geo.geobox import GeoBox
 
-from hybridseg.errors import HybridsegError
+from hybridseg.cog import read_through
 from hybridseg.files import replacing
 from hybridseg.heatmap import Heatmap, HeatmapPart
 from hybridseg.settings import Settings
@@ -47,7 +48,10 @@ def key_of(kind: str, *made_of: object) -> str:
 
     Args:
         kind: one of `KINDS`.
-        made_of: strings, numbers, tuples of these, windows, settings, grids.
+        made_of: strings, numbers, None, tuples and sets of these, settings, grids, dataclasses such as windows.
+
+    Raises:
+        TypeError: something else, whose text may differ from process to process.
     """
     digest = hashlib.sha256()
     for part in made_of:
@@ -56,9 +60,25 @@ def key_of(kind: str, *made_of: object) -> str:
 
 
 def _plain(part: object) -> object:
-    if isinstance(part, GeoBox):
-        return part.shape, tuple(part.affine), str(part.crs)
-    return (type(part).__name__, part.model_dump_json()) if isinstance(part, Settings) else part
+    """The part as values whose text is the same in every process."""
+    match part:
+        case None | bool() | str():
+            return part
+        case Integral():
+            return int(part)
+        case Real():
+            return float(part)  # numpy's have another text
+        case list() | tuple():
+            return tuple(map(_plain, part))
+        case set() | frozenset():
+            return "set", *sorted(repr(_plain(value)) for value in part)
+        case GeoBox():
+            return tuple(part.shape), tuple(part.affine)[:6], str(part.crs)
+        case Settings():
+            return type(part).__name__, part.model_dump_json()
+        case _ if is_dataclass(part) and not isinstance(part, type):
+            return type(part).__name__, *(_plain(getattr(part, each.name)) for each in fields(part))
+    raise TypeError(f"a {type(part).__name__} cannot be a part of a key")
 
 
 class Memory:
@@ -103,7 +123,7 @@ class Folder:
             return None
         try:
             return kind.read(path)
-        except (HybridsegError, OSError, ValueError, KeyError):
+        except Exception:  # a damaged file makes zipfile, zlib, GDAL, pyarrow and pyproj raise errors of all kinds
             return None
 
     def save(self, key: str, value: Any) -> None:
@@ -125,13 +145,18 @@ def _write_rows(rows: gpd.GeoDataFrame, path: Path) -> None:
         rows.to_parquet(beside)
 
 
+def _read_heatmap(path: Path) -> Heatmap:
+    read_through(path)  # half a GeoTIFF can be opened, too
+    return Heatmap.open(path, fingerprint=path.stem)
+
+
 def _write_heatmap(heatmap: Heatmap, path: Path) -> None:
     if heatmap.path != path:
         heatmap.write(path)
 
 
 KINDS = {
-    "heatmap": Kind(".tif", Heatmap.open, _write_heatmap),
+    "heatmap": Kind(".tif", _read_heatmap, _write_heatmap),
     "prompts": Kind(".parquet", lambda path: Prompts(gpd.read_parquet(path)), Prompts.write),
     "refined": Kind(".parquet", lambda path: Refined(gpd.read_parquet(path)), Refined.write),
     "part": Kind(".npz", HeatmapPart.read, HeatmapPart.write),

@@ -43,8 +43,8 @@ class ClassifyTask:
     @property
     def key(self) -> str:
         """Of network, halo, scene and window."""
-        stage = self.stage
-        made_of = (stage.network.sha256, stage.halo_px, self.scene.fingerprint, self.grid, self.core, self.raster)
+        network, halo_px = self.stage.network, self.stage.halo_px
+        made_of = (network.sha256, network.spec, halo_px, self.scene.fingerprint, self.grid, self.core, self.raster)
         return key_of("part", *made_of)
 
     @property

@@ -54,6 +54,7 @@ def read_prompts(source: Path | str | gpd.GeoDataFrame, labels: Sequence[str], s
         frame["score"] = frame["score_raw"]
     frame = _filled(frame, labels[0], scene.crs)
     _check_classes(frame, labels)
+    _place_peaks(frame, scene)
     return Prompts.from_frame(frame[list(PROMPT_COLUMNS)].reset_index(drop=True), scene.crs), scored
 
 
@@ -81,6 +82,14 @@ def _filled(frame: gpd.GeoDataFrame, label: str, crs: object) -> gpd.GeoDataFram
         if not pd.api.types.is_numeric_dtype(frame[column]):
             raise PromptsError(f"the prompts' column {column} holds text; give numbers, or leave the column out")
     return frame
+
+
+def _place_peaks(frame: gpd.GeoDataFrame, scene: Scene) -> None:
+    """Put peaks that lie beside the scene inside their outlines: a layer brought to another CRS keeps the numbers."""
+    left, bottom, right, top = scene.geobox.boundingbox.bbox
+    beside = ~(frame["peak_x"].between(left, right) & frame["peak_y"].between(bottom, top))
+    inside = frame.geometry[beside].representative_point()
+    frame.loc[beside, "peak_x"], frame.loc[beside, "peak_y"] = inside.x, inside.y
 
 
 def _check_geometries(frame: gpd.GeoDataFrame, scene: Scene) -> None:

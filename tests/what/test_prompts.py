@@ -98,6 +98,19 @@ def test_no_prompts_is_a_file_too(scene: Scene, tmp_path: Path):
     assert len(read_prompts(tmp_path / "p.parquet", ["building"], scene)[0]) == 0
 
 
+@pytest.mark.parametrize("name", ["p.parquet", "p.gpkg"])
+def test_prompts_brought_to_another_crs_have_their_peaks_inside(name: str, scene: Scene, tmp_path: Path):
+    prompts = Prompts(find_in_blocks(scattered(), 80, 0))
+    abroad = prompts.rows.to_crs(4326)  # as a GIS does: numbers in columns stay as they are
+    if name == "p.parquet":
+        abroad.to_parquet(tmp_path / name)
+    else:
+        abroad.drop(columns=["positive", "negative"]).to_file(tmp_path / name)
+    rows = read_prompts(tmp_path / name, ["building"], scene)[0].rows
+    assert rows["id"].tolist() == prompts.rows["id"].tolist()
+    assert rows["support"].contains(gpd.GeoSeries.from_xy(rows["peak_x"], rows["peak_y"], crs=CRS)).all()
+
+
 def drawn(**columns: object) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(
         {k: [v] for k, v in columns.items()}, geometry=[shapely.box(500_010, 2_999_950, 500_030, 2_999_980)], crs=CRS

@@ -17,10 +17,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import ModuleType
 
 import httpx2  # the client that huggingface-hub 2 uses
 
 from hybridseg.errors import WeightsError
+from hybridseg.nn import loader
 from hybridseg.nn.backbones.base import Backbone
 
 
@@ -81,3 +83,10 @@ def _forms() -> list[str]:
         forms += [name] if kind.argument is None or kind.optional else []
         forms += [f"{name}:{kind.argument}"] if kind.argument else []
     return forms
+
+
+_load = loader(__name__, ("base", "cells", "lite0", "pyramid", "sam2", "terratorch", "timm", "torchgeo"))
+
+
+def __getattr__(name: str) -> ModuleType:
+    return _load(name)

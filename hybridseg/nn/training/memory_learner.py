@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
@@ -23,7 +24,7 @@ LONGEST = 16
 
 
 @torch.no_grad()
-def start_memory(net: SAM2Base, images: Tensor) -> None:
+def start_memory(net: SAM2Base, images: Tensor | np.ndarray) -> None:
     """Initialise an untrained memory for a decoder that is not trained.
 
     Nothing is recalled at first, so that the decoder gets the embeddings it was trained on (Zhang et al. 2023,
@@ -33,7 +34,8 @@ def start_memory(net: SAM2Base, images: Tensor) -> None:
 
     Args:
         net: with the memory to initialise.
-        images: (F, 3, S, S) uint8; the usual mean and deviation of the embedding's channels are measured on them.
+        images: (F, 3, S, S) uint8, a tensor or an array; the usual mean and deviation of the embedding's channels are
+            measured on them.
     """
     for layer in net.memory_attention.layers:
         for last in (layer.self_attn.out_proj, layer.cross_attn_image.out_proj, layer.linear2):
@@ -46,7 +48,7 @@ def start_memory(net: SAM2Base, images: Tensor) -> None:
     head = net.sam_mask_decoder.pred_obj_score_head.layers[-1]
     head.bias.fill_(1.0)
     mode = net.training
-    coarse = Memory(net.eval()).encode(images).coarse.permute(0, 2, 3, 1).flatten(0, 2)
+    coarse = Memory(net.eval()).encode(torch.as_tensor(images)).coarse.permute(0, 2, 3, 1).flatten(0, 2)
     net.train(mode)  # Lightning warns of what is in eval mode before the first epoch
     wanted, norm = coarse + net.no_mem_embed[0], net.memory_attention.norm
     given = F.layer_norm(coarse, coarse.shape[-1:], eps=norm.eps)

@@ -14,7 +14,7 @@ Precision = Literal["32-true", "bf16-mixed"]
 
 
 def precision() -> Precision:
-    """The precision that trains fastest on this machine's CPU; fp32 where an accelerator is found."""
+    """Return the precision that trains fastest on this machine's CPU; fp32 where an accelerator is found."""
     device = pick_device()
     return "bf16-mixed" if device.type == "cpu" and native_bf16(device) else "32-true"
 
