@@ -22,6 +22,9 @@ from hybridseg.what import Instances, Objects
 from hybridseg.where.gate import Gate
 from hybridseg.where.prompting import PromptSettings
 
+SETTINGS = (".yaml", ".yml")
+"""Suffixes by which a theme's file is told from a name."""
+
 _Gsd = Annotated[float, Field(ge=1e-3, le=1e4)]
 
 
@@ -97,7 +100,7 @@ def load_theme(name: str | Path) -> Theme:
         ThemeError: unknown name, or a key or value that is not allowed.
     """
     folder = configs_folder() / "themes"
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    path = Path(name) if str(name).endswith(SETTINGS) else folder / f"{name}.yaml"
     try:
         settings = yaml.safe_load(path.read_text())
     except OSError as error:
