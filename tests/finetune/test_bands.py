@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hybridseg.read.source import Source
 
 from hybridseg.demo import render_town
 from hybridseg.errors import BandsMissing, HybridsegError, ThemeError, WeightsError
@@ -19,6 +18,7 @@ from hybridseg.finetune import fit
 from hybridseg.finetune.run import finetune
 from hybridseg.nn import backbones
 from hybridseg.nn.classify.classifier import load_classifier
+from hybridseg.read.raster import RasterScene
 from hybridseg.run.extract import extract
 from tests.rasters import write
 
@@ -96,7 +96,7 @@ def test_a_convolutional_head_on_all_bands_in_order(folder: Path, tmp_path: Path
     card = yaml.safe_load((out / "card.yaml").read_text())
     assert (card["head"], card["steps"], card["source_bands"]) == ("pyramid", 2, list(range(1, 14)))
     classifier = load_classifier(out, "cpu")
-    source = Source.open(folder / "s2.tif", (10, 11, 12)).raw(classifier.spec.source_bands)
+    source = RasterScene.open(folder / "s2.tif", (10, 11, 12)).raw(classifier.spec.source_bands)
     heat = classifier.predict(source.read_window(source.window, SIDE).pixels)
     assert heat.shape == (2, SIDE // 2, SIDE // 2)
     assert np.isfinite(heat).all()

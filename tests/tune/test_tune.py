@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
-from hybridseg.read.source import Source
 
 from hybridseg.cli import main
 from hybridseg.errors import HybridsegError
 from hybridseg.labels.labelled import Labelled
+from hybridseg.read.raster import RasterScene
 from hybridseg.theme import load_theme
 from hybridseg.tune.run import tune
 from tests.conftest import BLOCKS
@@ -21,7 +21,7 @@ from tests.doubles import Bright, Threshold
 
 @pytest.fixture
 def labels(blocks: Path, tmp_path: Path) -> Path:
-    source = Source.open(blocks)
+    source = RasterScene.open(blocks)
     to_world = source.geobox.affine
     from shapely import box
     from shapely.affinity import affine_transform
