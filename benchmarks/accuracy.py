@@ -21,8 +21,8 @@ import shapely
 from benchmarks.places import Place, places
 from benchmarks.validation import OBJECTS, Validation
 from hybridseg import extract
-from hybridseg.evaluate.measure.summary import clip_polygons, summarise
-from hybridseg.evaluate.show.picture import against_truth, draw_features
+from hybridseg.evaluation.show.picture import against_truth, draw_features
+from hybridseg.metrics.summary import clip_polygons, summarise
 from hybridseg.shape import AsTraced
 from hybridseg.theme import Theme, load_theme
 from hybridseg.what import Grid

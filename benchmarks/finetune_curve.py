@@ -26,8 +26,8 @@ import shapely
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hybridseg.evaluate.measure.summary import summarise
-from hybridseg.finetune.run import finetune
+from hybridseg.finetuning.run import finetune
+from hybridseg.metrics.summary import summarise
 from hybridseg.run.extract import extract
 from hybridseg.search.settings import write_theme
 from hybridseg.theme import load_theme

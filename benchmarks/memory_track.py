@@ -23,9 +23,9 @@ from hybridseg.nn.cards import model_folder
 from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.sam2.memory import track
 from hybridseg.nn.weights import load_weights
-from hybridseg.train.datasets import load_images
-from hybridseg.train.refiner import boxed
-from hybridseg.train.sequences import SequenceSamples
+from hybridseg.training.datasets import load_images
+from hybridseg.training.refiner import boxed
+from hybridseg.training.sequences import SequenceSamples
 
 SIZE_PX = 256
 SEQUENCES = 40

@@ -18,8 +18,8 @@ import rasterio
 import shapely
 from hybridseg.run.model import themes_in
 
-from hybridseg.evaluate.measure.summary import summarise
-from hybridseg.finetune.run import finetune
+from hybridseg.finetuning.run import finetune
+from hybridseg.metrics.summary import summarise
 from hybridseg.run.extract import extract
 from hybridseg.search.settings import write_theme
 

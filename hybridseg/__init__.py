@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hybridseg.errors import HybridsegError
-    from hybridseg.evaluate import evaluate
-    from hybridseg.finetune.run import finetune
+    from hybridseg.evaluation import evaluate
+    from hybridseg.finetuning.run import finetune
     from hybridseg.heatmap import Heatmap
     from hybridseg.nn.models import Models
     from hybridseg.read.opening import open_scene
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from hybridseg.run.survey import Survey
     from hybridseg.tables import Features, Prompts, Refined
     from hybridseg.theme import Theme, load_theme
-    from hybridseg.train.run import train
-    from hybridseg.tune.run import tune
+    from hybridseg.training.run import train
+    from hybridseg.tuning.run import tune
 
 _HOME = {
     "Features": "tables",
@@ -37,14 +37,14 @@ _HOME = {
     "Scene": "read.scene",
     "Survey": "run.survey",
     "Theme": "theme",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation",
     "extract": "run.extract",
-    "finetune": "finetune.run",
+    "finetune": "finetuning.run",
     "load_theme": "theme",
     "models": "run.models",
     "open_scene": "read.opening",
-    "train": "train.run",
-    "tune": "tune.run",
+    "train": "training.run",
+    "tune": "tuning.run",
 }
 """Public name to the module that it lives in."""
 

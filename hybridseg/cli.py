@@ -15,10 +15,10 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -108,6 +108,7 @@ def _parser(wanted: str | None, function: Callable[..., Any] | None) -> Argument
                 sub.add_argument("name", nargs="?", help="one model, or the path of a model folder: its whole card")
             if name not in ("train", "tune"):
                 sub.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+            _take_several(sub)
             _dash(sub)
         verbs.add_subcommand(name, sub, help=verb.about)
     return parser
@@ -124,6 +125,14 @@ def _required(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     parameters = [p.replace(default=p.empty) if p.name == name else p for p in signature.parameters.values()]
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
+
+
+def _take_several(verb: ArgumentParser) -> None:
+    """Let flags whose parameter is a path or several take several: `--scene a.tif b.tif`."""
+    for action in verb._actions:
+        if Sequence[str | Path] in get_args(getattr(action, "_typehint", None)):
+            action.nargs, action.metavar = "+", action.dest.upper()
+            action._typehint = str  # type: ignore[attr-defined]
 
 
 def _dash(verb: ArgumentParser) -> None:
@@ -222,17 +231,17 @@ VERBS: dict[str, Verb] = {
     "demo": Verb(
         "hybridseg.demo", "Map the buildings of a rendered town whose truth is known, and draw the result.", _demo
     ),
-    "train": Verb("hybridseg.train.run", "Train a model as a recipe says.", _train),
+    "train": Verb("hybridseg.training.run", "Train a model as a recipe says.", _train),
     "finetune": Verb(
-        "hybridseg.finetune.run",
+        "hybridseg.finetuning.run",
         "Train a classifier on your own labels, and make a model folder of it for `extract --model`.",
         _finetune,
     ),
     "tune": Verb(
-        "hybridseg.tune.run",
+        "hybridseg.tuning.run",
         "Find a theme's thresholds, prompts and gate on labelled scenes, and write them as a theme's YAML.",
         _tune,
     ),
-    "evaluate": Verb("hybridseg.evaluate", "Compare a map with a reference.", _evaluate),
+    "evaluate": Verb("hybridseg.evaluation", "Compare a map with a reference.", _evaluate),
     "models": Verb("hybridseg.run.models", "Show the cards of the embedded models.", _models),
 }

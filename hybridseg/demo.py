@@ -9,8 +9,8 @@ from typing import Any
 import geopandas as gpd
 
 from hybridseg.errors import OutputError, ThemeError
-from hybridseg.evaluate.measure.boundary import BoundaryScore, boundary_f1
-from hybridseg.evaluate.measure.objects import Match, match
+from hybridseg.metrics.boundary import BoundaryScore, boundary_f1
+from hybridseg.metrics.objects import Match, match
 from hybridseg.run.extract import extract
 from hybridseg.run.progress import Progress
 from hybridseg.run.result import Summary
@@ -72,7 +72,7 @@ def demo(
         ThemeError: no town can be rendered from these numbers.
     """
     # matplotlib comes with it: `hybridseg --help` must not wait for it
-    from hybridseg.evaluate.show.picture import against_truth, draw_features
+    from hybridseg.evaluation.show.picture import against_truth, draw_features
 
     scene, truth_path = _write(_render(size_px, seed), folder)
     result = extract(scene, folder / "buildings.gpkg", theme="buildings", refiner=refiner, progress=progress)

@@ -24,6 +24,7 @@ _REMOTE = re.compile(
     r"(^|\+)(https?|ftp|s3|gs|az|abfss?|oss|swift|hdfs)://|^/vsi(curl|s3|gs|az|adls|oss|swift|\w*hdfs)"
 )
 
+_LITTLE_BYTES = 1 << 16
 _NOISE = re.compile(r"sqlite3_\w+\(.*\) failed: |[^\s'\"]*\.hybridseg-\w+[/\\]", re.DOTALL)
 
 
@@ -65,8 +66,12 @@ def check_not_input(path: Path | str, inputs: Iterable[object]) -> None:
     """
     path = Path(path)
     for file in (file for source in inputs for file in _files(source)):
-        if _same(path, file) or (path.is_dir() and any(_same(path, folder) for folder in _real(file).parents)):
-            raise OutputError(f"{path} is one of the inputs, or holds one, and would be lost: choose another name")
+        if _same(path, file):
+            raise OutputError(f"{path} is one of the inputs and would be lost: choose another name")
+        if path.is_dir() and any(_same(path, folder) for folder in _real(file).parents):
+            raise OutputError(
+                f"{path} holds {file.name}, one of the inputs, which would be lost: choose another folder"
+            )
 
 
 @contextmanager
@@ -117,9 +122,8 @@ def replacing(
         except expected as error:
             if not isinstance(error, errors) and getattr(error, "errno", None) is None:
                 raise  # not the system's: rasterio's own, which may be of what was read
-            raise OutputError(
-                f"{path} cannot be written ({_reason(error)}): make room or choose another disk"
-            ) from error
+            reason = "the disk is full" if _is_full(beside.parent) else _reason(error)
+            raise OutputError(f"{path} cannot be written ({reason}): make room or choose another disk") from error
         if verify is not None:
             _read_back(beside, path, verify)
         try:
@@ -199,6 +203,13 @@ def _flush(path: Path) -> None:
     """Wait until the file is on the disk: some file systems find out only then that there is no room."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether a disk is full: what GDAL says then is hard to understand."""
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free < _LITTLE_BYTES
+    return False
 
 
 def _read_back(beside: Path, path: Path | str, verify: Callable[[Path], object]) -> None:

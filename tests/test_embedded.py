@@ -15,7 +15,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from PIL import Image
 
-from hybridseg.evaluate.measure.objects import area_iou, match
+from hybridseg.metrics.objects import area_iou, match
 from hybridseg.read.opening import open_scene
 from hybridseg.read.scene import Scene
 from hybridseg.run.survey import Survey

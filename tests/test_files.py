@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -293,3 +294,11 @@ class TestInputs:
     def test_what_is_no_local_file(self, source: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         assert not self.refused("scene.tif", source, np.ones((2, 2)))
+
+
+def test_a_full_disk_is_called_so_whatever_the_library_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=4096))
+    reported = pytest.raises(OutputError, match=r"cannot be written \(the disk is full\): make room")
+    with reported, replacing(tmp_path / "a.tif", errors=(ValueError,)):
+        raise ValueError("TIFFFillTile: read error")

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hybridseg.evaluate.measure.summary import Summary
+from hybridseg.metrics.summary import Summary
 from hybridseg.settings import Settings as Model
 
 Settings = dict[str, Any]

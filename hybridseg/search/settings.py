@@ -9,9 +9,9 @@ from pathlib import Path
 import yaml
 
 from hybridseg.errors import ThemeError
-from hybridseg.evaluate.measure.summary import Summary, summarise
 from hybridseg.files import replacing
 from hybridseg.labels.labelled import Labelled
+from hybridseg.metrics.summary import Summary, summarise
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.survey import Survey
 from hybridseg.search.ascent import GATES, Settings, ascend, objective, settings_of

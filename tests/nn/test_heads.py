@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from hybridseg.errors import BandsMissing, ThemeError, WeightsError
-from hybridseg.finetune.features import HALO_PX, sample_features
+from hybridseg.finetuning.features import HALO_PX, sample_features
 from hybridseg.nn.backbones import build_backbone
 from hybridseg.nn.backbones.base import Body, BodyBackbone, InputSpec, freeze, normalise, prepare, stages
 from hybridseg.nn.backbones.pyramid import load_pyramid

@@ -14,7 +14,7 @@ import torch
 from rasterio.errors import NotGeoreferencedWarning
 
 from hybridseg.cli import main
-from hybridseg.evaluate.measure.objects import match
+from hybridseg.metrics.objects import match
 from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.weights import save_weights

@@ -17,8 +17,8 @@ from hybridseg.run.sight import look_through
 
 from hybridseg.demo import render_town
 from hybridseg.errors import ThemeError
-from hybridseg.evaluate.measure.objects import match
-from hybridseg.finetune.run import finetune
+from hybridseg.finetuning.run import finetune
+from hybridseg.metrics.objects import match
 from hybridseg.nn.classify.classifier import Classifier, load_classifier
 from hybridseg.nn.sam2.embedding import EmbeddingFolder
 from hybridseg.nn.sam2.official import load_refiner

@@ -12,7 +12,7 @@ import pytest
 import shapely
 
 from hybridseg.errors import PromptsError, RunError, ThemeError, TooCoarse
-from hybridseg.evaluate.measure.objects import match
+from hybridseg.metrics.objects import match
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Folder, Memory
 from hybridseg.run.survey import Survey

@@ -6,7 +6,7 @@ import geopandas as gpd
 import pytest
 import shapely
 
-from hybridseg.evaluate.measure.summary import Summary, summarise
+from hybridseg.metrics.summary import Summary, summarise
 from hybridseg.search.ascent import ascend, objective
 from hybridseg.what import other_kinds
 from hybridseg.what.instances import Instances
