@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import geopandas as gpd
 import pytest
+import shapely
 
-from hybridseg.search.ascent import ascend, choices_for, objective, policies
-from hybridseg.theme import RegionPolicy, load_theme
+from hybridseg.metrics.summary import Summary, summarise
+from hybridseg.search.ascent import ascend, objective
+from hybridseg.what import other_kinds
+from hybridseg.what.instances import Instances
+from hybridseg.what.regions import Regions
 
 
 def test_the_search_finds_the_top_of_a_hill_and_tries_nothing_twice():
@@ -27,17 +32,29 @@ def test_a_gain_within_the_noise_moves_nothing():
 
 
 def test_lengths_are_tried_as_factors_of_the_themes_own():
-    tried = choices_for(RegionPolicy(smooth_m=2, min_area_m2=50))
-    assert tried["smooth_m"] == [0, 1, 2, 4, 8]
+    tried = Regions(smooth_m=2, min_area_m2=50).choices()
+    assert list(tried["smooth_m"]) == [0, 1, 2, 4, 8]
     assert tried["min_area_m2"][1] == 50
-    scores = {"f1": 0.2, "area_iou": 0.8, "boundary_f1": 0.4}
-    assert objective(scores, discrete=False) == pytest.approx(1.0)
-    assert objective(scores, discrete=True) == pytest.approx(0.4)
 
 
 def test_objects_that_count_are_looked_for_in_two_ways():
-    kinds = {name: [p.kind for p in policies(load_theme(name))] for name in ("buildings", "fields", "roads", "water")}
-    assert kinds["buildings"] == kinds["fields"] == ["instances", "regions"]
-    assert kinds["water"] == kinds["roads"] == ["regions"]
-    solar = load_theme("solar").model_copy(update={"objects": RegionPolicy(min_area_m2=7)})
-    assert [p.min_area_m2 for p in policies(solar)] == [7, 7]
+    assert [kind.kind for kind in other_kinds(Instances(min_area_m2=7, max_object_m=90))] == ["regions"]
+    (other,) = other_kinds(Regions(min_area_m2=7, piece_m=90))
+    assert (other.kind, other.min_area_m2, other.max_object_m) == ("instances", 7, 90)
+
+
+def scene(found: int, missed: int, size: float = 1.0) -> Summary:
+    """Squares in a row, of which the map holds the first."""
+    x0, y0 = 500_000, 4_000_000
+    squares = [shapely.box(x0 + 30 * k, y0, x0 + 30 * k + 10 * size, y0 + 10 * size) for k in range(found + missed)]
+    truth = gpd.GeoDataFrame(geometry=squares, crs="EPSG:32631")
+    return summarise(truth.iloc[:found], truth, shapely.box(x0 - 50, y0 - 50, x0 + 9000, y0 + 90), 1.0)
+
+
+def test_scenes_weigh_by_what_they_hold_and_an_empty_one_by_nothing():
+    large, small = scene(30, 0), scene(0, 3)
+    assert objective([large], counted=True) == pytest.approx(1.5)
+    both = objective([large, small], counted=True)
+    assert both == pytest.approx(60 / 63 + 0.5 * 60 / 63, rel=1e-6)
+    assert objective([large, small, scene(0, 0)], counted=True) == both
+    assert objective([scene(1, 0, 2.0), scene(0, 1)], counted=False) == pytest.approx(400 / 500 + 0.5 * 2 * 80 / 200)

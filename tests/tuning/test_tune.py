@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
-from hybridseg.read.source import Source
 
 from hybridseg.cli import main
 from hybridseg.errors import HybridsegError
 from hybridseg.labels.labelled import Labelled
+from hybridseg.nn.models import Models
+from hybridseg.read.raster import RasterScene
 from hybridseg.theme import load_theme
 from hybridseg.tuning.run import tune
 from tests.conftest import BLOCKS
@@ -21,7 +22,7 @@ from tests.doubles import Bright, Threshold
 
 @pytest.fixture
 def labels(blocks: Path, tmp_path: Path) -> Path:
-    source = Source.open(blocks)
+    source = RasterScene.open(blocks)
     to_world = source.geobox.affine
     from shapely import box
     from shapely.affinity import affine_transform
@@ -33,8 +34,7 @@ def labels(blocks: Path, tmp_path: Path) -> Path:
 
 
 def test_tune_writes_a_theme_that_loads(blocks: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hybridseg.nn.classifier.load_classifier", lambda *_: Bright())
-    monkeypatch.setattr("hybridseg.nn.refiners.load_refiner", lambda *_: Threshold())
+    monkeypatch.setattr(Models, "open", lambda *_, **__: Models(Bright(), Threshold()))
     out = tune("buildings", tmp_path / "mine.yaml", scene=str(blocks), labels=str(labels))
     theme = load_theme(out)
     assert theme.name == "mine"
