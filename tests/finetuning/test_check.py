@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hybridseg.read.scene import Scene
 
 from hybridseg.cli import VERBS, main
 from hybridseg.errors import OutputError, ThemeError, WeightsError
@@ -19,6 +18,7 @@ from hybridseg.labels.labelled import LabelledGrid, on_grid, read_labelled
 from hybridseg.labels.layers import LabelsWarning
 from hybridseg.labels.split import Split
 from hybridseg.nn.backbones import build_backbone
+from hybridseg.read.scene import Scene
 from hybridseg.theme import load_theme
 from tests.labels.drawn import box, layer
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
-from hybridseg.read.scene import Scene
 
 from hybridseg.errors import HybridsegError, LayerError, ThemeError
 from hybridseg.labels.labelled import Labelled, LabelledGrid, on_grid, read_labelled
 from hybridseg.labels.layers import LabelsWarning
+from hybridseg.read.scene import Scene
 from tests.labels.drawn import BOW, CRS, box, layer
 from tests.rasters import EAST, NORTH, utm_affine, write
 
@@ -164,9 +164,7 @@ def test_rasters_that_are_no_codes(scene: Scene, tmp_path: Path, pixels, more, m
         (box(50, 50, 9, 9), None, r"1 of 2 rows \(1\) without a value in column kind", 1),
     ],
 )
-def test_what_is_repaired_or_left_out_is_a_warning(
-    scene: Scene, tmp_path: Path, extra, kind, message: str, left: int
-):
+def test_what_is_repaired_or_left_out_is_a_warning(scene: Scene, tmp_path: Path, extra, kind, message: str, left: int):
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10), extra], kind=["a", kind])
     with pytest.warns(LabelsWarning, match=message):
         grid = gridded(scene, drawn, {"building": "a"}, column="kind")

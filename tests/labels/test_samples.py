@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hybridseg.read.scene import Scene
 
 from hybridseg.labels.images import LabelledImage, depth, recolour
 from hybridseg.labels.labelled import on_grid, read_labelled
@@ -20,6 +19,7 @@ from hybridseg.labels.samples import (
     validation_batches,
 )
 from hybridseg.labels.split import SplitBlocks
+from hybridseg.read.scene import Scene
 from tests.labels.drawn import box, layer
 from townscape import render_town
 
