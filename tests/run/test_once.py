@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hybridseg.read.source import Source
 from hybridseg.run.model import themes_in
 from hybridseg.run.sight import look_through
 
@@ -25,6 +24,7 @@ from hybridseg.nn.sam2.embedding import EmbeddingFolder
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.nn.sam2.shared_encoder import SharedClassifier, share_encoder
+from hybridseg.read.raster import RasterScene
 from hybridseg.run.extract import extract
 from hybridseg.types import Chip
 from hybridseg.where.windows import ObjectWindows
@@ -149,7 +149,7 @@ def test_a_theme_may_keep_windows_of_its_own(
     pair: tuple[Classifier, Promptable], model: Path, town: tuple[Path, Path], tmp_path: Path
 ):
     (theme,) = themes_in(model)
-    source = Source.open(town[0])
+    source = RasterScene.open(town[0])
     shared = look_through(theme, source, *pair, tmp_path)
     assert isinstance(shared.network, SharedClassifier)
     assert shared.grid is not None
@@ -171,7 +171,7 @@ def test_the_sweeps_windows_are_the_objects_windows():
 def test_the_second_sweep_encodes_nothing_that_the_first_has_seen(
     model: Path, town: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, share: float
 ):
-    left, bottom, right, top = Source.open(town[0]).geobox.boundingbox
+    left, bottom, right, top = RasterScene.open(town[0]).geobox.boundingbox
     counts = []
 
     def counted(*args: object) -> Promptable:
@@ -190,7 +190,7 @@ def test_the_second_sweep_encodes_nothing_that_the_first_has_seen(
 
 
 def test_the_result_does_not_depend_on_the_extent(model: Path, town: tuple[Path, Path]):
-    left, bottom, right, top = Source.open(town[0]).geobox.boundingbox
+    left, bottom, right, top = RasterScene.open(town[0]).geobox.boundingbox
     half = (left, bottom, (left + right) / 2, top)
     whole = extract(town[0], None, model=model, device="cpu")
     part = extract(town[0], None, model=model, device="cpu", extent=half)
