@@ -15,10 +15,10 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -108,6 +108,7 @@ def _parser(wanted: str | None, function: Callable[..., Any] | None) -> Argument
                 sub.add_argument("name", nargs="?", help="one model, or the path of a model folder: its whole card")
             if name not in ("train", "tune"):
                 sub.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+            _take_several(sub)
             _dash(sub)
         verbs.add_subcommand(name, sub, help=verb.about)
     return parser
@@ -124,6 +125,14 @@ def _required(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     parameters = [p.replace(default=p.empty) if p.name == name else p for p in signature.parameters.values()]
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
+
+
+def _take_several(verb: ArgumentParser) -> None:
+    """Let flags whose parameter is a path or several take several: `--scene a.tif b.tif`."""
+    for action in verb._actions:
+        if Sequence[str | Path] in get_args(getattr(action, "_typehint", None)):
+            action.nargs, action.metavar = "+", action.dest.upper()
+            action._typehint = str  # type: ignore[attr-defined]
 
 
 def _dash(verb: ArgumentParser) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hybridseg.read.source import Source
 
-from hybridseg.cli import main
+from hybridseg.cli import VERBS, main
 from hybridseg.errors import OutputError, ThemeError, WeightsError
 from hybridseg.finetuning.check import check_free, check_ground, check_gsd, check_numbers, check_refiners
 from hybridseg.finetuning.folder import model_at
@@ -20,6 +18,7 @@ from hybridseg.labels.labelled import LabelledGrid, on_grid, read_labelled
 from hybridseg.labels.layers import LabelsWarning
 from hybridseg.labels.split import Split
 from hybridseg.nn.backbones import build_backbone
+from hybridseg.read.scene import Scene
 from hybridseg.theme import load_theme
 from tests.labels.drawn import box, layer
 
@@ -36,10 +35,10 @@ def test_numbers_out_of_range_are_refused_by_name(given: dict[str, float]):
     check_numbers(**{name: {"gsd_m": 0.3, "rate": None, "validation": 0.5}.get(name, 1)})
 
 
-def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(source: Source):
-    check_gsd(0.1, [source])
+def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(scene: Scene):
+    check_gsd(0.1, [scene])
     with pytest.raises(ThemeError, match=r"0\.09 is far finer than the 1 m"):
-        check_gsd(0.09, [source])
+        check_gsd(0.09, [scene])
     trunk = build_backbone("lite0")
     with pytest.raises(ThemeError, match="--head conv"):
         check_free(1, "linear", trunk)
@@ -52,8 +51,8 @@ def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(so
 
 
 @pytest.fixture
-def grid(source: Source, tmp_path: Path) -> LabelledGrid:
-    labelled = read_labelled(source, layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)]), {"building": None})
+def grid(scene: Scene, tmp_path: Path) -> LabelledGrid:
+    labelled = read_labelled(scene, layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)]), {"building": None})
     return on_grid(labelled, ["building"], 1.0, 32)
 
 
@@ -99,6 +98,6 @@ def test_the_command_line_shows_warnings_of_labels_in_a_line(monkeypatch: pytest
         warnings.warn("a.gpkg: 1 of 2 rows invalid, repaired", LabelsWarning, stacklevel=1)
         return 0
 
-    monkeypatch.setitem(sys.modules["hybridseg.cli"].VERBS, "models", (main.__globals__["models"], verb))
+    monkeypatch.setitem(VERBS, "models", replace(VERBS["models"], show=verb))
     assert main(["models"]) == 0
     assert capsys.readouterr().err == "hybridseg: a.gpkg: 1 of 2 rows invalid, repaired\n"

@@ -8,7 +8,6 @@ from pathlib import Path
 import geopandas as gpd
 import pytest
 import yaml
-from hybridseg.run.model import calibrated, calibration_of, themes_in
 
 from hybridseg.errors import BandsMissing, HybridsegError, MissingExtra, ThemeError
 from hybridseg.finetuning.curves import read_curve
@@ -16,6 +15,7 @@ from hybridseg.finetuning.run import finetune
 from hybridseg.metrics.objects import match
 from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.run.extract import extract
+from hybridseg.run.request import themes_in
 from townscape import render_town
 
 
@@ -27,7 +27,8 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_a_linear_head_in_seconds_finds_buildings_from_a_copied_folder(town: tuple[Path, Path], tmp_path: Path):
     scene, labels = map(str, town)
     begun = time.process_time()
-    out = finetune(scene=scene, labels=labels, theme="buildings", out=tmp_path / "mine", search_settings=False)
+    made = finetune(scene=scene, labels=labels, theme="buildings", out=tmp_path / "mine", search_settings=False)
+    out = made.folder
     assert time.process_time() - begun < 60
     card = yaml.safe_load((out / "card.yaml").read_text())
     assert (card["head"], card["classes"], card["start"]) == ("linear", ["building"], "buildings-lite0")
@@ -37,20 +38,18 @@ def test_a_linear_head_in_seconds_finds_buildings_from_a_copied_folder(town: tup
     shutil.move(out, moved)
     (theme,) = themes_in(moved)
     assert theme.classifier == str(moved)
-    path = tmp_path / "theme.yaml"
-    path.write_text(yaml.safe_dump(theme.model_dump(mode="json")))
-    features = extract(scene, None, theme=path, refiner="none")
+    features = extract(scene, None, model=moved).features
     truth = gpd.read_file(labels)
     assert match(features.geometry, truth.geometry).f1 > 0.4
-    scored = calibrated(features, calibration_of(load_classifier(moved).card))
-    assert scored["score"].between(0, 1).all()
+    assert features["score"].between(0, 1).all()
+    assert (features["score"] != features["score_raw"]).any()  # the calibration went with the folder
 
 
 def test_a_convolutional_head_stops_early_goes_on_and_draws_its_curves(town: tuple[Path, Path], tmp_path: Path):
     scene, labels = map(str, town)
     given = {"scene": scene, "labels": labels, "theme": "buildings", "head": "conv", "batch": 2, "quiet": True}
     settings = {"search_settings": False, "refiner": "none", "device": "cpu", "rate": 1e-4}
-    out = finetune(**given, **settings, out=tmp_path / "mine", steps=4, free=1)
+    out = finetune(**given, **settings, out=tmp_path / "mine", steps=4, free=1).folder
     card = yaml.safe_load((out / "card.yaml").read_text())
     assert (card["head"], card["backbone"], card["steps"]) == ("pyramid", "lite0", 4)
     (run,) = (tmp_path / "mine.run").iterdir()
@@ -64,11 +63,11 @@ def test_a_convolutional_head_stops_early_goes_on_and_draws_its_curves(town: tup
 
 def test_several_scenes_are_learnt_from_together(town: tuple[Path, Path], tmp_path: Path):
     second = render_town(320, 0.3, seed=6, density=0.7).write(tmp_path / "second")
-    out = finetune(
+    made = finetune(
         scene=[town[0], second[0]], labels=[town[1], second[1]], theme="buildings", out=tmp_path / "mine",
         search_settings=False, refiner="none", device="cpu",
     )  # fmt: skip
-    card = yaml.safe_load((out / "card.yaml").read_text())
+    card = made.card
     assert card["objects"]["building"] == sum(len(gpd.read_file(labels)) for _, labels in (town, second))
     assert [score["objects"] > 0 for score in card["scores"]["places"]] == [True, True]
     assert len(card["data"]) == 2

@@ -1,12 +1,9 @@
-"""Scores as chances: fitted, and applied to their class."""
+"""Maps judged against labels, and scores as chances."""
 
 from __future__ import annotations
 
-import geopandas as gpd
 import numpy as np
 import pytest
-import shapely
-from hybridseg.run.model import calibrated
 
 from hybridseg.finetuning.score import calibrate
 
@@ -29,9 +26,3 @@ def test_too_few_or_uniform_outcomes_calibrate_nothing_and_a_useless_score_says_
     score = np.linspace(0, 1, 50)
     points = np.array(calibrate(score, score < 0.4))
     assert set(points[:, 1]) == {0.4}
-
-
-def test_the_table_is_applied_to_its_class_alone():
-    features = gpd.GeoDataFrame({"class": ["a", "b"], "score": [0.5, 0.5]}, geometry=[shapely.Point(0, 0)] * 2)
-    assert calibrated(features, {"a": [[0, 0], [1, 0.5]]})["score"].tolist() == [0.25, 0.5]
-    assert calibrated(features, {})["score"].tolist() == [0.5, 0.5]
