@@ -26,11 +26,11 @@ import shapely
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hybridseg.evaluate.measure.summary import summarise
-from hybridseg.finetune.run import finetune
+from hybridseg.finetuning.run import finetune
+from hybridseg.metrics.summary import summarise
 from hybridseg.run.extract import extract
+from hybridseg.search.settings import write_theme
 from hybridseg.theme import load_theme
-from hybridseg.tune.run import write_theme
 
 COUNTS = (10, 30, 100)
 SEEDS = (0, 1, 2)

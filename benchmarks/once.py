@@ -16,12 +16,12 @@ from pathlib import Path
 import geopandas as gpd
 import rasterio
 import shapely
-
-from hybridseg.evaluate.measure.summary import summarise
-from hybridseg.finetune.run import finetune
-from hybridseg.run.extract import extract
 from hybridseg.run.model import themes_in
-from hybridseg.tune.run import write_theme
+
+from hybridseg.finetuning.run import finetune
+from hybridseg.metrics.summary import summarise
+from hybridseg.run.extract import extract
+from hybridseg.search.settings import write_theme
 
 RESULTS = Path(__file__).parent / "results" / "once.json"
 TOLERANCE_M = 0.3

@@ -2,7 +2,7 @@
 
     path = make("uint16", tmp_path)                      # any of KINDS: the pipeline must take it
     with pytest.raises(BAD["empty"]):                    # any of BAD: the error that it must give
-        Source.open(make("empty", tmp_path))
+        RasterScene.open(make("empty", tmp_path))
 
 All kinds but `one_band` and `paletted` show the image's colours; those of `HOLED` lack the image's `HOLE`.
 """
@@ -228,7 +228,7 @@ _BAD: dict[str, tuple[_Writer, type[HybridsegError]]] = {
 }
 
 KINDS: tuple[str, ...] = tuple(_USABLE)
-"""Kinds that `Source.open` must take as they are."""
+"""Kinds that `RasterScene.open` must take as they are."""
 BAD: dict[str, type[HybridsegError]] = {kind: error for kind, (_, error) in _BAD.items()}
 """Kinds that it must refuse, and with what. `world_file` is usable with a CRS, the two of BandsMissing with bands."""
 

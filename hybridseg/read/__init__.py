@@ -1,4 +1,5 @@
-"""The reading side: a raster becomes a `Source`, a `Source` gives chips on any grid.
+"""Reading: imagery becomes a `Scene`, which gives chips on any grid; vector files become layers.
 
-Imports run ground, stretch, resample <- describe <- source <- grid; `windows` stands alone.
+Imports run paths, ground, tiles, stretch, resample <- describe, fingerprint <- stored <- raster, array <- scene;
+`vectors` stands beside them.
 """

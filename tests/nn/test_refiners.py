@@ -16,11 +16,14 @@ from sam2 import build_sam
 from torch import nn
 
 from hybridseg.errors import WeightsError
-from hybridseg.nn.lite import build_sam2_lite
-from hybridseg.nn.refiners import _SIZES, OFFICIAL, load_refiner
-from hybridseg.nn.sam2 import Embedding, Promptable
-from hybridseg.nn.segmenter import Segmenter
-from hybridseg.nn.weights import save_weights, sha256
+from hybridseg.nn.cards import sha256
+from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.sam2.embedding import Embedding
+from hybridseg.nn.sam2.lite import build_sam2_lite
+from hybridseg.nn.sam2.official import _SIZES, OFFICIAL, load_refiner
+from hybridseg.nn.sam2.promptable import Promptable
+from hybridseg.nn.weights import save_weights
+from tests.nn.chips import chip_of
 from tests.nn.hub import serve
 
 TINY = "sam2.1-hiera-tiny"
@@ -74,7 +77,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     )
     refiner = load_refiner(source, "cpu")
     pixels = np.random.default_rng(0).integers(0, 255, (3, refiner.size_px, refiner.size_px), np.uint8)
-    return Case(refiner, pixels, refiner.encode(pixels))
+    return Case(refiner, pixels, refiner.encode(chip_of(pixels)))
 
 
 BOXES = [[(0.1, 0.1), (0.4, 0.3)], [(0.5, 0.2), (0.9, 0.9)], [(0.0, 0.0), (1.0, 1.0)]]
@@ -145,7 +148,7 @@ def test_hints_matter(case: Case):
 
 
 def test_the_same_pixels_give_the_same_embedding(case: Case):
-    again = case.refiner.encode(case.pixels)
+    again = case.refiner.encode(chip_of(case.pixels))
     assert torch.equal(again.coarse, case.embedding.coarse)
     assert all(torch.equal(a, b) for a, b in zip(again.fine, case.embedding.fine, strict=True))
 

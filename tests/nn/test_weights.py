@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hybridseg.errors import HybridsegError, WeightsError
-from hybridseg.nn.classifier import load_classifier
+from hybridseg.nn.cards import model_folder, read_card, sha256
+from hybridseg.nn.classify.classifier import load_classifier
+from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.device import pick_device
-from hybridseg.nn.segmenter import Segmenter
-from hybridseg.nn.weights import load_weights, model_folder, read_card, save_weights, sha256
+from hybridseg.nn.weights import load_weights, save_weights
 
 CARD = {"name": "small", "classes": ["building"], "gsd_m": 0.25, "gsd_range_m": [0.05, 0.6], "data": ["Häuser (ODbL)"]}
 
@@ -107,7 +108,12 @@ def test_weights_of_another_architecture_give_one_line(tmp_path: Path):
 def test_a_classifier_reads_its_card(tmp_path: Path):
     save_weights(Segmenter(classes=1), tmp_path / "small", CARD)
     classifier = load_classifier(tmp_path / "small", "cpu")
-    assert (classifier.classes, classifier.gsd_m, classifier.coarsest_gsd_m) == (["building"], 0.25, 0.6)
+    spec = classifier.spec
+    assert (spec.classes, spec.gsd_m, spec.coarsest_gsd_m) == (
+        ("building",),
+        0.25,
+        0.6,
+    )
     assert classifier.sha256 == sha256(tmp_path / "small" / "weights.safetensors")
 
 
