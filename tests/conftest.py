@@ -7,7 +7,8 @@ import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from hybridseg.read.raster import RasterScene
+from hybridseg.read.opening import open_scene
+from hybridseg.read.scene import Scene
 from tests.rasters import default_image, make, utm_affine, write
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -44,6 +45,6 @@ def geobox(side: int = 64, pixel: float = 0.5, x: float = 500_000, y: float = 3_
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> RasterScene:
+def source(tmp_path: Path) -> Scene:
     """A scene of 128 x 96 pixels of 1 m, for labels drawn by `tests.labels.drawn`."""
-    return RasterScene.open(write(tmp_path / "a.tif", default_image(), utm_affine(1.0), photometric="rgb"))
+    return open_scene(write(tmp_path / "a.tif", default_image(), utm_affine(1.0), photometric="rgb"))

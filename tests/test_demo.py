@@ -10,6 +10,7 @@ from PIL import Image
 
 from hybridseg.demo import Outcome, demo
 from hybridseg.errors import OutputError, ThemeError
+from hybridseg.write.result import read_result
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,7 @@ def test_writes_the_town_its_truth_the_map_and_the_picture(mapped: tuple[Path, O
 
 def test_scores_are_those_of_the_written_map(mapped: tuple[Path, Outcome]) -> None:
     folder, outcome = mapped
-    found, truth = (
-        gpd.read_file(folder / "buildings.gpkg", layer="buildings"),
-        gpd.read_file(folder / "town_truth.gpkg"),
-    )
+    found, truth = read_result(folder / "buildings.gpkg"), gpd.read_file(folder / "town_truth.gpkg")
     area = found.union_all().intersection(truth.union_all()).area
     assert area / truth.area.sum() > 0.5
     scores = outcome.to_dict()["scores"]

@@ -17,7 +17,7 @@ from hybridseg.files import check_not_input, check_output
 from hybridseg.read.opening import open_scene
 from hybridseg.read.scene import Scene
 from hybridseg.run.progress import Progress, Quiet
-from hybridseg.run.request import check_crs, in_crs, parse_bands, parse_extent, resolve_themes
+from hybridseg.run.request import check_crs, in_crs, parse_bands, parse_extent, resolve_themes, words
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Memory
 from hybridseg.run.survey import Survey
@@ -92,7 +92,9 @@ def extract(
         >>> result = extract("town.tif", "town.gpkg", theme="buildings")  # doctest: +SKIP
         >>> result.features.head()  # doctest: +SKIP
     """
-    inputs = _files(scene, from_prompts, from_refined, theme, model)
+    # names of themes are no files, but a folder of that name may be here
+    files = [name for name in words(theme) if name.endswith((".yaml", ".yml"))]
+    inputs = [scene, from_prompts, from_refined, model, *files]
     if out is not None:
         check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS], inputs)
     check_crs(crs, out)
@@ -154,7 +156,7 @@ def _from_refined(surveys: Sequence[Survey], path: Path, area: Extent | None) ->
 
 
 def _keep(
-    surveys: Sequence[Survey], steps: Sequence[Steps], area: Extent | None, folder: Path, inputs: Sequence[Path]
+    surveys: Sequence[Survey], steps: Sequence[Steps], area: Extent | None, folder: Path, inputs: Sequence[object]
 ) -> None:
     """Leave heatmaps, prompts and masks in a folder."""
     try:
@@ -230,8 +232,3 @@ def _input(source: str | Path | gpd.GeoDataFrame | None) -> dict[str, str] | Non
     if isinstance(source, gpd.GeoDataFrame):
         return {"name": "a GeoDataFrame", "sha256": ""}
     return {"name": str(source), "sha256": file_hash(source)}
-
-
-def _files(*sources: Any) -> list[Path]:
-    """Those of the inputs that are paths."""
-    return [Path(source) for source in sources if isinstance(source, str | Path)]

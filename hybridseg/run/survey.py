@@ -77,17 +77,15 @@ class Survey:
     def __post_init__(self) -> None:
         spec, theme = self.models.classifier.spec, self.theme
         if theme.label not in spec.classes:
-            raise ThemeError(
-                f"theme {theme.name} looks for {theme.label}, but its classifier {theme.classifier} knows "
-                f"{', '.join(spec.classes)}; give one of these as the theme's `label:`, or another classifier"
-            )
+            known = f"its classifier {theme.classifier} knows {', '.join(spec.classes)}"
+            advice = "give one of these as the theme's `label:`, or another classifier"
+            raise ThemeError(f"theme {theme.name} looks for {theme.label}, but {known}; {advice}")
         coarsest_m = theme.max_gsd_m or spec.coarsest_gsd_m
         # a tenth to spare: 0.6 m imagery in a projected CRS may measure 0.62 m on the ground
         if self.scene.gsd_m > 1.1 * coarsest_m:
-            raise TooCoarse(
-                f"{self.scene.name} has {self.scene.gsd_m:.2g} m pixels; theme {theme.name} needs {coarsest_m:g} m or "
-                "finer: use finer imagery or a theme whose model was trained on yours"
-            )
+            pixels = f"{self.scene.name} has {self.scene.gsd_m:.2g} m pixels"
+            advice = "use finer imagery or a theme whose model was trained on yours"
+            raise TooCoarse(f"{pixels}; theme {theme.name} needs {coarsest_m:g} m or finer: {advice}")
 
     @classmethod
     def open(
@@ -108,9 +106,7 @@ class Survey:
             theme: as `load_theme` gives it.
             refiner: name or path of the one to use, or `none`; default: the theme's.
             device: auto, cpu, cuda, cuda:1, mps.
-            store: remembers values; default: in memory.
-            progress: is told how far each sweep is.
-            reach_m: as the field.
+            store, progress, reach_m: as the fields.
 
         Raises:
             WeightsError: a model cannot be found or does not fit.

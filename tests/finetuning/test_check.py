@@ -18,7 +18,7 @@ from hybridseg.labels.labelled import LabelledGrid, on_grid, read_labelled
 from hybridseg.labels.layers import LabelsWarning
 from hybridseg.labels.split import Split
 from hybridseg.nn.backbones import build_backbone
-from hybridseg.read.raster import RasterScene
+from hybridseg.read.scene import Scene
 from hybridseg.theme import load_theme
 from tests.labels.drawn import box, layer
 
@@ -35,7 +35,7 @@ def test_numbers_out_of_range_are_refused_by_name(given: dict[str, float]):
     check_numbers(**{name: {"gsd_m": 0.3, "rate": None, "validation": 0.5}.get(name, 1)})
 
 
-def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(source: RasterScene):
+def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(source: Scene):
     check_gsd(0.1, [source])
     with pytest.raises(ThemeError, match=r"0\.09 is far finer than the 1 m"):
         check_gsd(0.09, [source])
@@ -51,7 +51,7 @@ def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(so
 
 
 @pytest.fixture
-def grid(source: RasterScene, tmp_path: Path) -> LabelledGrid:
+def grid(source: Scene, tmp_path: Path) -> LabelledGrid:
     labelled = read_labelled(source, layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)]), {"building": None})
     return on_grid(labelled, ["building"], 1.0, 32)
 

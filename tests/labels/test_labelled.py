@@ -13,16 +13,16 @@ from affine import Affine
 from hybridseg.errors import HybridsegError, LayerError, ThemeError
 from hybridseg.labels.labelled import Labelled, LabelledGrid, on_grid, read_labelled
 from hybridseg.labels.layers import LabelsWarning
-from hybridseg.read.raster import RasterScene
+from hybridseg.read.scene import Scene
 from tests.labels.drawn import BOW, CRS, box, layer
 from tests.rasters import EAST, NORTH, utm_affine, write
 
 
-def gridded(source: RasterScene, labels: str, classes: dict[str, str | None], **more) -> LabelledGrid:
+def gridded(source: Scene, labels: str, classes: dict[str, str | None], **more) -> LabelledGrid:
     return on_grid(read_labelled(source, labels, classes, gsd_m=1.0, snap_px=32, **more), classes, 1.0, 32)
 
 
-def test_polygons_by_class_land_on_their_pixels(source: RasterScene, tmp_path: Path):
+def test_polygons_by_class_land_on_their_pixels(source: Scene, tmp_path: Path):
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10), box(60, 40, 8, 8), box(90, 60, 9, 9)], kind=[1, 2, 7])
     grid = gridded(source, drawn, {"building": "1", "road": "2"}, column="kind")
     areas = {name: int((ids > 0).sum()) for name, ids in grid.image.objects.items()}
@@ -37,7 +37,7 @@ def test_polygons_by_class_land_on_their_pixels(source: RasterScene, tmp_path: P
     assert list(roads.truth.columns) == ["geometry"]
 
 
-def test_outside_the_complete_area_only_what_is_drawn_is_known(source: RasterScene, tmp_path: Path):
+def test_outside_the_complete_area_only_what_is_drawn_is_known(source: Scene, tmp_path: Path):
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10), box(100, 60, 10, 10)])
     area = layer(tmp_path / "aoi.gpkg", [box(0, 0, 50, 50)])
     grid = gridded(source, drawn, {"building": None}, complete_within=area)
@@ -46,7 +46,7 @@ def test_outside_the_complete_area_only_what_is_drawn_is_known(source: RasterSce
     assert grid.labelled.of_class("building").objects == 1
 
 
-def test_a_part_of_a_scene_has_its_area_and_extent_and_whole_objects(source: RasterScene, tmp_path: Path):
+def test_a_part_of_a_scene_has_its_area_and_extent_and_whole_objects(source: Scene, tmp_path: Path):
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10), box(100, 60, 10, 10)])
     labelled = read_labelled(
         source, drawn, {"building": None}, complete_within=layer(tmp_path / "w.gpkg", [box(0, 0, 50, 50)])
@@ -60,7 +60,7 @@ def test_a_part_of_a_scene_has_its_area_and_extent_and_whole_objects(source: Ras
     assert labelled.within(box(80, 0, 9, 9)).extent is None
 
 
-def test_lines_get_their_width(source: RasterScene, tmp_path: Path):
+def test_lines_get_their_width(source: Scene, tmp_path: Path):
     line = shapely.LineString([(EAST + 10, NORTH - 20), (EAST + 60, NORTH - 20)])
     drawn = layer(tmp_path / "l.gpkg", [line], wide=[6.0])
     for width in ("6", "wide"):
@@ -78,7 +78,7 @@ def codes_of(path: Path) -> str:
     return str(write(path, codes, utm_affine(1.0), nodata=255))
 
 
-def test_a_raster_of_codes_is_unknown_where_it_has_no_data(source: RasterScene, tmp_path: Path):
+def test_a_raster_of_codes_is_unknown_where_it_has_no_data(source: Scene, tmp_path: Path):
     path = codes_of(tmp_path / "codes.tif")
     grid = gridded(source, path, {"building": "1", "field": "2"})
     assert (grid.image.objects["building"] > 0).sum() == pytest.approx(200, abs=31)
@@ -88,9 +88,7 @@ def test_a_raster_of_codes_is_unknown_where_it_has_no_data(source: RasterScene, 
         read_labelled(source, path, {"building": "house"})
 
 
-def test_a_raster_of_codes_is_read_at_the_scenes_own_pixels_where_nothing_else_is_asked(
-    source: RasterScene, tmp_path: Path
-):
+def test_a_raster_of_codes_is_read_at_the_scenes_own_pixels_where_nothing_else_is_asked(source: Scene, tmp_path: Path):
     labelled = read_labelled(source, codes_of(tmp_path / "codes.tif"), {"building": "1"})
     assert labelled.truth.area.tolist() == [200]
     within = layer(tmp_path / "w.gpkg", [box(0, 0, 30, 96)])
@@ -106,13 +104,13 @@ def test_a_raster_of_codes_is_read_at_the_scenes_own_pixels_where_nothing_else_i
         ({"kind": ["a"]}, {"road": "a", "field": "b"}, None, "give --column; it has kind"),
     ],
 )
-def test_what_labels_lack_is_named(source: RasterScene, tmp_path: Path, columns, classes, column, message: str):
+def test_what_labels_lack_is_named(source: Scene, tmp_path: Path, columns, classes, column, message: str):
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)], **columns)
     with pytest.raises(HybridsegError, match=message):
         read_labelled(source, drawn, classes, column=column)
 
 
-def test_labels_beside_the_scene_or_missing_are_refused(source: RasterScene, tmp_path: Path):
+def test_labels_beside_the_scene_or_missing_are_refused(source: Scene, tmp_path: Path):
     with pytest.raises(LayerError, match="has no object on"):
         read_labelled(source, layer(tmp_path / "l.gpkg", [box(5000, 0, 9, 9)]), {"building": None})
     with pytest.raises(LayerError, match="does not exist"):
@@ -123,7 +121,7 @@ def test_labels_beside_the_scene_or_missing_are_refused(source: RasterScene, tmp
         read_labelled(source, beside, {"building": None})
 
 
-def test_tables_lines_and_widths_are_refused(source: RasterScene, tmp_path: Path):
+def test_tables_lines_and_widths_are_refused(source: Scene, tmp_path: Path):
     (tmp_path / "table.csv").write_text("a\n1\n")
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)], kind=["a"])
     line = layer(tmp_path / "w.gpkg", [shapely.LineString([(EAST + 10, NORTH - 20), (EAST + 60, NORTH - 20)])])
@@ -149,7 +147,7 @@ def test_tables_lines_and_widths_are_refused(source: RasterScene, tmp_path: Path
         (np.zeros((1, 96, 128), np.uint8), {}, "centre of a valid pixel"),
     ],
 )
-def test_rasters_that_are_no_codes(source: RasterScene, tmp_path: Path, pixels, more, message: str):
+def test_rasters_that_are_no_codes(source: Scene, tmp_path: Path, pixels, more, message: str):
     path = write(tmp_path / "codes.tif", pixels, utm_affine(1.0), **more)
     with pytest.raises(LayerError, match=message):
         gridded(source, str(path), {"building": None})
@@ -166,16 +164,14 @@ def test_rasters_that_are_no_codes(source: RasterScene, tmp_path: Path, pixels, 
         (box(50, 50, 9, 9), None, r"1 of 2 rows \(1\) without a value in column kind", 1),
     ],
 )
-def test_what_is_repaired_or_left_out_is_a_warning(
-    source: RasterScene, tmp_path: Path, extra, kind, message: str, left: int
-):
+def test_what_is_repaired_or_left_out_is_a_warning(source: Scene, tmp_path: Path, extra, kind, message: str, left: int):
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10), extra], kind=["a", kind])
     with pytest.warns(LabelsWarning, match=message):
         grid = gridded(source, drawn, {"building": "a"}, column="kind")
     assert len(grid.labelled.truth) == left
 
 
-def test_a_crossed_area_is_repaired(source: RasterScene, tmp_path: Path):
+def test_a_crossed_area_is_repaired(source: Scene, tmp_path: Path):
     drawn = layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)])
     area = layer(tmp_path / "w.gpkg", [BOW, box(5, 5, 30, 30)])
     with pytest.warns(LabelsWarning, match="invalid, repaired"):
@@ -183,13 +179,13 @@ def test_a_crossed_area_is_repaired(source: RasterScene, tmp_path: Path):
     assert labelled.area.is_valid
 
 
-def test_a_scene_that_does_not_fit_in_memory_is_refused(source: RasterScene, tmp_path: Path):
+def test_a_scene_that_does_not_fit_in_memory_is_refused(source: Scene, tmp_path: Path):
     labelled = read_labelled(source, layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)]), {"a": None})
     with pytest.raises(ThemeError, match=r"more than fits in memory; .*--complete-within"):
         on_grid(labelled, ["a"], 0.005, 32)
 
 
-def test_labels_in_another_crs_are_brought_to_the_scenes(source: RasterScene, tmp_path: Path):
+def test_labels_in_another_crs_are_brought_to_the_scenes(source: Scene, tmp_path: Path):
     drawn = gpd.GeoDataFrame(geometry=[box(10, 10, 20, 10)], crs=CRS).to_crs("EPSG:4326")
     drawn.to_parquet(tmp_path / "l.parquet")
     labelled = read_labelled(source, tmp_path / "l.parquet", {"a": None})
