@@ -48,6 +48,23 @@ def check_output(path: Path | str, suffixes: Collection[str], inputs: Iterable[o
     return path
 
 
+def check_folder(path: Path | str) -> None:
+    """Check that files can be written into a folder, which need not be there yet: to be asked before hours of work.
+
+    Raises:
+        OutputError: a file stands in its place or above it, or there is no permission.
+    """
+    try:
+        str(path).encode()
+        real = _real(path)
+        place = next(folder for folder in (real, *real.parents) if folder.exists())
+    except (OSError, ValueError) as error:  # ValueError: a NUL, or no UTF-8
+        raise OutputError(f"{_printable(path)} cannot be a folder's name ({_reason(error)}): choose another") from error
+    if not place.is_dir():
+        raise OutputError(f"{path} cannot be a folder: {place} is a file, choose another")
+    _make_folder(place, path).rmdir()
+
+
 def check_not_input(path: Path | str, inputs: Iterable[object]) -> None:
     """Refuse to write over what is read, whatever link, spelling or letter case leads to it.
 

@@ -22,6 +22,9 @@ from hybridseg.what import Instances, Objects
 from hybridseg.where.gate import Gate
 from hybridseg.where.prompting import PromptSettings
 
+SETTINGS = (".yaml", ".yml")
+"""Suffixes by which a theme's file is told from a name."""
+
 _Gsd = Annotated[float, Field(ge=1e-3, le=1e4)]
 
 
@@ -90,18 +93,22 @@ class Theme(Settings):
         return self.model_copy(update={"prompts": self.prompts.model_copy(update=changes)})
 
 
+def theme_path(name: str | Path) -> Path:
+    """Return the YAML of a theme by name (embedded) or by the path of its file."""
+    return Path(name) if str(name).endswith(SETTINGS) else configs_folder() / "themes" / f"{name}.yaml"
+
+
 def load_theme(name: str | Path) -> Theme:
     """Read a theme by name (embedded) or by the path of its YAML.
 
     Raises:
         ThemeError: unknown name, or a key or value that is not allowed.
     """
-    folder = configs_folder() / "themes"
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    path = theme_path(name)
     try:
         settings = yaml.safe_load(path.read_text())
     except OSError as error:
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        known = ", ".join(sorted(p.stem for p in (configs_folder() / "themes").glob("*.yaml")))
         raise ThemeError(f"no theme {str(name)!r}; there are {known}; or give the path of a theme's YAML") from error
     # ValueError: no UTF-8, or a date that there is not; RecursionError: nested without end
     except (yaml.YAMLError, ValueError, RecursionError) as error:

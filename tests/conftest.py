@@ -45,6 +45,6 @@ def geobox(side: int = 64, pixel: float = 0.5, x: float = 500_000, y: float = 3_
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Scene:
+def scene(tmp_path: Path) -> Scene:
     """A scene of 128 x 96 pixels of 1 m, for labels drawn by `tests.labels.drawn`."""
     return open_scene(write(tmp_path / "a.tif", default_image(), utm_affine(1.0), photometric="rgb"))

@@ -17,31 +17,31 @@ import numpy as np
 import pyogrio
 from pyogrio.errors import DataLayerError, DataSourceError
 
+from hybridseg.files import check_output, replacing
 from hybridseg.errors import OutputError
 from hybridseg.evaluation.block_sums import Paired
-from hybridseg.evaluation.compare.comparison import Comparison, Request, Source, build_comparison, source_text
+from hybridseg.evaluation.compare.comparison import Comparison, LayerInput, Request, build_comparison, input_text
 from hybridseg.evaluation.compare.rasters import RasterKind
 from hybridseg.evaluation.lines import LineSums
+from hybridseg.metrics.bootstrap import FEW_BLOCKS, Blocks, Bootstrap, Figure, Sample
 from hybridseg.evaluation.polygons import PolygonSums
 from hybridseg.evaluation.report import UNITS, Report, Rival
 from hybridseg.evaluation.show.page import page
-from hybridseg.files import check_output, replacing
-from hybridseg.metrics.bootstrap import FEW_BLOCKS, Blocks, Bootstrap, Figure, Sample
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    pred: Source,
-    ref: Source,
+    pred: LayerInput,
+    ref: LayerInput,
     scene: str | Path | None = None,
-    aoi: Source | None = None,
-    ignore: Source | None = None,
+    aoi: LayerInput | None = None,
+    ignore: LayerInput | None = None,
     label_column: str | None = None,
     raster: RasterKind = "auto",
     rename: Mapping[str, str] | None = None,
     tolerance_m: float | None = None,
-    compare: Source | None = None,
+    compare: LayerInput | None = None,
     html: str | Path | None = None,
     layer: str | Path | None = None,
     seed: int = 0,
@@ -116,7 +116,7 @@ def _measure(request: Request) -> Report:
         notes=(*c.notes, f"intervals from blocks of {blocks.side_m:.3g} m"),
         warnings=(*_warnings(request, comparisons), *_few_blocks(bootstrap.blocks)),
         settings=request.to_dict() | {"tolerance_m": c.tolerance_m},
-        rival=None if request.compare is None else _rival(source_text(request.compare), *samples),
+        rival=None if request.compare is None else _rival(input_text(request.compare), *samples),
     )
 
 
@@ -136,7 +136,7 @@ def _rival(name: str, own: Mapping[str, Sample], others: Mapping[str, Sample]) -
 def _warnings(request: Request, comparisons: list[Comparison]) -> tuple[str, ...]:
     """Return the warnings on the map, and those on the rival that differ."""
     own, *others = ((*c.warnings, *_scores_left_out(c)) for c in comparisons)
-    rival = "" if request.compare is None else source_text(request.compare)
+    rival = "" if request.compare is None else input_text(request.compare)
     return (*own, *(f"{rival}: {warning}" for warnings in others for warning in warnings if warning not in own))
 
 

@@ -43,7 +43,7 @@ def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[Scene])
 def load_trunk(backbone: str, head: str, start: Mapping[str, Any] | None, device: str) -> Any:
     """The backbone with its weights, on its device."""
     if start is not None and head == "linear":
-        trunk: Any = nn.backbones.pyramid.load_pyramid(start["folder"])
+        trunk: Any = nn.backbones.pyramid.pyramid_of(_segmenter(start, device))
     elif start is not None:
         trunk = nn.backbones.build_backbone(backbone)  # the classifier to go on from brings its own weights
     else:
@@ -63,6 +63,7 @@ def fit_linear_head(
     splits: Sequence[Split],
     names: Sequence[str],
     seed: int,
+    device: str,
 ) -> Any:
     """A linear head on frozen features of the training ground, going on from the start's own last layer."""
     rng = np.random.default_rng(seed)
@@ -78,9 +79,15 @@ def fit_linear_head(
 
     net = nn.classify.heads.LinearSegmenter(len(names), trunk)
     linear = nn.training.linear
-    known = {} if start is None else linear.start_rows(start["folder"], net.head.in_channels)
+    features = net.head.in_channels
+    known = {} if start is None else linear.start_rows(_segmenter(start, device), start["classes"], features)
     linear.fit_linear(net, look(lambda s: s.train), look(lambda s: s.validation), [known.get(name) for name in names])
     return net
+
+
+def _segmenter(start: Mapping[str, Any], device: str) -> Any:
+    """The network to go on from, as it is open in this process; not to be changed."""
+    return nn.classify.classifier.load_classifier(start["folder"], device).net
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hybridseg.errors import OutputError
+from hybridseg.files import check_not_input
+
+FILES = ("weights.safetensors", "card.yaml", "curves.png")
+"""Files of a model folder beside its themes."""
+THEMES = "theme*.yaml"
+"""Themes of a model folder; those of a former model are removed."""
+
+
+def check_folder(out: Path, inputs: Iterable[object]) -> None:
+    """Refuse a folder in which a model would be written over what it is made from.
+
+    Args:
+        out: the model folder.
+        inputs: as of `check_not_input`.
+
+    Raises:
+        OutputError: one of the model's files is one of the inputs.
+    """
+    inputs = list(inputs)
+    for file in [*(out / name for name in FILES), *out.glob(THEMES)]:
+        check_not_input(file, inputs)
 
 
 @contextmanager
@@ -31,7 +52,7 @@ def model_at(out: Path) -> Iterator[Path]:
         yield Path(name)
         out.mkdir(exist_ok=True)
         fresh = os.listdir(name)
-        for former in [*out.glob("theme*.yaml"), out / "curves.png"]:
+        for former in [*out.glob(THEMES), out / "curves.png"]:
             if former.name not in fresh:
                 former.unlink(missing_ok=True)
         for file in fresh:

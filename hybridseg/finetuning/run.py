@@ -15,7 +15,7 @@ import numpy as np
 from hybridseg.finetuning.bands import card_of, shown_to
 from hybridseg.finetuning.check import check_free, check_ground, check_gsd, check_numbers, check_refiners, check_themes
 from hybridseg.finetuning.fit import Training, find_start, fit_linear_head, linear_name, load_trunk
-from hybridseg.finetuning.folder import model_at
+from hybridseg.finetuning.folder import check_folder, model_at
 from hybridseg.finetuning.report import Finetuned
 from hybridseg.finetuning.settle import Settle
 from hybridseg.labels.codes import parse_classes
@@ -24,7 +24,7 @@ from hybridseg.labels.split import SplitBlocks
 from hybridseg.read.opening import open_scene
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.request import Paths, join_arguments, parse_bands
-from hybridseg.theme import Theme, load_theme
+from hybridseg.theme import Theme, load_theme, theme_path
 
 FRESH = 1e-3
 """Learning rate of an untrained convolutional head."""
@@ -109,6 +109,8 @@ def finetune(
     sources = [open_scene(path, bands=parse_bands(bands)) for path, _, _ in given_labels]
     check_gsd(gsd_m, sources)
     start = find_start(themes, backbone, sources)
+    read = [theme_path(name.strip()) for name in theme.split(",")]
+    check_folder(out, [*read, *(path for of_scene in given_labels for path in of_scene), (start or {}).get("folder")])
     views = shown_to(backbone, start, sources, parse_bands(backbone_bands, "backbone-bands"))
     trunk = load_trunk(backbone, head, start, device)
     check_free(free, head, trunk)
@@ -130,7 +132,7 @@ def finetune(
     check_ground(grids, splits, names)
     with model_at(out) as folder:
         if head == "linear":
-            net = fit_linear_head(trunk, start, grids, splits, names, seed)
+            net = fit_linear_head(trunk, start, grids, splits, names, seed, device)
             card = _card(out.name, head, linear_name(backbone, start), trunk, names, own_m, start, grids)
         else:
             rate = rate or (FRESH if start is None else FRESH / 2)

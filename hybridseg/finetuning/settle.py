@@ -14,7 +14,7 @@ import numpy as np
 from hybridseg import nn
 from hybridseg.finetuning.score import Judged, calibrate, f1_interval, judge
 from hybridseg.labels.labelled import Labelled, LabelledGrid
-from hybridseg.labels.split import Split
+from hybridseg.labels.split import Split, cross_fits
 from hybridseg.run.progress import Progress
 from hybridseg.search.ascent import objective
 from hybridseg.search.settings import search_theme, write_theme
@@ -25,6 +25,7 @@ MIN_OBJECTS_TO_SEARCH = 20
 HERE = "."
 """The classifier of a theme that lies in its own model folder, wherever that is moved to."""
 CROSSED = "each fold of the validation blocks, with settings searched on the other; the head was chosen on both"
+HALF = "one fold of the validation blocks, with settings searched on the other; the head was chosen on both"
 UNCROSSED = "validation blocks, on which settings and head were chosen too: expect less elsewhere"
 UNSEARCHED = "validation blocks; the head was chosen on them, the settings are the theme's"
 
@@ -118,24 +119,19 @@ class Settle:
         enough = sum(place.objects for place in everything) >= MIN_OBJECTS_TO_SEARCH
         if not (self.searching and (enough or not theme.objects.counted)):
             return Settled(ready, judge(ready, everything, self.device, self.progress), UNSEARCHED)
-        if len(folds) == 1:
-            found = self._search(ready, everything)
-            return Settled(found, judge(found, everything, self.device, self.progress), UNCROSSED)
         rounds = []
-        for number, fold in enumerate(folds):
-            elsewhere = [place for other, places in enumerate(folds) if other != number for place in places]
-            found = self._search(ready, elsewhere)
-            rounds.append((found, judge(found, fold, self.device, self.progress)))
-        best, _ = max(rounds, key=lambda one: objective([j.summary for j in one[1]], theme.counted))
+        for searched, judged in cross_fits([sum(place.objects for place in fold) for fold in folds]):
+            refiner = self.refiner or "sam2-lite"
+            found, _ = search_theme(ready, folds[searched], refiner, self.device, self.progress)
+            rounds.append((found, judge(found, folds[judged], self.device, self.progress), searched != judged))
+        best, _, crossed = max(rounds, key=lambda one: objective([j.summary for j in one[1]], theme.counted))
         # one refiner for the folder: figures of a fold judged with another would not be those of the model
-        own = [judged for found, judged in rounds if found.refiner == best.refiner]
-        return Settled(best, [one for judged in own for one in judged], CROSSED)
-
-    def _search(self, theme: Theme, places: Sequence[Labelled]) -> Theme:
-        return search_theme(theme, places, self.refiner or "sam2-lite", self.device, self.progress)[0]
+        own = [judged for found, judged, _ in rounds if found.refiner == best.refiner]
+        what = (CROSSED if len(own) == len(rounds) else HALF) if crossed else UNCROSSED
+        return Settled(best, [one for judged in own for one in judged], what)
 
     def _folds(self, label: str) -> list[list[Labelled]]:
-        """The places of each fold that hold objects of a class; folds without any are left out."""
+        """The places of each fold that hold objects of a class."""
         folds = []
         for number in range(max(len(split.folds) for split in self.splits)):
             parts = [
@@ -143,4 +139,4 @@ class Settle:
                 for grid, split in zip(self.grids, self.splits, strict=True)
             ]
             folds.append([part for part in parts if part.objects])
-        return [fold for fold in folds if fold]
+        return folds

@@ -53,16 +53,18 @@ class Split:
         return shapely.union_all([shapely.geometry.shape(geometry) for geometry, _ in traced])
 
 
-def cross_fits(splits: Sequence[Split]) -> list[tuple[int, int]]:
+def cross_fits(objects: Sequence[int]) -> list[tuple[int, int]]:
     """Return pairs (fold to search on, fold to judge on): (0, 1) and (1, 0), or (0, 0) where only one has objects.
 
     Judged on its own search, as with (0, 0), a model looks better than it is; whoever reports the figures must say so.
+
+    Args:
+        objects: number of objects in each fold.
     """
-    counts = np.sum([split.objects for split in splits], axis=0)
-    (usable,) = np.nonzero(counts)
-    if len(usable) < 2:
-        return [(int(usable[0]), int(usable[0]))]
-    return [(int(a), int(b)) for a in usable for b in usable if a != b]
+    usable = [fold for fold, count in enumerate(objects) if count]
+    if len(usable) == 1:
+        return [(usable[0], usable[0])]
+    return [(a, b) for a in usable for b in usable if a != b]
 
 
 @dataclass(frozen=True)

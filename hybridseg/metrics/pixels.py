@@ -18,8 +18,6 @@ from hybridseg.metrics.bootstrap import ratio
 from hybridseg.read.tiles import tile
 from hybridseg.types import Extent
 
-BACKGROUND = 0
-
 _CORE_PX = 1024
 _MOST_PIXELS = 2e8
 _PIXELS_PER_SIDE = 20
@@ -129,7 +127,7 @@ class _Painter:
         # As GeoJSON, because rasterio converts polygons one by one in Python, five times slower.
         outlines = map(json.loads, shapely.to_geojson(self.polygons[near]))
         shapes = zip(outlines, self.values[near], strict=True)
-        return np.asarray(rasterize(shapes, grid.shape, fill=BACKGROUND, transform=grid.affine, dtype="int32"))
+        return np.asarray(rasterize(shapes, grid.shape, transform=grid.affine, dtype="int32"))
 
 
 def _counted(grid: GeoBox, area: BaseGeometry | None, ignore: BaseGeometry | None) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from pyproj.exceptions import CRSError as ProjCRSError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError
@@ -24,8 +25,10 @@ _OTHER_WORDS = {"edge", "near", "infrared", "short", "shortwave", "nir", "swir"}
 """A description with one of these is not of a visible band: "red edge", "near infrared (red)"."""
 _SENTINEL_2 = ("4", "3", "2")
 """Numbers of red, green and blue in the names B04, B03, B02."""
-_LONGEST_PIXEL = 1000.0
-"""Sides of a pixel differ by less than this factor, and its area is more than the product of its sides over it."""
+_MOST_ASPECT = 100.0
+"""The sides of a pixel differ by less than this factor."""
+_LEAST_SINE = 0.1
+"""The angle between the sides of a pixel is more than this (0.1: 6 degrees)."""
 _COORDINATE_PX = 0.01
 """A coordinate must be exact to this share of a pixel in 64-bit floats."""
 
@@ -182,14 +185,14 @@ def place(name: str, shape: tuple[int, int], affine: Affine, crs: CRS | str | No
     _check_affine(name, affine)
     try:
         geobox = GeoBox(shape, affine, _short(CRS.from_user_input(default if crs is None else crs)))
-    except CRSError as error:
+    except (CRSError, ProjCRSError) as error:
         if crs is None:
             words = f"the CRS {default} is unknown; give an EPSG code, e.g. --source-crs EPSG:3857"
         else:
             words = f"{name} has a CRS that cannot be read; assign the right one to it, e.g. gdal_edit.py -a_srs"
         raise NoGeoreference(words) from error
     try:
-        ground.horizontal(geobox)
+        ground.check_scale(geobox)
     except ValueError as error:
         raise NoGeoreference(f"{name} cannot be placed: {error}; assign the right CRS to it") from error
     return geobox
@@ -201,7 +204,7 @@ def _check_affine(name: str, affine: Affine) -> None:
     wide, high, area = math.hypot(a, d), math.hypot(b, e), abs(a * e - b * d)
     if not all(map(math.isfinite, (a, b, c, d, e, f))) or min(wide, high) == 0:
         what = "is not finite, or its pixels have no size"
-    elif max(wide, high) > _LONGEST_PIXEL * min(wide, high) or area * _LONGEST_PIXEL < wide * high:
+    elif max(wide, high) > _MOST_ASPECT * min(wide, high) or area < _LEAST_SINE * wide * high:
         what = f"gives pixels of {wide:.3g} x {high:.3g} CRS units that are all but lines"
     elif max(map(abs, (c, f))) * np.finfo(float).eps > _COORDINATE_PX * min(wide, high):
         what = (

@@ -45,6 +45,21 @@ def horizontal(geobox: GeoBox) -> CRS:
     return crs
 
 
+def check_scale(geobox: GeoBox) -> None:
+    """Refuse a geobox whose pixels have no size on the ground.
+
+    Raises:
+        ValueError: as of `horizontal`, or its CRS has no scale there.
+    """
+    horizontal(geobox)
+    try:
+        scales = (gsd_m(geobox), *metres_per_unit(geobox))
+    except (CRSError, ProjError, ArithmeticError) as error:  # the last of an ellipsoid of no sane size
+        raise ValueError("its CRS has no scale that could be computed") from error
+    if not all(math.isfinite(scale) and scale > 0 for scale in scales):
+        raise ValueError("its pixels have no size on the ground")
+
+
 def lonlat(geobox: GeoBox, crs: CRS, col: float, row: float) -> tuple[float, float]:
     """Return longitude and latitude (degrees, the CRS's own datum) of a position in pixels, corners of pixels whole."""
     a, b, c, d, e, f = tuple(geobox.affine)[:6]

@@ -27,6 +27,8 @@ def display_name(path: str | Path) -> str:
     name is left out.
     """
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in without_secrets(str(path)))
+    if not text.strip():
+        return repr(text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"
 
 
@@ -49,6 +51,8 @@ def problem(path: str | Path) -> str | None:
     A folder counts as readable, as some are (a FileGDB).
     """
     try:
+        if not str(path).strip() or str(path) == ".":
+            return "is no path of a file"
         if "\0" in str(path):
             return "holds a NUL character, which no path may"
         if is_virtual(path):

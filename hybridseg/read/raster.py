@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
@@ -33,7 +34,9 @@ _HTTP = {
     "GDAL_HTTP_RETRY_DELAY": 1,
 }
 """Seconds until a server that does not answer is given up, and how often it is asked again; the environment wins."""
-_SERVER_FAILS = re.compile(r"CURL error|HTTP response code: (?:0|408|425|429|5\d\d)\b|SlowDown|timed? ?out", re.I)
+_SERVER_FAILS = re.compile(
+    r"CURL error(?!: URL)|HTTP response code: (?:0|408|425|429|5\d\d)\b|SlowDown|timed? ?out", re.I
+)
 """What GDAL writes when a server fails."""
 _CUT_SHORT = re.compile(r"Read ?error|got \d+ bytes", re.I)
 """What GDAL writes when it gets less than it asked for: of a file that is cut short, or of a server that fails."""
@@ -122,7 +125,7 @@ def reading(path: str) -> Iterator[None]:
             stack.enter_context(rasterio.Env(**{k: v for k, v in _HTTP.items() if k not in os.environ}))
         try:
             yield
-        except RasterioIOError as error:
+        except (RasterioIOError, CPLE_BaseError) as error:  # some of GDAL's errors come as they are
             _forget(path)
             raise _unreadable(path, error, "cannot be read to its end") from error
 

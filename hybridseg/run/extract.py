@@ -12,20 +12,19 @@ import geopandas as gpd
 import rasterio
 
 from hybridseg.cog import SUFFIXES as RASTERS
-from hybridseg.errors import OutputError
 from hybridseg.files import check_not_input, check_output
-from hybridseg.read.opening import open_scene
+from hybridseg.read.opening import SceneOnGrid, open_scene
+from hybridseg.read.raster import RasterScene
 from hybridseg.read.scene import Scene
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.request import check_crs, in_crs, parse_bands, parse_extent, resolve_themes, words
-from hybridseg.run.result import Result, Steps
+from hybridseg.run.result import Result
 from hybridseg.run.store import Memory
 from hybridseg.run.survey import Survey
+from hybridseg.run.work import HEATMAPS, PROMPTS, REFINED, check_work, leave_work, start_from
 from hybridseg.shape import Lines
-from hybridseg.tables import Prompts, Refined
-from hybridseg.theme import Theme
+from hybridseg.theme import SETTINGS, Theme
 from hybridseg.types import Extent
-from hybridseg.what.prompts import read_prompts
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.lineage import Provenance, file_hash
 from hybridseg.write.raster import write_classes
@@ -92,26 +91,24 @@ def extract(
         >>> result = extract("town.tif", "town.gpkg", theme="buildings")  # doctest: +SKIP
         >>> result.features.head()  # doctest: +SKIP
     """
-    # names of themes are no files, but a folder of that name may be here
-    files = [name for name in words(theme) if name.endswith((".yaml", ".yml"))]
-    inputs = [scene, from_prompts, from_refined, model, *files]
     if out is not None:
-        check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS], inputs)
+        check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
     check_crs(crs, out)
-    area, themes = parse_extent(extent), resolve_themes(theme, model, prompts)
+    area, themes = parse_extent(extent), resolve_themes(theme, model, prompts, refiner)
+    inputs = _inputs(scene, theme, themes, [from_prompts, from_refined, model])
+    if out is not None:
+        check_not_input(out, inputs)
+    if keep_work is not None:
+        made = (HEATMAPS, PROMPTS, REFINED) if from_prompts is None and from_refined is None else (REFINED,)
+        check_work(Path(keep_work), made, out, inputs)
     opened = open_scene(scene, bands=parse_bands(bands), crs=source_crs)
     # GDAL would keep a twentieth of the memory for decoded blocks; windows pass once, so little is enough
     cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
     with rasterio.Env(**cache):
-        surveys = open_surveys(opened, themes, refiner, device, progress or Quiet())
-        if from_refined is not None:
-            steps = _from_refined(surveys, Path(from_refined), area)
-        elif from_prompts is not None:
-            steps = _from_prompts(surveys, from_prompts, area)
-        else:
-            steps = [survey.steps(area) for survey in surveys]
+        surveys = open_surveys(opened, themes, device, progress or Quiet())
+        steps = start_from(surveys, from_prompts, from_refined, area)
         if keep_work is not None:
-            _keep(surveys, steps, area, Path(keep_work), inputs)
+            leave_work(steps, Path(keep_work))
     result = Result.of(opened.name, steps)
     provenance = _provenance(
         opened, surveys, extent=area, crs=crs, source_crs=source_crs, as_=as_,
@@ -122,64 +119,19 @@ def extract(
     return _polygons(result, opened, themes, out, crs, provenance)
 
 
-def open_surveys(
-    scene: Scene, themes: Sequence[Theme], refiner: str | None, device: str, progress: Progress
-) -> list[Survey]:
+def open_surveys(scene: Scene, themes: Sequence[Theme], device: str, progress: Progress) -> list[Survey]:
     """Open a survey for each theme; they share one store, so that themes with one classifier share its heatmap.
 
     Args:
         scene: what to look at.
         themes: what to look for.
-        refiner: for all themes; None: each theme's own.
         device: auto, cpu, cuda, cuda:1, mps.
         progress: told how far the work is.
     """
     store, reach_m = Memory(), max(theme.objects.reach_m for theme in themes)
     return [
-        Survey.open(scene, theme, refiner, device, store=store, progress=progress, reach_m=reach_m) for theme in themes
+        Survey.open(scene, theme, device=device, store=store, progress=progress, reach_m=reach_m) for theme in themes
     ]
-
-
-def _from_prompts(surveys: Sequence[Survey], source: str | Path | gpd.GeoDataFrame, area: Extent | None) -> list[Steps]:
-    labels = list(dict.fromkeys(survey.theme.label for survey in surveys))
-    prompts, scored = read_prompts(source, labels, surveys[0].scene)
-    made = []
-    for survey in surveys:
-        own = prompts.take(prompts.rows["class"] == survey.theme.label)
-        made.append(survey.steps_from(survey.refine(own), area, scored))
-    return made
-
-
-def _from_refined(surveys: Sequence[Survey], path: Path, area: Extent | None) -> list[Steps]:
-    refined = Refined.read(path, surveys[0].scene.crs)
-    return [s.steps_from(refined.take(refined.rows["class"] == s.theme.label), area) for s in surveys]
-
-
-def _keep(
-    surveys: Sequence[Survey], steps: Sequence[Steps], area: Extent | None, folder: Path, inputs: Sequence[object]
-) -> None:
-    """Leave heatmaps, prompts and masks in a folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder} for the heatmap and prompts: {error.strerror}") from error
-    heatmaps: dict[str, list[str]] = {}
-    for made in steps:
-        if made.heatmap is not None:
-            heatmaps.setdefault(made.heatmap.fingerprint, []).append(made.theme.name)
-    for made in steps:
-        names = heatmaps.pop(made.heatmap.fingerprint, None) if made.heatmap is not None else None
-        if names and made.heatmap is not None:
-            name = "heatmap.tif" if len(steps) == 1 else f"heatmap-{'-'.join(names)}.tif"
-            check_not_input(folder / name, inputs)
-            made.heatmap.write(folder / name)
-    if any(made.heatmap is not None for made in steps):
-        prompts = Prompts.concat([s.prompts(area) for s in surveys], surveys[0].scene.crs)
-        check_not_input(folder / "prompts.parquet", inputs)
-        prompts.write(folder / "prompts.parquet")
-    refined = Refined.concat([made.refined for made in steps], surveys[0].scene.crs)
-    check_not_input(folder / "refined.parquet", inputs)
-    refined.write(folder / "refined.parquet")
 
 
 def _polygons(
@@ -231,4 +183,14 @@ def _input(source: str | Path | gpd.GeoDataFrame | None) -> dict[str, str] | Non
         return None
     if isinstance(source, gpd.GeoDataFrame):
         return {"name": "a GeoDataFrame", "sha256": ""}
-    return {"name": str(source), "sha256": file_hash(source)}
+    return {"name": str(source), "sha256": file_hash(source) if Path(source).is_file() else ""}
+
+
+def _inputs(scene: Any, theme: Any, themes: Sequence[Theme], others: Sequence[object]) -> list[object]:
+    """All that a run reads, as `check_not_input` takes it."""
+    while isinstance(scene, SceneOnGrid):
+        scene = scene.scene
+    image = scene.path if isinstance(scene, RasterScene) else scene
+    files = [word for word in words(theme) if word.endswith(SETTINGS)]
+    networks = [network for t in themes for network in (t.classifier, t.refiner)]
+    return [image, *files, *networks, *others]

@@ -64,9 +64,12 @@ def words(value: str | Path | Sequence[str] | None) -> list[str]:
 
 
 def resolve_themes(
-    theme: str | Path | Sequence[str] | None, model: str | Path | None, parts: str | Sequence[str] | None = None
+    theme: str | Path | Sequence[str] | None,
+    model: str | Path | None = None,
+    parts: str | Sequence[str] | None = None,
+    refiner: str | None = None,
 ) -> list[Theme]:
-    """Return the themes asked for, with the classifier of `model` and the prompts of `parts` where they are given.
+    """Return the themes asked for, with the classifier of `model`, the prompts of `parts`, and the refiner, if given.
 
     Raises:
         ThemeError: unknown, doubled or empty names; the model holds no theme.
@@ -83,6 +86,8 @@ def resolve_themes(
         themes = themes_in(model)
     if len({t.name for t in themes}) < len(themes):
         raise ThemeError(f"themes {', '.join(t.name for t in themes)} share a name; give each a `name:` of its own")
+    if refiner is not None:
+        themes = [t.model_copy(update={"refiner": str(refiner)}) for t in themes]
     if parts is None:
         return themes
     chosen = words(parts)
@@ -113,16 +118,18 @@ def check_crs(crs: str | None, out: str | Path | None) -> None:
     """Check that a result can be written in a CRS.
 
     Raises:
-        OutputError: the CRS is unknown, or the output is a raster, which keeps the scene's grid.
+        OutputError: the CRS is unknown or no map's, or the output is a raster, which keeps the scene's grid.
     """
     if crs is None:
         return
     if out is not None and Path(out).suffix.lower() in SUFFIXES:
         raise OutputError(f"{out} is a class raster, which keeps the scene's grid; leave out --crs, or write vectors")
     try:
-        CRS.from_user_input(crs)
+        found = CRS.from_user_input(crs)
     except CRSError as error:
         raise OutputError(f"the CRS {crs!r} is unknown; give an EPSG code, e.g. --crs EPSG:4326") from error
+    if not (found.is_geographic or found.is_projected):
+        raise OutputError(f"the CRS {crs!r} is a {found.type_name}, not one of a map; give e.g. --crs EPSG:4326")
 
 
 def in_crs(layer: gpd.GeoDataFrame, crs: str | None) -> gpd.GeoDataFrame:

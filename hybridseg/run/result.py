@@ -10,7 +10,7 @@ import geopandas as gpd
 import pandas as pd
 
 from hybridseg.heatmap import Heatmap
-from hybridseg.tables import Features, Refined
+from hybridseg.tables import Features, Prompts, Refined
 from hybridseg.theme import Theme
 from hybridseg.types import Failure, Sweep
 
@@ -72,23 +72,23 @@ class Summary:
 class Steps:
     """All values of one survey, in the order in which they were made.
 
-    heatmap: None where the prompts came from elsewhere.
+    heatmap, prompts: None where the masks came from elsewhere.
     notes: what a user should know of the features, a line each.
     """
 
     theme: Theme
     refiner: str
     heatmap: Heatmap | None
+    prompts: Prompts | None
     refined: Refined
     features: Features
-    prompts_sweep: Sweep = Sweep()
     notes: tuple[str, ...] = ()
 
     @property
     def sweeps(self) -> list[tuple[str, Sweep]]:
         """What was done after the heatmap, by name."""
         return [
-            ("find objects", self.prompts_sweep),
+            ("find objects", self.prompts.sweep if self.prompts is not None else Sweep()),
             ("refine", self.refined.sweep),
             ("shape", self.features.sweep),
         ]

@@ -86,9 +86,10 @@ class Memory:
 
     keeps_parts = False
 
-    def __init__(self) -> None:
+    def __init__(self, within: Path | None = None) -> None:
+        """`within`: where its folder lies; default: where the system has temporary files."""
         self._values: dict[str, Any] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix="hybridseg-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="hybridseg-", dir=within))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     @property
@@ -137,7 +138,7 @@ class Kind(NamedTuple):
 
     suffix: str
     read: Callable[[Path], Any]
-    write: Callable[[Any, Path], None]
+    write: Callable[[Any, Path], object]
 
 
 def _write_rows(rows: gpd.GeoDataFrame, path: Path) -> None:
@@ -150,13 +151,8 @@ def _read_heatmap(path: Path) -> Heatmap:
     return Heatmap.open(path, fingerprint=path.stem)
 
 
-def _write_heatmap(heatmap: Heatmap, path: Path) -> None:
-    if heatmap.path != path:
-        heatmap.write(path)
-
-
 KINDS = {
-    "heatmap": Kind(".tif", _read_heatmap, _write_heatmap),
+    "heatmap": Kind(".tif", _read_heatmap, Heatmap.write),
     "prompts": Kind(".parquet", lambda path: Prompts(gpd.read_parquet(path)), Prompts.write),
     "refined": Kind(".parquet", lambda path: Refined(gpd.read_parquet(path)), Refined.write),
     "part": Kind(".npz", HeatmapPart.read, HeatmapPart.write),

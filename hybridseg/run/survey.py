@@ -15,7 +15,6 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 from odc.geo.geobox import GeoBox
 
 from hybridseg import nn
@@ -106,7 +105,9 @@ class Survey:
             theme: as `load_theme` gives it.
             refiner: name or path of the one to use, or `none`; default: the theme's.
             device: auto, cpu, cuda, cuda:1, mps.
-            store, progress, reach_m: as the fields.
+            store: as the field.
+            progress: as the field.
+            reach_m: as the field.
 
         Raises:
             WeightsError: a model cannot be found or does not fit.
@@ -126,24 +127,30 @@ class Survey:
         network = self.models.classifier
         stage, view, spec = Classify(network), view_for(self.scene, network), network.spec
         grid, raster = self._working_grid(extent)
-        made_of = (view.fingerprint, network.sha256, stage.halo_px, grid, self.core_px, self.offset_px)
+        made_of = (view.fingerprint, network.sha256, spec, stage.halo_px, grid, self.core_px, self.offset_px)
         key = key_of("heatmap", *made_of)
         if (known := self.store.load(key)) is not None:
-            return replace(known, fingerprint=key)
+            return known
         cores = stage.cores((grid.height, grid.width), self.core_px, self.offset_px)
         tasks = [ClassifyTask(stage, view, grid, core, raster) for core in cores]
-        path = self.store.folder / f"{key}.tif"
+        # the file goes with the heatmap, unless the store keeps it
+        own = Memory(self.store.folder if self.store.keeps_parts else None)
+        path = own.folder / "heatmap.tif"
         with create_heatmap(path, grid.zoom_out(spec.stride), spec.classes) as file:
             sweep = self._sweep("classify", tasks, lambda _, part: file.write(part))
-        made = replace(Heatmap.open(path, key), sweep=sweep, owner=self.store)
+        # with gaps it is another heatmap, named by its content: what is found on it is not what the whole one holds
+        made = Heatmap.open(path, "" if sweep.failures else key)
+        made = replace(made, sweep=sweep, owner=own)
         if not sweep.failures:
             self.store.save(key, made)
         return made
 
     def prompts(self, extent: Extent | None = None) -> Prompts:
         """Find the heatmap's objects, each once; regions in pieces. With an extent, its own and their neighbours."""
-        heatmap, theme = self.heatmap(extent), self.theme
-        lattice = Lattice.of(heatmap.geobox, self.scene)
+        return self._find(self.heatmap(extent), extent)
+
+    def _find(self, heatmap: Heatmap, extent: Extent | None) -> Prompts:
+        theme, lattice = self.theme, Lattice.of(heatmap.geobox, self.scene)
         key = key_of("prompts", heatmap.fingerprint, theme.objects, theme.label, theme.shape.reach_m, extent)
         if (known := self.store.load(key)) is not None:
             return known
@@ -208,17 +215,7 @@ class Survey:
         """
         self._check_ids(refined.rows)
         united, rows = self.theme.objects.in_pieces, refined.rows
-        kept = self.theme.gate.passes(refined)
-        outlines = gpd.GeoDataFrame(
-            {
-                **{name: rows[name] for name in ("id", "class", "score")},
-                "origin": pd.Series(np.where(kept, "refined", "coarse"), index=rows.index, dtype="string"),
-                **{name: rows[name] for name in FIGURES},
-            },
-            geometry=np.where(kept, rows["outline"].to_numpy(), rows["support"].to_numpy()),
-            crs=rows.crs,
-        )
-        drawn = outlines[~(outlines.geometry.isna() | outlines.geometry.is_empty)].reset_index(drop=True)
+        drawn = self.theme.gate.choose(refined)
         gsd_m = ground.gsd_m(self._refiner_view.geobox)
         task = JoinTask(drawn, united, self.theme.shape, gsd_m, extent if united else None)
         joined: list[gpd.GeoDataFrame] = []
@@ -230,11 +227,10 @@ class Survey:
 
     def steps(self, extent: Extent | None = None) -> Steps:
         """Make every value in turn: heatmap, prompts, refined masks, features with calibrated scores."""
-        heatmap, prompts = self.heatmap(extent), self.prompts(extent)
-        lattice = Lattice.of(heatmap.geobox, self.scene)
+        heatmap = self.heatmap(extent)
+        prompts, lattice = self._find(heatmap, extent), Lattice.of(heatmap.geobox, self.scene)
         refined = self.theme.objects.relabel(self.refine(prompts), heatmap, lattice, self.theme.label)
-        made = self.steps_from(refined, extent)
-        return replace(made, heatmap=heatmap, prompts_sweep=prompts.sweep)
+        return replace(self.steps_from(refined, extent), heatmap=heatmap, prompts=prompts)
 
     def steps_from(self, refined: Refined, extent: Extent | None = None, scored: bool = True) -> Steps:
         """Make the features of masks that are there already.
@@ -248,7 +244,7 @@ class Survey:
         if scored:
             rows, notes = calibrated(features.rows, self.theme, self.models.refiner_name, self.models.classifier.card)
             features = replace(features, rows=rows)
-        return Steps(self.theme, self.models.refiner_name, None, refined, features, notes=tuple(notes))
+        return Steps(self.theme, self.models.refiner_name, None, None, refined, features, tuple(notes))
 
     def run(self, extent: Extent | None = None) -> Result:
         """Find every object of the theme in the scene, or in an extent."""

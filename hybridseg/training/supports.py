@@ -12,11 +12,13 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.errors import ThemeError
 from hybridseg.labels.images import LabelledImage
+from hybridseg.labels.layers import burn
 from hybridseg.read.opening import open_scene
 from hybridseg.run.survey import Survey
 from hybridseg.theme import load_theme
 from hybridseg.training.recipe import DataSet
 from hybridseg.types import Window
+from hybridseg.what.classify import crop
 
 _CRS = "EPSG:32631"
 """Images for training have no place: they are put at the origin of a CRS in metres, where every working grid begins."""
@@ -41,8 +43,7 @@ def find_supports(image: LabelledImage, chosen: DataSet, runs: Path) -> np.ndarr
         survey = Survey.open(open_scene(image.image.transpose(2, 0, 1), geobox=place), theme, "none")
     except ThemeError as error:
         raise ThemeError(f"supports of {image.dataset}: {error}; or give another supports_theme") from error
-    heatmap = survey.heatmap()
-    pixel_m = abs(heatmap.geobox.affine.a)
-    across, down = (math.ceil(length * image.gsd_m / pixel_m) for length in (width, height))
-    extent, interior, _ = heatmap.read(Window(0, 0, across, down), theme.label)
-    return theme.objects.supports(extent, interior, pixel_m)
+    grid, found = survey.heatmap().geobox, survey.prompts().rows
+    across, down = (math.ceil(length * image.gsd_m / grid.affine.a) for length in (width, height))
+    # those of one id are pieces of one region
+    return burn(found[["id", "support"]].dissolve("id").geometry, crop(grid, Window(0, 0, across, down)))

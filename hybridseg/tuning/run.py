@@ -10,7 +10,7 @@ from hybridseg.read.opening import open_scene
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.request import Paths, join_arguments, parse_bands
 from hybridseg.search.settings import search_theme, write_theme
-from hybridseg.theme import load_theme
+from hybridseg.theme import load_theme, theme_path
 
 
 def tune(
@@ -46,7 +46,7 @@ def tune(
     """
     start, chosen = load_theme(theme), parse_bands(bands)
     given = join_arguments(scene, labels, within)
-    check_output(out, (".yaml", ".yml"), [theme, *(path for of_scene in given for path in of_scene)])
+    check_output(out, (".yaml", ".yml"), [theme_path(theme), *(path for of_scene in given for path in of_scene)])
     places: list[Labelled] = []
     for path, layer, area in given:
         opened = open_scene(path, bands=chosen)

@@ -61,10 +61,6 @@ class Grid(ObjectSettings):
         """Return all blocks' points."""
         return join_in_order(parts, lattice.crs)
 
-    def supports(self, extent: np.ndarray, interior: np.ndarray, pixel_m: float) -> np.ndarray:
-        """None: a grid looks at no heatmap."""
-        return np.zeros(extent.shape, np.int32)
-
     def relabel(self, refined: Refined, heatmap: Heatmap, lattice: Lattice, label: str) -> Refined:
         """Keep the masks under which extent is high on average, and make that their score."""
         outlines = refined.rows["outline"].to_numpy()

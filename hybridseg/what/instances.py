@@ -80,10 +80,6 @@ class Instances(ObjectSettings):
         """Return all blocks' prompts."""
         return join_in_order(parts, lattice.crs)
 
-    def supports(self, extent: np.ndarray, interior: np.ndarray, pixel_m: float) -> np.ndarray:
-        """Label the watersheds of all peaks: (h, w) int32, 0 none."""
-        return find_objects(extent, interior, self, pixel_m).labels
-
     def choices(self) -> Mapping[str, Sequence[float]]:
         """Thresholds, and multiples of the lengths and areas at hand."""
         return {

@@ -105,10 +105,6 @@ class ObjectSettings(Settings):
     def gather(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
         """Make prompts of what `find` gave for all blocks, in an order that does not depend on the blocks."""
 
-    @abstractmethod
-    def supports(self, extent: np.ndarray, interior: np.ndarray, pixel_m: float) -> np.ndarray:
-        """Label the supports on a heatmap without georeference: (h, w) int, 0 none."""
-
     def relabel(self, refined: Refined, heatmap: Heatmap, lattice: Lattice, label: str) -> Refined:
         """Decide by the heatmap which masks are the class, where the prompts do not say so already."""
         return refined

@@ -48,12 +48,11 @@ def read_prompts(source: Path | str | gpd.GeoDataFrame, labels: Sequence[str], s
     frame = layer.rows
     if frame.geometry.name != "support":
         frame = frame.rename_geometry("support")
-    _check_geometries(frame, scene)
     scored = {"score", "peak_x"} <= set(frame.columns) or "score_raw" in frame
     if "score_raw" in frame:
         frame["score"] = frame["score_raw"]
     frame = _filled(frame, labels[0], scene.crs)
-    _check_classes(frame, labels)
+    check_rows(frame, labels, scene)
     _place_peaks(frame, scene)
     return Prompts.from_frame(frame[list(PROMPT_COLUMNS)].reset_index(drop=True), scene.crs), scored
 
@@ -92,25 +91,33 @@ def _place_peaks(frame: gpd.GeoDataFrame, scene: Scene) -> None:
     frame.loc[beside, "peak_x"], frame.loc[beside, "peak_y"] = inside.x, inside.y
 
 
-def _check_geometries(frame: gpd.GeoDataFrame, scene: Scene) -> None:
-    bounds = frame.bounds.to_numpy()
+def check_rows(rows: gpd.GeoDataFrame, labels: Sequence[str], scene: Scene, what: str = "prompts") -> None:
+    """Check that rows are of classes that are looked for, and that their outlines lie on the scene.
+
+    Args:
+        rows: in the scene's CRS.
+        labels: classes that are looked for.
+        scene: gives the ground.
+        what: what messages call the rows.
+
+    Raises:
+        PromptsError: some are not.
+    """
+    bounds = rows.bounds.to_numpy()
     left, bottom, right, top = scene.geobox.boundingbox.bbox
     beside = (bounds[:, 0] > right) | (bounds[:, 2] < left) | (bounds[:, 1] > top) | (bounds[:, 3] < bottom)
     longest = _LARGEST * max(right - left, top - bottom)
     vast = np.maximum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]) > longest
-    for wrong, what in ((beside, "lie beside"), (vast, f"are more than {_LARGEST:g} times as long as")):
+    for wrong, place in ((beside, "lie beside"), (vast, f"are more than {_LARGEST:g} times as long as")):
         if wrong.any():
             raise PromptsError(
-                f"{int(wrong.sum())} of {len(frame)} prompts {what} the scene {scene.name}; check the layer's CRS, or "
+                f"{int(wrong.sum())} of {len(rows)} {what} {place} the scene {scene.name}; check the layer's CRS, or "
                 "leave these out"
             )
-
-
-def _check_classes(frame: gpd.GeoDataFrame, labels: Sequence[str]) -> None:
-    foreign = frame.loc[~frame["class"].isin(labels), "class"].astype(str)
+    foreign = rows.loc[~rows["class"].isin(labels), "class"].astype(str)
     if len(foreign):
         names = ", ".join(f"{name} ({count})" for name, count in foreign.value_counts().items())
         raise PromptsError(
-            f"the prompts have classes that no theme looks for: {names}; the themes look for {', '.join(labels)}: "
-            "change the column `class`, leave it out, or give their themes"
+            f"the {what} have classes that no theme looks for: {names}; the themes look for {', '.join(labels)}: "
+            "change the column `class`, leave these out, or give their themes"
         )

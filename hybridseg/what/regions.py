@@ -84,10 +84,6 @@ class Regions(ObjectSettings):
         bounds = prompts.rows.bounds
         return prompts.take(np.lexsort((bounds["minx"], -bounds["maxy"], prompts.rows["id"])))
 
-    def supports(self, extent: np.ndarray, interior: np.ndarray, pixel_m: float) -> np.ndarray:
-        """Label the connected extent: (h, w) int32, 0 none."""
-        return np.asarray(ndi.label(ndi.gaussian_filter(extent, self.smooth_m / pixel_m) >= self.extent)[0])
-
     def choices(self) -> Mapping[str, Sequence[float]]:
         """Thresholds, and multiples of the lengths and areas at hand."""
         return {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import geopandas as gpd
 import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from hybridseg.settings import Settings
@@ -30,6 +32,27 @@ class Gate(Settings):
             figure = refined.rows[name].to_numpy(float)
             kept = kept & ~(figure < getattr(self, name))
         return kept
+
+    def choose(self, refined: Refined) -> gpd.GeoDataFrame:
+        """Return an outline for each prompt that has one, by `origin` refined where its mask passes, coarse elsewhere.
+
+        Args:
+            refined: masks before the gate.
+
+        Returns:
+            id, class, score, origin, `FIGURES`, geometry.
+        """
+        rows, kept = refined.rows, self.passes(refined)
+        outlines = gpd.GeoDataFrame(
+            {
+                **{name: rows[name] for name in ("id", "class", "score")},
+                "origin": pd.Series(np.where(kept, "refined", "coarse"), index=rows.index, dtype="string"),
+                **{name: rows[name] for name in FIGURES},
+            },
+            geometry=np.where(kept, rows["outline"].to_numpy(), rows["support"].to_numpy()),
+            crs=rows.crs,
+        )
+        return outlines[~(outlines.geometry.isna() | outlines.geometry.is_empty)].reset_index(drop=True)
 
 
 def stability(logits: np.ndarray) -> float:

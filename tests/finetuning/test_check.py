@@ -35,10 +35,10 @@ def test_numbers_out_of_range_are_refused_by_name(given: dict[str, float]):
     check_numbers(**{name: {"gsd_m": 0.3, "rate": None, "validation": 0.5}.get(name, 1)})
 
 
-def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(source: Scene):
-    check_gsd(0.1, [source])
+def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(scene: Scene):
+    check_gsd(0.1, [scene])
     with pytest.raises(ThemeError, match=r"0\.09 is far finer than the 1 m"):
-        check_gsd(0.09, [source])
+        check_gsd(0.09, [scene])
     trunk = build_backbone("lite0")
     with pytest.raises(ThemeError, match="--head conv"):
         check_free(1, "linear", trunk)
@@ -51,8 +51,8 @@ def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(so
 
 
 @pytest.fixture
-def grid(source: Scene, tmp_path: Path) -> LabelledGrid:
-    labelled = read_labelled(source, layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)]), {"building": None})
+def grid(scene: Scene, tmp_path: Path) -> LabelledGrid:
+    labelled = read_labelled(scene, layer(tmp_path / "l.gpkg", [box(10, 10, 20, 10)]), {"building": None})
     return on_grid(labelled, ["building"], 1.0, 32)
 
 
@@ -93,11 +93,11 @@ def test_a_model_folder_appears_whole_and_without_former_themes(tmp_path: Path):
 
 
 def test_the_command_line_shows_warnings_of_labels_in_a_line(monkeypatch: pytest.MonkeyPatch, capsys):
-    def show(*_: object) -> int:
+    def verb(*_: object) -> int:
         warnings.simplefilter("default")
         warnings.warn("a.gpkg: 1 of 2 rows invalid, repaired", LabelsWarning, stacklevel=1)
         return 0
 
-    monkeypatch.setitem(VERBS, "models", replace(VERBS["models"], show=show))
+    monkeypatch.setitem(VERBS, "models", replace(VERBS["models"], show=verb))
     assert main(["models"]) == 0
     assert capsys.readouterr().err == "hybridseg: a.gpkg: 1 of 2 rows invalid, repaired\n"

@@ -1,15 +1,11 @@
-"""Scores as chances: fitted, and applied to their class."""
+"""Maps judged against labels, and scores as chances."""
 
 from __future__ import annotations
 
-import geopandas as gpd
 import numpy as np
 import pytest
-import shapely
 
 from hybridseg.finetuning.score import calibrate
-from hybridseg.run.calibration import calibrated
-from hybridseg.theme import load_theme
 
 
 def test_a_score_becomes_the_chance_of_a_match():
@@ -30,20 +26,3 @@ def test_too_few_or_uniform_outcomes_calibrate_nothing_and_a_useless_score_says_
     score = np.linspace(0, 1, 50)
     points = np.array(calibrate(score, score < 0.4))
     assert set(points[:, 1]) == {0.4}
-
-
-def test_the_table_is_applied_with_the_settings_that_it_was_fitted_with():
-    theme = load_theme("buildings")
-    features = gpd.GeoDataFrame({"class": "building", "score": [0.5, 1.0]}, geometry=[shapely.Point(0, 0)] * 2)
-    card = {
-        "calibration": {"building": [[0, 0], [1, 0.5]]},
-        "calibration_settings": {"building": theme.score_fingerprint("none")},
-    }
-    fitted, notes = calibrated(features, theme, "none", card)
-    assert fitted["score"].tolist() == [0.25, 0.5]
-    assert fitted["score_raw"].tolist() == [0.5, 1.0]
-    assert notes == []
-    same, notes = calibrated(features, theme, "sam2-lite", card)
-    assert same["score"].tolist() == [0.5, 1.0]
-    assert "other settings" in notes[0]
-    assert calibrated(features, theme, "none", {})[0]["score"].tolist() == [0.5, 1.0]

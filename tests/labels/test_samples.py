@@ -24,13 +24,13 @@ from tests.labels.drawn import box, layer
 from townscape import render_town
 
 
-def labelled_image(source: Scene, labels: str, **more) -> LabelledImage:
-    return on_grid(read_labelled(source, labels, {"building": None}, **more), ["building"], 1.0, 32).image
+def labelled_image(scene: Scene, labels: str, **more) -> LabelledImage:
+    return on_grid(read_labelled(scene, labels, {"building": None}, **more), ["building"], 1.0, 32).image
 
 
-def test_validation_crops_hold_every_validation_pixel_once_and_training_ones_none(source: Scene, tmp_path: Path):
+def test_validation_crops_hold_every_validation_pixel_once_and_training_ones_none(scene: Scene, tmp_path: Path):
     image = labelled_image(
-        source, layer(tmp_path / "l.gpkg", [box(10, 10, 8, 8), box(100, 70, 8, 8), box(60, 30, 8, 8)])
+        scene, layer(tmp_path / "l.gpkg", [box(10, 10, 8, 8), box(100, 70, 8, 8), box(60, 30, 8, 8)])
     )
     split = SplitBlocks()(image.instances, image.valid)
     batches = validation_batches([image], [split], ["building"], 64, batch=2)
@@ -41,8 +41,8 @@ def test_validation_crops_hold_every_validation_pixel_once_and_training_ones_non
     assert not (targets[0, 2].astype(bool) & split.validation).any()
 
 
-def test_focused_crops_hold_objects_that_random_ones_miss(source: Scene, tmp_path: Path):
-    image = labelled_image(source, layer(tmp_path / "l.gpkg", [box(100, 80, 6, 6)]))
+def test_focused_crops_hold_objects_that_random_ones_miss(scene: Scene, tmp_path: Path):
+    image = labelled_image(scene, layer(tmp_path / "l.gpkg", [box(100, 80, 6, 6)]))
     ready = [pool([image], 1.0, zoom=(0.9, 1.1))]
     _, targets = next(FocusedSamples(ready, ["building"], size_px=32, focus=1.0).batches(6, seed=0))
     assert (targets[:, 0, 0].max((1, 2)) > 0.5).all()
@@ -50,9 +50,9 @@ def test_focused_crops_hold_objects_that_random_ones_miss(source: Scene, tmp_pat
     assert not (targets[:, 0, 0].max((1, 2)) > 0.5).all()
 
 
-def test_crops_look_at_labelled_ground_however_little_there_is(source: Scene, tmp_path: Path):
+def test_crops_look_at_labelled_ground_however_little_there_is(scene: Scene, tmp_path: Path):
     drawn, within = layer(tmp_path / "l.gpkg", [box(100, 80, 6, 6)]), layer(tmp_path / "w.gpkg", [box(92, 72, 20, 20)])
-    image = labelled_image(source, drawn, complete_within=within)
+    image = labelled_image(scene, drawn, complete_within=within)
     assert image.valid.mean() < 0.05
     samples = FocusedSamples([pool([image], 1.0, zoom=(0.9, 1.1))], ["building"], size_px=32, focus=0.0)
     _, targets = next(samples.batches(6, seed=0))

@@ -90,7 +90,7 @@ def test_agrees_with_torchmetrics() -> None:
 
 def painted(rows: list[tuple[shapely.Polygon, int]]) -> np.ndarray:
     mask = np.zeros((SIDE, SIDE), int)
-    for polygon, number in sorted(rows, key=lambda row: -row[0].area):
+    for polygon, number in sorted(rows, key=lambda row: (-row[0].area, -row[1])):
         left, bottom, right, top = (int(v) for v in polygon.bounds)
         mask[max(SIDE - top, 0) : SIDE - bottom, left:right] = number + 1
     return mask

@@ -9,7 +9,7 @@ from hybridseg.errors import BandsMissing, ThemeError, WeightsError
 from hybridseg.finetuning.features import HALO_PX, sample_features
 from hybridseg.nn.backbones import build_backbone
 from hybridseg.nn.backbones.base import Body, BodyBackbone, InputSpec, freeze, normalise, prepare, stages
-from hybridseg.nn.backbones.pyramid import load_pyramid
+from hybridseg.nn.backbones.pyramid import pyramid_of
 from hybridseg.nn.cards import model_folder
 from hybridseg.nn.classify.heads import LinearSegmenter, network_for, start_segmenter
 from hybridseg.nn.classify.segmenter import Segmenter
@@ -86,13 +86,13 @@ def test_a_few_labels_correct_a_start_and_do_not_forget_it():
 
 def test_starts_come_from_a_models_last_layer():
     folder = model_folder("buildings-lite0")
-    rows = start_rows(folder, 576)
     net = Segmenter(1).eval()
     load_weights(net, folder)
+    rows = start_rows(net, ["building"], 576)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         expected = net(x)[0].flatten(1)
-        features = load_pyramid(folder).eval()(x)[0][0].flatten(1).T
+        features = pyramid_of(net).eval()(x)[0][0].flatten(1).T
     padded = np.pad(features.numpy(), [(0, 0), (0, 576 - 64)])
     for row, logits in zip(rows["building"], expected, strict=True):
         assert np.allclose(row(padded), logits.numpy(), atol=1e-3)

@@ -105,6 +105,7 @@ def test_a_damaged_file_counts_as_missing_and_is_replaced(kind: str, left: str, 
     assert content(store.load(key_of(kind, 1))) == content(value)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # rasterio's, of messages in no UTF-8
 @settings(max_examples=150, deadline=None)
 @given(kind=st.sampled_from(list(KINDS)), place=st.floats(0, 1), by=st.integers(1, 255), length=st.integers(1, 40))
 def test_changed_bytes_never_raise(kind: str, place: float, by: int, length: int, saved: dict[str, Path]) -> None:

@@ -13,12 +13,14 @@ import shapely
 
 from hybridseg.errors import PromptsError, RunError, ThemeError, TooCoarse
 from hybridseg.metrics.objects import match
+from hybridseg.run.engine import Done, Serial
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Folder, Memory
 from hybridseg.run.survey import Survey
+from hybridseg.run.tasks import ClassifyTask
 from hybridseg.tables import Prompts, Refined
 from hybridseg.theme import load_theme
-from hybridseg.types import Chip
+from hybridseg.types import Chip, Failure
 from hybridseg.where.gate import Gate
 from tests.doubles import Bright, Threshold, survey
 from tests.rasters import make
@@ -172,6 +174,55 @@ def test_a_folder_with_a_damaged_part_makes_it_anew(blocks: Path, tmp_path: Path
     assert first["id"].tolist() == again["id"].tolist()
 
 
+class Gap:
+    """An engine under which the first window of the first sweep fails."""
+
+    sweeps = 0
+
+    def run(self, tasks, store):
+        first = 0
+        if isinstance(tasks[0], ClassifyTask):
+            self.sweeps += 1
+            first = 1
+            yield Done(tasks[0], failure=Failure(tasks[0].place, "damaged block"))
+        yield from Serial().run(tasks[first:], store)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_heatmap_with_a_gap_serves_one_run_and_no_other(town: Path, tmp_path: Path, kept: bool):
+    store, gap = (Folder(tmp_path / "run") if kept else Memory()), Gap()
+    whole = survey(town, core_px=128)
+    left, bottom, right, top = whole.scene.geobox.boundingbox
+    extent = (left, bottom, right, top)
+    broken = survey(town, core_px=128, store=store, engine=gap).run(extent)
+    assert gap.sweeps == 1, "the sweep is made once, gap or not"
+    assert [failure.reason for failure in broken.summary.failures] == ["damaged block"]
+    again = survey(town, core_px=128, store=store).run(extent)
+    assert again.summary.failures == ()
+    assert len(again.features) > len(broken.features)
+    same(again.features, whole.run(extent).features)
+    assert not [path for path in store.folder.iterdir() if path.is_dir()], "what has a gap is not left behind"
+
+
+def test_a_heatmaps_file_goes_with_the_last_who_holds_it(blocks: Path):
+    one = survey(blocks)
+    heatmap = one.heatmap()
+    path = heatmap.path
+    del one
+    assert path.exists()
+    del heatmap
+    assert not path.exists()
+    assert not path.parent.exists()
+
+
+def test_a_network_whose_classes_have_other_names_is_another(blocks: Path, tmp_path: Path):
+    store = Folder(tmp_path / "run")
+    survey(blocks, store=store).heatmap()
+    theme = load_theme("buildings").model_copy(update={"label": "house"})
+    renamed = Bright(spec=replace(Bright.spec, classes=("house",)))
+    assert len(survey(blocks, theme=theme, network=renamed, store=store).prompts()) == 5
+
+
 def test_tasks_pickle_and_have_stable_keys(blocks: Path):
     one = survey(blocks)
     caught = []
@@ -179,8 +230,6 @@ def test_tasks_pickle_and_have_stable_keys(blocks: Path):
     class Catching:
         def run(self, tasks, store):
             caught.extend(tasks)
-            from hybridseg.run.engine import Serial
-
             return Serial().run(tasks, store)
 
     replace(one, engine=Catching()).run()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import geopandas as gpd
+import numpy as np
 import pytest
-import shapely
 
-from hybridseg.metrics.summary import Summary, summarise
+from hybridseg.metrics.boundary import BoundaryScore
+from hybridseg.metrics.objects import Match
+from hybridseg.metrics.summary import Summary
 from hybridseg.search.ascent import ascend, objective
-from hybridseg.what import other_kinds
-from hybridseg.what.instances import Instances
-from hybridseg.what.regions import Regions
+from hybridseg.theme import load_theme
+from hybridseg.what import Regions, other_kinds
 
 
 def test_the_search_finds_the_top_of_a_hill_and_tries_nothing_twice():
@@ -33,28 +33,31 @@ def test_a_gain_within_the_noise_moves_nothing():
 
 def test_lengths_are_tried_as_factors_of_the_themes_own():
     tried = Regions(smooth_m=2, min_area_m2=50).choices()
-    assert list(tried["smooth_m"]) == [0, 1, 2, 4, 8]
+    assert tried["smooth_m"] == [0, 1, 2, 4, 8]
     assert tried["min_area_m2"][1] == 50
 
 
+def scene(found: int, missed: int, common_m2: float, union_m2: float) -> Summary:
+    """Figures of a scene; outlines are those of squares of 10 m, and agree where objects do."""
+    every = found + missed
+    objects = Match(np.arange(found), np.arange(found), np.ones(found), found, every)
+    outlines = BoundaryScore(40.0 * found, 40.0 * found, 40.0 * found, 40.0 * every, found, every)
+    return Summary(objects, outlines, common_m2, union_m2)
+
+
+def test_objects_weigh_as_objects_whatever_the_size_of_their_scene():
+    small, large = scene(1, 0, 100, 100), scene(1, 8, 100, 900)
+    assert (small.objects.f1, large.objects.f1) == (1, pytest.approx(0.2))
+    # 2 of 10 objects and their outlines are found: the mean over scenes would be 0.6 of each
+    assert objective([small, large], counted=True) == pytest.approx(1.5 * (1 / 3))
+    assert objective([small, large], counted=False) == pytest.approx(200 / 1000 + 0.5 / 3)
+    assert objective([small, large], counted=True) == objective([large, small], counted=True)
+
+
 def test_objects_that_count_are_looked_for_in_two_ways():
-    assert [kind.kind for kind in other_kinds(Instances(min_area_m2=7, max_object_m=90))] == ["regions"]
-    (other,) = other_kinds(Regions(min_area_m2=7, piece_m=90))
-    assert (other.kind, other.min_area_m2, other.max_object_m) == ("instances", 7, 90)
-
-
-def scene(found: int, missed: int, size: float = 1.0) -> Summary:
-    """Squares in a row, of which the map holds the first."""
-    x0, y0 = 500_000, 4_000_000
-    squares = [shapely.box(x0 + 30 * k, y0, x0 + 30 * k + 10 * size, y0 + 10 * size) for k in range(found + missed)]
-    truth = gpd.GeoDataFrame(geometry=squares, crs="EPSG:32631")
-    return summarise(truth.iloc[:found], truth, shapely.box(x0 - 50, y0 - 50, x0 + 9000, y0 + 90), 1.0)
-
-
-def test_scenes_weigh_by_what_they_hold_and_an_empty_one_by_nothing():
-    large, small = scene(30, 0), scene(0, 3)
-    assert objective([large], counted=True) == pytest.approx(1.5)
-    both = objective([large, small], counted=True)
-    assert both == pytest.approx(60 / 63 + 0.5 * 60 / 63, rel=1e-6)
-    assert objective([large, small, scene(0, 0)], counted=True) == both
-    assert objective([scene(1, 0, 2.0), scene(0, 1)], counted=False) == pytest.approx(400 / 500 + 0.5 * 2 * 80 / 200)
+    buildings, solar = load_theme("buildings").objects, Regions(min_area_m2=7)
+    assert [(o.kind, o.min_area_m2) for o in other_kinds(buildings)] == [("regions", buildings.min_area_m2)]
+    assert [(o.kind, o.min_area_m2) for o in other_kinds(solar)] == [("instances", 7)]
+    assert {name: load_theme(name).counted for name in ("buildings", "fields", "solar", "roads", "water")} == {
+        "buildings": True, "fields": True, "solar": True, "roads": False, "water": False,
+    }  # fmt: skip

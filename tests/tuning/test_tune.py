@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
+from shapely import box
+from shapely.affinity import affine_transform
 
 from hybridseg.cli import main
 from hybridseg.errors import HybridsegError
 from hybridseg.labels.labelled import Labelled
-from hybridseg.nn.models import Models
-from hybridseg.read.raster import RasterScene
+from hybridseg.read.opening import open_scene
 from hybridseg.theme import load_theme
 from hybridseg.tuning.run import tune
 from tests.conftest import BLOCKS
@@ -22,19 +23,17 @@ from tests.doubles import Bright, Threshold
 
 @pytest.fixture
 def labels(blocks: Path, tmp_path: Path) -> Path:
-    source = RasterScene.open(blocks)
-    to_world = source.geobox.affine
-    from shapely import box
-    from shapely.affinity import affine_transform
-
+    scene = open_scene(blocks)
+    to_world = scene.geobox.affine
     a, b, c, d, e, f = tuple(to_world)[:6]
     rows = [affine_transform(box(x, y, x + w, y + h), [a, b, d, e, c, f]) for y, x, h, w in BLOCKS]
-    gpd.GeoDataFrame(geometry=rows, crs=str(source.crs)).to_file(tmp_path / "labels.gpkg")
+    gpd.GeoDataFrame(geometry=rows, crs=str(scene.crs)).to_file(tmp_path / "labels.gpkg")
     return tmp_path / "labels.gpkg"
 
 
 def test_tune_writes_a_theme_that_loads(blocks: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Models, "open", lambda *_, **__: Models(Bright(), Threshold()))
+    monkeypatch.setattr("hybridseg.nn.models.load_classifier", lambda *_: Bright())
+    monkeypatch.setattr("hybridseg.nn.models.load_refiner", lambda *_: Threshold())
     out = tune("buildings", tmp_path / "mine.yaml", scene=str(blocks), labels=str(labels))
     theme = load_theme(out)
     assert theme.name == "mine"
@@ -61,7 +60,7 @@ def test_a_comma_in_a_path_is_part_of_it_and_several_are_a_list(
     tune("buildings", tmp_path / "one.yaml", scene=str(scene), labels=str(drawn), within=str(drawn))
     arguments = ["tune", "buildings", str(tmp_path / "two.yaml"), "--scene", str(blocks), str(scene)]
     assert main([*arguments, "--labels", str(labels), str(drawn)]) == 0
-    assert [Path(place.scene.path) for place in found] == [scene, blocks, scene]
+    assert [Path(place.scene.name) for place in found] == [scene, blocks, scene]
     assert [len(place.truth) for place in found] == [len(BLOCKS)] * 3
     assert found[0].area.area == pytest.approx(found[0].truth.area.sum())
 

@@ -76,3 +76,19 @@ def test_an_empty_mask_divides_nothing_by_zero():
 def test_figures_have_the_names_of_the_gates_thresholds():
     assert set(FIGURES) == set(Gate.model_fields)
     assert isinstance(refined([(1, 1, 1)]).rows, gpd.GeoDataFrame)
+
+
+def test_the_outline_of_a_mask_that_passes_is_chosen_and_elsewhere_the_coarse_one():
+    mask = shapely.box(1, 1, 9, 9)
+    masks = refined([(0.9, 1, 1), (0.1, 1, 1), (0.9, 1, 1)], [mask, mask, None])
+    chosen = STRICT.choose(masks)
+    assert chosen["id"].tolist() == ["0", "1", "2"]
+    assert chosen["origin"].tolist() == ["refined", "coarse", "coarse"]
+    assert chosen.geometry.tolist() == [mask, SQUARE, SQUARE]
+    assert chosen["iou_pred"].tolist() == [0.9, 0.1, 0.9]
+
+
+def test_a_click_without_a_mask_has_no_outline():
+    click = ("click", "building", 1.0, 5.0, 5.0, shapely.MultiPoint([(5, 5)]), shapely.MultiPoint(), None)
+    prompts = Prompts.from_records([click, ("a", *click[1:-1], SQUARE)], "EPSG:32645")
+    assert STRICT.choose(Refined.from_prompts(prompts))["id"].tolist() == ["a"]

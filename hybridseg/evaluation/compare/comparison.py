@@ -25,9 +25,9 @@ from hybridseg.read.vectors import read_layer
 from hybridseg.types import Extent
 
 if TYPE_CHECKING:
-    Source: TypeAlias = str | Path | gpd.GeoDataFrame
+    LayerInput: TypeAlias = str | Path | gpd.GeoDataFrame
 else:
-    Source = str | Path  # what the command line can give, which makes its flags from the types of `evaluate`
+    LayerInput = str | Path  # what the command line can give, which makes its flags from the types of `evaluate`
 
 ANY = "object"
 """The one class where classes are not compared."""
@@ -43,16 +43,16 @@ class Request:
         EvaluateError: a setting is out of range.
     """
 
-    pred: Source
-    ref: Source
+    pred: LayerInput
+    ref: LayerInput
     scene: str | Path | None = None
-    aoi: Source | None = None
-    ignore: Source | None = None
+    aoi: LayerInput | None = None
+    ignore: LayerInput | None = None
     label_column: str | None = None
     rename: Mapping[str, str] | None = None
     raster: RasterKind = "auto"
     tolerance_m: float | None = None
-    compare: Source | None = None
+    compare: LayerInput | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class Request:
     def to_dict(self) -> dict[str, Any]:
         """Return all settings, sources as text."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: source_text(v) if isinstance(v, Path | gpd.GeoDataFrame) else v for name, v in values.items()}
+        return {name: input_text(v) if isinstance(v, Path | gpd.GeoDataFrame) else v for name, v in values.items()}
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def build_comparison(request: Request) -> Comparison:
     )
 
 
-def source_text(source: Source) -> str:
+def input_text(source: LayerInput) -> str:
     """Return a source as reports write it: its path, or 'GeoDataFrame'."""
     return str(source) if isinstance(source, str | Path) else "GeoDataFrame"
 

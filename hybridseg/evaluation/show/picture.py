@@ -25,14 +25,14 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterWindow
 from shapely.geometry.base import BaseGeometry
 
-from hybridseg.errors import EmptySource, NoGeoreference, OutputError, SourceError
 from hybridseg.files import replacing
+from hybridseg.errors import EmptySource, NoGeoreference, OutputError, SourceError
+from hybridseg.read.stretch import estimate, validity
 from hybridseg.types import Window
 
 _LINE_PX = 1.5
 _DASHES = (4, 3)  # on and off, in line widths
 _DPI = 72  # so that a point is a pixel
-_PERCENTILES = (2, 98)
 
 
 class Layer(NamedTuple):
@@ -79,7 +79,7 @@ class Backdrop(NamedTuple):
 
 def draw_features(
     source_path: str | Path,
-    layers: Sequence[Layer | tuple[gpd.GeoDataFrame, str, str, bool]],
+    layers: Sequence[Layer],
     path: str | Path,
     max_px: int = 2048,
     window: Window | None = None,
@@ -112,7 +112,7 @@ def backdrop(
 
     Large scenes are read decimated; small ones are enlarged by a whole factor to at most three quarters of `max_px`, so
     that lines stay thin against what they outline. The first three bands are red, green and blue, or the first is grey;
-    8-bit values are shown as they are, others stretched between their 2nd and 98th percentile.
+    8-bit values are shown as they are, others are stretched as the scene itself would be (`read.stretch`).
 
     Args:
         source_path: any raster with a CRS.
@@ -152,9 +152,7 @@ def plain(around: gpd.GeoSeries, max_px: int) -> Backdrop:
     return Backdrop(grey, CRS.from_user_input(around.crs), Affine(size_m, 0, left, 0, -size_m, top), window)
 
 
-def render(
-    under: Backdrop, layers: Sequence[Layer | tuple[gpd.GeoDataFrame, str, str, bool]], file_format: str = "png"
-) -> bytes:
+def render(under: Backdrop, layers: Sequence[Layer], file_format: str = "png") -> bytes:
     """Draw the layers' outlines over a picture, the last layer on top; returns PNG or JPEG bytes."""
     height, width = under.image.shape[:2]
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
@@ -163,7 +161,7 @@ def render(
     (left, top), (right, bottom) = (under.window.col, under.window.row), under.window.stop
     axes.imshow(under.image, extent=(left, right, bottom, top), interpolation="none", aspect="auto")
     key = []
-    for layer in (Layer(*fields) for fields in layers):
+    for layer in layers:
         lines = _lines(layer.features, under.crs, under.transform, shapely.box(left, top, right, bottom))
         axes.add_collection(LineCollection(lines, **_style(layer)), autolim=False)
         if layer.label:
@@ -216,17 +214,7 @@ def _image(source: DatasetReader, shown: Window, max_px: int) -> np.ndarray:
         resampling=Resampling.average if scale < 1 else Resampling.cubic,
         masked=True,
     )
-    if pixels.dtype != np.uint8:
-        pixels = _stretched(pixels)
-    return np.moveaxis(pixels.filled(0), 0, -1)
-
-
-def _stretched(pixels: np.ma.MaskedArray) -> np.ma.MaskedArray:
-    """Stretch to uint8 from the 2nd to the 98th percentile of all bands together, which keeps the hues.
-
-    What is masked stays masked, and what is not finite is masked.
-    """
-    pixels = np.ma.masked_invalid(pixels.astype(np.float32))
-    low, high = np.percentile(pixels.compressed(), _PERCENTILES) if pixels.count() else (0.0, 1.0)
-    shade = np.clip((pixels.filled(low) - low) / max(high - low, 1e-9), 0, 1) * 255
-    return np.ma.MaskedArray(shade.astype(np.uint8), np.ma.getmaskarray(pixels))
+    valid = validity(pixels.data, ~np.ma.getmaskarray(pixels))
+    if not valid.any():
+        return np.zeros((height, width, 3), np.uint8)
+    return np.moveaxis(estimate(pixels.data, valid, pixels.dtype).apply(pixels.data, valid), 0, -1)

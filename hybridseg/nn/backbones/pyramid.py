@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import Tensor, nn
 
 from hybridseg.nn.backbones.base import Backbone
-from hybridseg.nn.cards import read_card
 from hybridseg.nn.classify.segmenter import Segmenter
-from hybridseg.nn.weights import load_weights
 
 
 class Lite0Pyramid(Backbone):
@@ -28,22 +24,12 @@ class Lite0Pyramid(Backbone):
         levels = self.segmenter.trunk(x)
         return [self.segmenter.decode(levels), *levels]
 
-    def load_segmenter(self, state: dict[str, Tensor]) -> None:
-        """Take over the weights of a trained segmenter, except those of its last layer."""
-        own = {key: value for key, value in state.items() if not key.startswith("head.1.")}
-        self.segmenter.load_state_dict(own)
 
-
-def load_pyramid(folder: Path) -> Lite0Pyramid:
-    """The features of the classifier in a model folder.
-
-    Raises:
-        WeightsError: the folder holds another kind of model.
-    """
+def pyramid_of(segmenter: Segmenter) -> Lite0Pyramid:
+    """Return the features of a trained segmenter: a copy of its weights, except those of its last layer."""
     net = Lite0Pyramid()
-    whole = Segmenter(len(read_card(folder, needs=("classes",))["classes"]))
-    load_weights(whole, folder)
-    net.load_segmenter(whole.state_dict())
+    state = segmenter.state_dict()
+    net.segmenter.load_state_dict({key: value for key, value in state.items() if not key.startswith("head.1.")})
     return net
 
 

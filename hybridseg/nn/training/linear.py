@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch.nn import functional as F
 
 from hybridseg.errors import ThemeError
-from hybridseg.nn.cards import read_card
 from hybridseg.nn.classify.heads import LinearSegmenter
 from hybridseg.nn.classify.segmenter import Segmenter
-from hybridseg.nn.weights import load_weights
 
 LEAST_DEPTH = 0.05
 """Interior is learnt as a logit, clipped to between this and one less it."""
@@ -64,19 +61,17 @@ class Row:
         return features @ self.weight + self.bias
 
 
-def start_rows(folder: Path, features: int) -> Mapping[str, tuple[Row, Row]]:
-    """Extent and interior of each class of a trained classifier, as rows over its pyramid's features.
+def start_rows(net: Segmenter, classes: Sequence[str], features: int) -> Mapping[str, tuple[Row, Row]]:
+    """Return extent and interior of each class of a trained segmenter, as rows over its pyramid's features.
 
     Args:
-        folder: of a model whose pyramid gives the first of the features.
+        net: the segmenter, whose pyramid gives the first of the features.
+        classes: what it tells apart.
         features: how many there are in all; the others get no weight.
     """
-    classes = read_card(folder, needs=("classes",))["classes"]
-    net = Segmenter(len(classes))
-    load_weights(net, folder)
     last: Any = net.head[1]
-    weights = F.pad(last.weight.detach()[:, :, 0, 0], [0, features - last.weight.shape[1]])
-    rows = [Row(w.double().numpy(), float(b)) for w, b in zip(weights, last.bias.detach(), strict=True)]
+    weights = F.pad(last.weight.detach().cpu()[:, :, 0, 0], [0, features - last.weight.shape[1]])
+    rows = [Row(w.double().numpy(), float(b)) for w, b in zip(weights, last.bias.detach().cpu(), strict=True)]
     return {name: (rows[2 * k], rows[2 * k + 1]) for k, name in enumerate(classes)}
 
 

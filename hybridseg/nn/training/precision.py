@@ -1,4 +1,4 @@
-"""Half precision on CPUs that compute in bfloat16 (AVX512-BF16, AMX): a step costs half of one in fp32."""
+"""Half precision in training on CPUs that compute in bfloat16 (AVX512-BF16, AMX): a step costs half of one in fp32."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hybridseg.nn.device import native_bf16, pick_device
+
 Precision = Literal["32-true", "bf16-mixed"]
 
 
 def precision() -> Precision:
     """Return the precision that trains fastest on this machine's CPU; fp32 where an accelerator is found."""
-    fast = not torch.accelerator.is_available() and torch.cpu._is_avx512_bf16_supported()
-    return "bf16-mixed" if fast else "32-true"
+    device = pick_device()
+    return "bf16-mixed" if device.type == "cpu" and native_bf16(device) else "32-true"
 
 
 def keep_slow_layers_in_fp32(net: nn.Module) -> None:
@@ -23,7 +25,8 @@ def keep_slow_layers_in_fp32(net: nn.Module) -> None:
     Their backward pass takes two to three times as long in bfloat16 as in fp32 (oneDNN in torch 2.15).
     """
     for layer in net.modules():
-        if isinstance(layer, nn.Conv2d) and layer.groups > 1 and (max(layer.stride) > 1 or max(layer.kernel_size) > 3):
+        slow = isinstance(layer, nn.Conv2d) and (max(layer.stride) > 1 or max(layer.kernel_size) > 3)
+        if isinstance(layer, nn.Conv2d) and layer.groups > 1 and slow:
             layer.forward = _in_fp32(layer)  # type: ignore[method-assign, assignment]
 
 

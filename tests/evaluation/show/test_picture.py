@@ -52,7 +52,7 @@ def red_pixels(path: Path) -> np.ndarray:
 def test_outlines_lie_where_they_belong(tmp_path: Path, transform: Affine, crs: int) -> None:
     scene = raster(tmp_path, grey(), transform)
     picture = tmp_path / "map.png"
-    draw_features(scene, [(outline(transform, (20, 8, 50, 30)).to_crs(crs), "red", "", False)], picture, max_px=1024)
+    draw_features(scene, [Layer(outline(transform, (20, 8, 50, 30)).to_crs(crs), "red", "")], picture, max_px=1024)
     assert shown(picture).shape == (768, 768, 3)  # 12 times 64
     red = red_pixels(picture) / 12
     np.testing.assert_allclose(red.min(axis=0), (8, 20), atol=0.2)
@@ -76,7 +76,7 @@ def test_a_window_shows_its_part(tmp_path: Path) -> None:
     scene = raster(tmp_path, grey())
     picture = tmp_path / "map.png"
     window = Window(16, 4, 48, 60)
-    draw_features(scene, [(outline(NORTH_UP, (20, 8, 50, 30)), "red", "", False)], picture, 640, window)
+    draw_features(scene, [Layer(outline(NORTH_UP, (20, 8, 50, 30)), "red", "")], picture, 640, window)
     assert shown(picture).shape == (60 * 8, 48 * 8, 3)
     np.testing.assert_allclose(red_pixels(picture).min(axis=0) / 8, (4, 4), atol=0.3)
 
@@ -101,37 +101,60 @@ def test_bytes_are_shown_as_they_are_and_others_stretched(tmp_path: Path) -> Non
     assert int(row[36]) == pytest.approx(128, abs=8)
 
 
+def test_the_first_three_bands_are_red_green_and_blue(tmp_path: Path) -> None:
+    bands = np.stack([grey(value=value)[0] for value in (200, 100, 50, 7)])
+    draw_features(raster(tmp_path, bands), [], tmp_path / "map.png")
+    assert (shown(tmp_path / "map.png") == (200, 100, 50)).all()
+    ramps = np.stack([np.tile(np.linspace(0, most, 64, dtype="uint16"), (64, 1)) for most in (4000, 1000, 300)])
+    draw_features(raster(tmp_path, ramps), [], tmp_path / "map.png", 64)
+    assert shown(tmp_path / "map.png")[5, 32] == pytest.approx(130, abs=3)  # each band is stretched by itself
+
+
 @pytest.mark.parametrize(
-    "pixels", [grey(bands=1), grey(bands=4), grey(bands=2, dtype="int16"), np.full((3, 64, 64), np.nan, "float32")]
+    ("pixels", "value"),
+    [
+        (grey(bands=1), 90),
+        (grey(bands=2, dtype="int16"), 0),  # of one value only, so nothing to stretch
+        (np.full((3, 64, 64), np.nan, "float32"), 0),
+    ],
 )
-def test_other_bands_and_empty_scenes_are_drawn(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_single_bands_and_empty_scenes_are_drawn(tmp_path: Path, pixels: np.ndarray, value: int) -> None:
     draw_features(raster(tmp_path, pixels), [], tmp_path / "map.png")
-    assert shown(tmp_path / "map.png").shape == (1536, 1536, 3)
+    picture = shown(tmp_path / "map.png")
+    assert picture.shape == (1536, 1536, 3)
+    assert (picture == value).all()
 
 
 def test_the_legend_names_layers_that_have_a_label(tmp_path: Path) -> None:
     scene = raster(tmp_path, grey(256, 256))
     nothing = outline(NORTH_UP, (0, 0, 1, 1)).iloc[:0]
     corner = (slice(1350, 1536), slice(0, 200))
-    draw_features(scene, [(nothing, "red", "", False)], tmp_path / "bare.png")
-    draw_features(scene, [(nothing, "red", "truth", False)], tmp_path / "named.png")
+    draw_features(scene, [Layer(nothing, "red", "")], tmp_path / "bare.png")
+    draw_features(scene, [Layer(nothing, "red", "truth")], tmp_path / "named.png")
     assert (shown(tmp_path / "bare.png")[corner] == 90).all()
     assert (shown(tmp_path / "named.png")[corner] > 200).any()
     assert len(red_pixels(tmp_path / "named.png")) > 10
 
 
 def test_holes_parts_lines_and_gaps_in_the_layer(tmp_path: Path) -> None:
-    scene = raster(tmp_path, grey())
-    house = outline(NORTH_UP, (20, 8, 50, 30)).geometry.iloc[0]
+    places = (20, 8, 50, 30), (2, 40, 8, 50), (2, 2, 9, 5)
+    house, other, road = (outline(NORTH_UP, place).geometry.iloc[0] for place in places)
     mixed = [
-        house - house.buffer(-3),
-        shapely.MultiPolygon([house]),
-        house.exterior,
+        house - house.buffer(-3, join_style="mitre"),
+        shapely.MultiPolygon([other]),
+        road.exterior,
         house.centroid,
         None,
         shapely.Polygon(),
     ]
-    draw_features(scene, [(gpd.GeoDataFrame(geometry=mixed, crs=32636), "red", "all", True)], tmp_path / "map.png")
+    layer = Layer(gpd.GeoDataFrame(geometry=mixed, crs=32636), "red", "")
+    draw_features(raster(tmp_path, grey()), [layer], tmp_path / "map.png", 1024)
+    red = shapely.points(red_pixels(tmp_path / "map.png")[:, ::-1] / 12)
+    drawn = [shapely.box(*place).exterior for place in (*places, (26, 14, 44, 24))]
+    assert shapely.distance(red, shapely.union_all(drawn)).max() < 0.3
+    for ring in drawn:
+        stations = shapely.line_interpolate_point(ring, np.arange(0, ring.length, 0.5))
+        assert shapely.distance(stations, shapely.union_all(red)).max() < 0.3
 
 
 def test_errors_are_one_line_and_leave_no_file(tmp_path: Path) -> None:
@@ -146,7 +169,7 @@ def test_errors_are_one_line_and_leave_no_file(tmp_path: Path) -> None:
         draw_features(scene, [], tmp_path / "map.png", window=Window(64, 0, 10, 10))
     with pytest.raises(NoGeoreference, match="layer"):
         draw_features(
-            scene, [(gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)]), "red", "", False)], tmp_path / "map.png"
+            scene, [Layer(gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)]), "red", "")], tmp_path / "map.png"
         )
     with pytest.raises(NoGeoreference, match="no CRS"):
         draw_features(raster(tmp_path, grey(), crs=None), [], tmp_path / "map.png")
