@@ -78,9 +78,9 @@ def test_a_linear_head_on_13_bands_is_learnt_and_extracted_with(folder: Path, tm
     assert card["bands"].split(", ")[:3] == ["B1", "B2", "B3"]
     assert card["scores"]["places"][0]["objects"] > 0
     scene, truth = str(folder / "s2.tif"), gpd.read_file(folder / "town_truth.gpkg")
-    features = extract(scene, None, model=out, refiner="none", bands="10,11,12").features
-    assert match(features.geometry, truth.geometry).f1 > 0.3
-    assert features.attrs["summary"].failures == ()
+    result = extract(scene, None, model=out, refiner="none", bands="10,11,12")
+    assert match(result.features.geometry, truth.geometry).f1 > 0.3
+    assert result.summary.failures == ()
     with pytest.raises(BandsMissing, match="has bands 1 to 12"):
         extract(folder / "twelve.tif", None, model=out, refiner="none", bands="10,11,12")
     with pytest.raises(BandsMissing, match=r"the model looks at 13 bands as reflectance x 10000.* multiply them"):
