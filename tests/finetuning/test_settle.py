@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import shapely
 import torch
 import yaml
 
@@ -46,9 +46,8 @@ def settle_on(out: Path, labelled: Labelled, folds: int = 2, **more: Any) -> Set
     sides = (west & (folds == 2), ~west)
     ids = grid.image.objects["building"]
     split = Split(np.zeros_like(west), sides, tuple(len(np.unique(ids[side])) - 1 for side in sides))
-    return Settle(
-        out, [grid], [split], **{"searching": True, "refiner": None, "device": "cpu"} | more, progress=Quiet()
-    )
+    given: dict[str, Any] = {"searching": True, "refiner": None, "device": "cpu", "progress": Quiet()}
+    return Settle(out, [grid], [split], **given | more)
 
 
 def settled(out: Path, labelled: Labelled, folds: int = 2, **more: Any) -> dict[str, Any]:
@@ -56,8 +55,19 @@ def settled(out: Path, labelled: Labelled, folds: int = 2, **more: Any) -> dict[
     return settle_on(out, labelled, folds, **more)(net, CARD, [load_theme("buildings")], "after a test")
 
 
-def test_settings_are_searched_on_one_fold_and_judged_on_the_other(labelled: Labelled, tmp_path: Path):
-    card = settled(tmp_path / "m", labelled)
+@pytest.fixture(scope="module")
+def crossed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with both folds; without a refiner, for speed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hybridseg.nn.models.load_classifier", lambda *_: Bright())
+        patch.setattr("hybridseg.search.settings.GATES", {"agreement": (0.0,)})
+        folder = tmp_path_factory.mktemp("crossed")
+        settled(folder / "m", place(folder, ROWS), refiner="none")
+    return folder / "m"
+
+
+def test_settings_are_searched_on_one_fold_and_judged_on_the_other(crossed: Path):
+    card = yaml.safe_load((crossed / "card.yaml").read_text())
     assert card["scores"]["what"] == CROSSED
     *folds, both = card["scores"]["places"]
     found = {fold["objects"]: fold for fold in folds}
@@ -69,23 +79,18 @@ def test_settings_are_searched_on_one_fold_and_judged_on_the_other(labelled: Lab
     assert both["f1"] == pytest.approx(16 / 24, abs=1e-3)
     low, high = both["f1_interval"]
     assert low < both["f1"] < high
-    assert f"F1 from {low:g} to {high:g} (95 %)" in str(Finetuned(tmp_path, card).lines())
+    assert f"F1 from {low:g} to {high:g} (95 %)" in str(Finetuned(crossed, card).lines())
 
 
-def test_the_calibration_is_of_polygons_that_no_search_has_seen(labelled: Labelled, tmp_path: Path):
-    card = settled(tmp_path / "m", labelled)
+def test_the_calibration_is_of_polygons_that_no_search_has_seen(crossed: Path, labelled: Labelled):
+    card = yaml.safe_load((crossed / "card.yaml").read_text())
     # settings of its own would leave each fold without a wrong polygon, and nothing to learn from
     points = np.array(card["calibration"]["building"])
     faint, bright = np.interp([0.73, 1.0], *points.T)
-    assert faint < 0.35
-    assert bright > 0.75
-    stored = yaml.safe_load((tmp_path / "m" / "card.yaml").read_text())
-    assert stored["calibration"] == card["calibration"]
-    theme = load_theme(tmp_path / "m" / "theme.yaml")
-    assert theme.classifier == str(tmp_path / "m")
-    result = survey(labelled.scene, theme, Threshold(name=theme.refiner), Bright(card=stored)).run()
-    if theme.refiner == "none":
-        result = survey(labelled.scene, theme, None, Bright(card=stored)).run()
+    assert faint < 0.5 < 0.75 < bright
+    theme = load_theme(crossed / "theme.yaml")
+    assert (theme.classifier, theme.refiner) == (str(crossed), "none")
+    result = survey(labelled.scene, theme, None, Bright(card=card)).run()
     assert result.summary.notes == ()
     assert np.allclose(result.features["score"], np.interp(result.features["score_raw"], *points.T))
 
@@ -94,7 +99,8 @@ def test_one_fold_alone_is_judged_on_its_own_search_and_says_so(
     labelled: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(settle, "MIN_OBJECTS_TO_SEARCH", 16)
-    card = settled(tmp_path / "m", labelled, folds=1)
+    monkeypatch.setattr("hybridseg.search.settings.GATES", {"agreement": (0.0,)})
+    card = settled(tmp_path / "m", labelled, folds=1, refiner="none")
     assert card["scores"]["what"] == UNCROSSED
     assert "expect less elsewhere" in UNCROSSED
     assert [score["f1"] for score in card["scores"]["places"]] == [1, 1]
@@ -136,12 +142,9 @@ def test_folds_that_ask_for_different_refiners_leave_the_figures_of_one(
 
 
 def test_no_object_on_validation_ground_gives_no_figures(labelled: Labelled, tmp_path: Path):
-    empty = Labelled(labelled.scene, labelled.truth, labelled.area)
-    ready = settle_on(tmp_path / "m", empty)
-    nowhere = Split(ready.splits[0].train, tuple(np.zeros_like(f) for f in ready.splits[0].folds), (0, 0))
-    card = Settle(ready.out, ready.grids, [nowhere], True, None, "cpu", Quiet())(
-        torch.nn.Linear(1, 1), CARD, [load_theme("buildings")], ""
-    )
+    ready = settle_on(tmp_path / "m", labelled)
+    (split,) = ready.splits
+    nowhere = replace(split, folds=tuple(np.zeros_like(fold) for fold in split.folds), objects=(0, 0))
+    card = replace(ready, splits=[nowhere])(torch.nn.Linear(1, 1), CARD, [load_theme("buildings")], "")
     assert card["scores"]["places"] == []
     assert "no object lies in a validation block" in dict(Finetuned(tmp_path, card).lines())["scores"]
-    assert shapely.area(labelled.area) > 0
