@@ -11,16 +11,16 @@ import pytest
 import torch
 import yaml
 
+from hybridseg.demo import render_town
 from hybridseg.errors import BandsMissing, HybridsegError, ThemeError, WeightsError
 from hybridseg.finetuning import fit
 from hybridseg.finetuning.run import finetune
 from hybridseg.metrics.objects import match
 from hybridseg.nn import backbones
 from hybridseg.nn.classify.classifier import load_classifier
-from hybridseg.read.raster import RasterScene
+from hybridseg.read.opening import open_scene
 from hybridseg.run.extract import extract
 from tests.rasters import write
-from townscape import render_town
 
 ALL = "torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO"
 BANDS = [14 - number for number in range(1, 14)]
@@ -98,8 +98,8 @@ def test_a_convolutional_head_on_all_bands_in_order(folder: Path, tmp_path: Path
     card = yaml.safe_load((out / "card.yaml").read_text())
     assert (card["head"], card["steps"], card["source_bands"]) == ("pyramid", 2, list(range(1, 14)))
     classifier = load_classifier(out, "cpu")
-    source = RasterScene.open(folder / "s2.tif", (10, 11, 12)).raw(classifier.spec.source_bands)
-    heat = classifier.predict(source.read_window(source.window, SIDE).pixels)
+    scene = open_scene(folder / "s2.tif", (10, 11, 12)).raw(classifier.spec.source_bands)
+    heat = classifier.predict(scene.read_window(scene.window, SIDE).pixels)
     assert heat.shape == (2, SIDE // 2, SIDE // 2)
     assert np.isfinite(heat).all()
 
