@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_origin
+from typing import Any, NoReturn, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -138,19 +138,11 @@ def _take_several(verb: ArgumentParser) -> None:
 def _dash(verb: ArgumentParser) -> None:
     """Show and take `--keep-work` where the signature says keep_work; the underscored form is taken too."""
     for action in verb._actions:
-        if _takes_paths(getattr(action, "_typehint", None)):  # --scene a.tif b.tif
-            action.nargs, action.metavar = "+", action.dest.upper()
-            action._typehint = str  # type: ignore[attr-defined]
         # a parameter named as a word of Python's ends in an underscore: as_
         action.option_strings = [option.rstrip("_").replace("_", "-") for option in action.option_strings]
         verb._option_string_actions.update(dict.fromkeys(action.option_strings, action))
     # argparse takes -71.2,42.1,... for an option; western longitudes are not
     verb._negative_number_matcher = re.compile(r"^-\.?\d")
-
-
-def _takes_paths(hint: Any) -> bool:
-    """Whether a type allows a sequence of paths."""
-    return any(get_origin(one) is Sequence and Path in get_args(get_args(one)[0]) for one in get_args(hint))
 
 
 def _extract(extract: Callable[..., Any], settings: Namespace, as_json: bool) -> int:
