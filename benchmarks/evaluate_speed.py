@@ -16,7 +16,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
-from hybridseg.evaluate.run import evaluate
+from hybridseg.evaluation import evaluate
 
 RESULTS = Path(__file__).parent / "results"
 SPACING_M = 18.0

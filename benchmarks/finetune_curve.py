@@ -26,11 +26,11 @@ import shapely
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from hybridseg.evaluate.measure.quick import quick_scores
-from hybridseg.finetune.run import finetune
+from hybridseg.finetuning.run import finetune
+from hybridseg.metrics.summary import summarise
 from hybridseg.run.extract import extract
+from hybridseg.search.settings import write_theme
 from hybridseg.theme import load_theme
-from hybridseg.tune.run import write_theme
 
 COUNTS = (10, 30, 100)
 SEEDS = (0, 1, 2)
@@ -72,7 +72,7 @@ class Place:
         right, all_of_both = 0.0, 0.0
         for scene in self.scenes:
             found = extract(str(scene), None, refiner="none", **how)
-            part = quick_scores(found, self.truth, shapely.difference(_ground(scene), away), 0.3)
+            part = summarise(found, self.truth, shapely.difference(_ground(scene), away), 0.3).to_dict()
             right += part["f1"] * (part["objects"] + part["found"])
             all_of_both += part["objects"] + part["found"]
         return right / all_of_both

@@ -20,7 +20,7 @@ import rasterio
 from rasterio.windows import Window
 
 from benchmarks.accuracy import RESULTS
-from hybridseg.demo import render_town
+from townscape import render_town
 
 TOWN_PX = 1024
 SHOWN = ("windows_classified", "windows_in_raster", "windows_refined", "prompts", "features")

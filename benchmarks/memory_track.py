@@ -19,12 +19,13 @@ from PIL import Image
 
 from benchmarks.accuracy import RESULTS
 from benchmarks.refiner import SETS, _iou
-from hybridseg.nn.lite import build_sam2_lite
-from hybridseg.nn.memory import track
-from hybridseg.nn.weights import load_weights, model_folder
-from hybridseg.train.refiner import ground
-from hybridseg.train.scenes import load_scenes
-from hybridseg.train.sequences import SequenceSamples
+from hybridseg.nn.cards import model_folder
+from hybridseg.nn.sam2.lite import build_sam2_lite
+from hybridseg.nn.sam2.memory import track
+from hybridseg.nn.weights import load_weights
+from hybridseg.training.datasets import load_images
+from hybridseg.training.refiner import boxed
+from hybridseg.training.sequences import SequenceSamples
 
 SIZE_PX = 256
 SEQUENCES = 40
@@ -67,8 +68,8 @@ def main(data: Path, model: str, count: int = SEQUENCES) -> None:
     """Measure and write."""
     rows, all_found = [], []
     for place, (dataset, entry) in SETS.items():
-        grounds = [ground(scene) for scene in load_scenes(data / "tiles.csv", dataset, entry)]
-        usable = [g for g in grounds if len(g.boxes)]
+        images = [boxed(image) for image in load_images(data / "tiles.csv", dataset, entry)]
+        usable = [one for one in images if len(one.boxes)]
         samples = SequenceSamples({dataset: usable}, {dataset: 1.0}, SIZE_PX, vanish=0.35)
         all_found.append(follow(samples, model, count))
         rows.append({"place": place, **summary(all_found[-1])})

@@ -16,12 +16,12 @@ from pathlib import Path
 import geopandas as gpd
 import rasterio
 import shapely
-
-from hybridseg.evaluate.measure.quick import quick_scores
-from hybridseg.finetune.run import finetune
-from hybridseg.run.extract import extract
 from hybridseg.run.model import themes_in
-from hybridseg.tune.run import write_theme
+
+from hybridseg.finetuning.run import finetune
+from hybridseg.metrics.summary import summarise
+from hybridseg.run.extract import extract
+from hybridseg.search.settings import write_theme
 
 RESULTS = Path(__file__).parent / "results" / "once.json"
 TOLERANCE_M = 0.3
@@ -49,7 +49,7 @@ def main(data: Path) -> None:
         for windows in ("own", "shared"):
             path = write_theme(theme.with_prompts(windows=windows), work / f"{windows}.yaml", f"windows: {windows}")
             features = extract(scene, None, theme=path, extent=rest)
-            scores = quick_scores(features, truth, shapely.box(*rest), TOLERANCE_M)
+            scores = summarise(features, truth, shapely.box(*rest), TOLERANCE_M).to_dict()
             took = features.attrs["summary"].seconds
             found[windows] = {
                 **{name: round(float(scores[name]), 3) for name in ("f1", "boundary_f1", "objects")},

@@ -1,4 +1,4 @@
-"""The places that nothing was trained on, as scenes with references: what `make scores` measures on.
+"""Labelled places as scenes with references: those that trained no weight, which `make scores` quotes, and some more.
 
 Tiles without georeference are laid out on one raster, apart from each other, so that a data set is one scene.
 """
@@ -18,8 +18,9 @@ from affine import Affine
 from PIL import Image
 from rasterio.features import shapes
 
-from hybridseg.run.pipeline import Extent
-from hybridseg.tune.run import Labelled
+from hybridseg.labels.labelled import Labelled
+from hybridseg.read.opening import open_scene
+from hybridseg.types import Extent
 
 CRS = "EPSG:32631"
 GAP_PX = 64
@@ -27,10 +28,13 @@ GAP_PX = 64
 
 @dataclass(frozen=True)
 class Place(Labelled):
-    """A labelled scene of a theme."""
+    """A labelled scene of a theme.
 
-    name: str = ""
+    trained: weights were trained on it; it helps to choose thresholds for the others and is not quoted.
+    """
+
     theme: str = ""
+    trained: bool = False
 
 
 def places(data: Path, work: Path) -> list[Place]:
@@ -41,11 +45,18 @@ def places(data: Path, work: Path) -> list[Place]:
     return [
         _scene(data, "Banepa, val column", "buildings", "banepa_z19.tif", "banepa_buildings.geojson", column),
         _scene(data, "Kampala west", "buildings", "kampala_west_z20.tif", "kampala_west_buildings.geojson"),
+        tiles("Dhaka", "buildings", lambda r: r["dataset"] == "dhaka_oam", 0.27),
+        tiles("Kitsap", "buildings", lambda r: r["place"] == "Kitsap US", 0.3),
+        tiles("Vienna", "buildings", lambda r: r["place"] == "Vienna Austria", 0.3),
+        tiles("Khartoum", "buildings", lambda r: r["place"] == "Khartoum Sudan", 0.3),
         tiles("California, 10sfg", "solar", lambda r: r["dataset"] == "california_pv", 0.3),
+        tiles("California, 10sfh", "solar", lambda r: r["place"] == "California 10sfh", 0.3, trained=5),
         tiles("NAIP Midwest, 1 m", "fields", lambda r: r["dataset"] == "naip_fields" and r["gsd_m"] == "1.0", 1.0),
         _scene(data, "Denmark, Sentinel-2", "fields", "denmark_s2_fields.tif", "denmark_s2_fields.gpkg"),
         tiles("Dubai scene 2", "water", lambda r: r["dataset"] == "dubai", 1.0, code=3),
+        tiles("Dubai scene 1", "water", lambda r: r["place"] == "dubai scene 1", 1.0, code=3, trained=1),
         tiles("Massachusetts", "roads", lambda r: r["dataset"] == "massachusetts_roads", 1.0, code=1),
+        tiles("Dubai scene 2", "roads", lambda r: r["dataset"] == "dubai", 1.0, code=2),
     ]
 
 
@@ -54,7 +65,7 @@ def _scene(data: Path, name: str, theme: str, scene: str, reference: str, extent
     with rasterio.open(path) as file:
         crs, bounds = file.crs, file.bounds
     truth = gpd.read_file(data / "scenes" / reference).to_crs(crs)
-    return Place(path, truth[["geometry"]], shapely.box(*(extent or bounds)), extent, name, theme)
+    return Place(open_scene(path), truth[["geometry"]], shapely.box(*(extent or bounds)), extent, name, theme)
 
 
 @dataclass(frozen=True)
@@ -63,11 +74,21 @@ class _Tiles:
     work: Path
 
     def __call__(
-        self, name: str, theme: str, mine: Callable[[dict[str, str]], bool], gsd_m: float, code: int | None = None
+        self,
+        name: str,
+        theme: str,
+        mine: Callable[[dict[str, str]], bool],
+        gsd_m: float,
+        code: int | None = None,
+        trained: int = 0,
     ) -> Place:
-        """The val tiles of a data set side by side. code: the class's code where labels are codes, not instances."""
+        """The val tiles of a data set side by side.
+
+        code: the class's code where labels are codes, not instances; trained: every so many of the train tiles instead.
+        """
+        split = "train" if trained else "val"
         with (self.data / "tiles.csv").open() as file:
-            rows = [r for r in csv.DictReader(file) if r["split"] == "val" and mine(r)]
+            rows = [r for r in csv.DictReader(file) if r["split"] == split and mine(r)][:: trained or 1]
         images = [np.asarray(Image.open(self.data / r["image"]).convert("RGB")) for r in rows]
         labels = [np.asarray(Image.open(self.data / r["label"])).astype(np.int32) for r in rows]
         step = max(max(i.shape[:2]) for i in images) + GAP_PX
@@ -87,7 +108,7 @@ class _Tiles:
             truth += [shapely.geometry.shape(geometry) for geometry, _ in found]
             known = np.ones(label.shape, bool) if code in (None, 1) else label > 0
             areas += [shapely.geometry.shape(g) for g, _ in shapes(known.astype(np.uint8), mask=known, transform=own)]
-        path = self.work / f"{name.replace(' ', '-').replace(',', '').lower()}.tif"
+        path = self.work / f"{theme}-{name.replace(' ', '-').replace(',', '').lower()}.tif"
         profile = {"driver": "GTiff", "height": size[0], "width": size[1], "count": 3, "dtype": "uint8"}
         with (
             rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
@@ -95,4 +116,5 @@ class _Tiles:
         ):
             file.write(canvas)
             file.write_mask(valid)
-        return Place(path, gpd.GeoDataFrame(geometry=truth, crs=CRS), shapely.union_all(areas), None, name, theme)
+        truths = gpd.GeoDataFrame(geometry=truth, crs=CRS)
+        return Place(open_scene(path), truths, shapely.union_all(areas), None, name, theme, trained > 0)

@@ -20,13 +20,14 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.accuracy import RESULTS
-from hybridseg.nn.refiners import load_refiner
-from hybridseg.nn.sam2 import Promptable
-from hybridseg.train.prompts import box_of, covered, point_in, roughened
-from hybridseg.train.recipe import DataSet
-from hybridseg.train.refiner import POINTS
-from hybridseg.train.scenes import Scene, load_scenes, resize_labels
-from hybridseg.where.hints import hint_logits
+from hybridseg.labels.images import LabelledImage, resize_labels
+from hybridseg.nn.sam2.official import load_refiner
+from hybridseg.nn.sam2.promptable import Promptable
+from hybridseg.training.datasets import load_images
+from hybridseg.training.prompts import box_of, covered, point_in, roughened
+from hybridseg.training.recipe import DataSet
+from hybridseg.types import MAX_POINTS
+from hybridseg.where.prompting import hint_logits
 
 SETS = {
     "Banepa, val column": ("banepa", DataSet(share=1, split="val")),
@@ -50,7 +51,7 @@ class Case:
     mask: np.ndarray
 
 
-def cases(scenes: list[Scene], size_px: int, rng: np.random.Generator) -> Iterator[Case]:
+def cases(scenes: list[LabelledImage], size_px: int, rng: np.random.Generator) -> Iterator[Case]:
     """Up to PER_SET objects that lie whole in their scene, at random."""
     found = []
     for scene in scenes:
@@ -90,7 +91,7 @@ def ask(model: Promptable, case: Case, rng: np.random.Generator) -> dict[str, tu
     }
     answers = {}
     for kind, (points, labels, hint) in told.items():
-        at, kinds = np.zeros((1, POINTS, 2), np.float32), np.full((1, POINTS), -1, np.int32)
+        at, kinds = np.zeros((1, MAX_POINTS, 2), np.float32), np.full((1, MAX_POINTS), -1, np.int32)
         if points:
             at[0, : len(points)], kinds[0, : len(labels)] = points, labels
         logits, iou = model.decode(embedding, at, kinds, None if hint is None else hint_logits(hint)[None])
@@ -132,7 +133,7 @@ def main(data: Path, name: str) -> None:
     rows, real, predicted = [], [], []
     for place, (dataset, entry) in SETS.items():
         rng = np.random.default_rng(0)
-        scenes = load_scenes(data / "tiles.csv", dataset, entry)
+        scenes = load_images(data / "tiles.csv", dataset, entry)
         answers = [ask(model, case, rng) for case in cases(scenes, model.size_px, rng)]
         rows.append({"place": place, "objects": len(answers)})
         rows[-1] |= {kind: float(np.mean([a[kind][0] for a in answers])) for kind in answers[0]}

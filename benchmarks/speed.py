@@ -12,12 +12,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from hybridseg.where.hints import POINTS
 from sam2.build_sam import build_sam2
 
 from benchmarks.accuracy import RESULTS
-from hybridseg.nn.refiners import load_refiner
-from hybridseg.nn.sam2 import Promptable
-from hybridseg.where.hints import POINTS
+from benchmarks.refiner import chip_of
+from hybridseg.nn.sam2.official import load_refiner
+from hybridseg.nn.sam2.promptable import Promptable
 
 PROMPTS = 32
 ROUNDS = 5
@@ -42,9 +43,10 @@ def measure(model: Promptable) -> dict[str, float]:
     points = rng.uniform(0, side, (PROMPTS, POINTS, 2)).astype(np.float32)
     labels = np.tile(np.array([2, 3, 1, 0, -1, -1], np.int32), (PROMPTS, 1))
     hints = rng.normal(0, 4, (PROMPTS, model.mask_px, model.mask_px)).astype(np.float32)
-    embedding = model.encode(pixels)
+    chip = chip_of(pixels)
+    embedding = model.encode(chip)
     return {
-        "encode_s": seconds(lambda: model.encode(pixels)),
+        "encode_s": seconds(lambda: model.encode(chip)),
         "decode_s_per_prompt": seconds(lambda: model.decode(embedding, points, labels, hints)) / PROMPTS,
     }
 

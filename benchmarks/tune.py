@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmarks.places import places
 from hybridseg.resources import configs_folder
+from hybridseg.search.settings import search_theme, write_theme
 from hybridseg.theme import load_theme
-from hybridseg.tune.run import search, write_theme
 
 
 def main(data: Path, themes: list[str]) -> None:
@@ -21,7 +21,7 @@ def main(data: Path, themes: list[str]) -> None:
         every = places(data, Path(folder))
         for name in themes:
             mine = [place for place in every if place.theme == name]
-            best, report = search(load_theme(name), mine, "sam2-lite")
+            best, report = search_theme(load_theme(name), mine, "sam2-lite")
             comment = f"By `python -m benchmarks.tune`, on {'; '.join(p.name for p in mine)}: {report}"
             print(write_theme(best, configs_folder() / "themes" / f"{name}.yaml", comment), report, flush=True)
 

@@ -1,72 +1,138 @@
-"""The command line. Each verb is a Python function; its signature and docstring are its flags and help."""
+"""The command line. Each verb is a Python function; its signature and docstring are its flags and help.
+
+Verbs are imported here, when they are called: `hybridseg --help` waits for none of them.
+"""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import inspect
 import json
+import os
 import re
+import signal
 import sys
+import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.table import Column, Table
 
-from hybridseg.demo.run import demo
-from hybridseg.errors import HybridsegError
-from hybridseg.evaluate.verb import evaluate
-from hybridseg.evaluate.verb import lines as figures
-from hybridseg.finetune.layers import LabelsWarning
-from hybridseg.finetune.report import lines as made
-from hybridseg.finetune.run import finetune
-from hybridseg.run.cards import models, one_line
-from hybridseg.run.extract import extract
+from hybridseg import __version__
+from hybridseg.errors import HybridsegError, HybridsegWarning
 from hybridseg.run.progress import Bars
-from hybridseg.run.summary import Summary
-from hybridseg.train.run import train
-from hybridseg.tune.run import tune
 
-OK, INCOMPLETE, BAD_INPUT = 0, 1, 2
-"""Exit statuses: all done; done but for the windows listed; nothing done."""
+OK, INCOMPLETE, BAD_INPUT, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit statuses: all done; done but for the windows listed; nothing done; a fault of ours; stopped by Ctrl-C."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line.
+
+    module: where the function of the verb's name lives.
+    about: one line for the list of verbs.
+    show: calls the function with the parsed settings, prints the result, returns the exit status.
+    """
+
+    module: str
+    about: str
+    show: Callable[[Callable[..., Any], Namespace, bool], int]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a verb; returns the exit status."""
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    wanted = next((word for word in arguments if word in VERBS), None)
+    function = getattr(importlib.import_module(VERBS[wanted].module), wanted) if wanted else None
+    chosen = _parser(wanted, function).parse_args(arguments)
     settings = chosen[chosen.subcommand]
     as_json = settings.pop("json", False)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            return VERBS[chosen.subcommand][1](settings, as_json)
+            return VERBS[chosen.subcommand].show(function, settings, as_json)  # type: ignore[arg-type]
     except HybridsegError as error:
         sys.stderr.write(f"hybridseg: {error}\n")
         return BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("hybridseg: stopped; nothing half written is left\n")
+        return INTERRUPTED
+    except Exception as error:
+        return _fault(error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, _: object) -> NoReturn:
+    """End as an exception does, so that temporary files go."""
+    raise SystemExit(128 + number)
+
+
+def _fault(error: Exception) -> int:
+    """Say in one line that this is our fault, and how to report it."""
+    if os.environ.get("HYBRIDSEG_DEBUG"):
+        traceback.print_exception(error)
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    sys.stderr.write(
+        f"hybridseg: a fault of hybridseg itself: {what}; run it again with HYBRIDSEG_DEBUG=1 in the environment and "
+        "report what it prints\n"
+    )
+    return FAULT
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """What was done to labels in one line; other warnings as Python shows them."""
-    own = issubclass(category, LabelsWarning)
+    """Show our own warnings in one line, others as Python does."""
+    own = issubclass(category, HybridsegWarning)
     sys.stderr.write(f"hybridseg: {message}\n" if own else warnings.formatwarning(message, category, *where[:2]))
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(prog="hybridseg", description="Overhead imagery to labelled maps.", version=_version())
+def _parser(wanted: str | None, function: Callable[..., Any] | None) -> ArgumentParser:
+    """The parser: with the flags of the wanted verb, and the names of the others."""
+    parser = ArgumentParser(prog="hybridseg", description="Overhead imagery to labelled maps.", version=__version__)
     verbs = parser.add_subcommands(dest="subcommand", metavar="VERB")
-    for function, _ in VERBS.values():
-        verb = ArgumentParser(description=(function.__doc__ or "").splitlines()[0])
-        verb.add_function_arguments(function, skip={"progress", "name"}, as_positional=True)
-        if function is models:  # signatures give no optional positional
-            verb.add_argument("name", nargs="?", help="one model, or the path of a model folder: its whole card")
-        if function not in (train, tune):
-            verb.add_argument("--json", action="store_true", help="print the summary as one JSON object")
-        _dash(verb)
-        verbs.add_subcommand(function.__name__, verb, help=(function.__doc__ or "").splitlines()[0])
+    for name, verb in VERBS.items():
+        sub = ArgumentParser(description=verb.about)
+        if name == wanted and function is not None:
+            parsed = _required(function, "out") if name == "extract" else function
+            sub.add_function_arguments(parsed, skip={"progress", "name"}, as_positional=True)
+            if name == "models":  # signatures give no optional positional
+                sub.add_argument("name", nargs="?", help="one model, or the path of a model folder: its whole card")
+            if name not in ("train", "tune"):
+                sub.add_argument("--json", action="store_true", help="print the summary as one JSON object")
+            _take_several(sub)
+            _dash(sub)
+        verbs.add_subcommand(name, sub, help=verb.about)
     return parser
+
+
+def _required(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The function with one parameter made obligatory: from Python a result may stay in memory, a command writes it."""
+
+    @functools.wraps(function)
+    def command(*given: Any, **named: Any) -> Any:
+        return function(*given, **named)
+
+    signature = inspect.signature(function)
+    parameters = [p.replace(default=p.empty) if p.name == name else p for p in signature.parameters.values()]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _take_several(verb: ArgumentParser) -> None:
+    """Let flags whose parameter is a path or several take several: `--scene a.tif b.tif`."""
+    for action in verb._actions:
+        if Sequence[str | Path] in get_args(getattr(action, "_typehint", None)):
+            action.nargs, action.metavar = "+", action.dest.upper()
+            action._typehint = str  # type: ignore[attr-defined]
 
 
 def _dash(verb: ArgumentParser) -> None:
@@ -79,22 +145,16 @@ def _dash(verb: ArgumentParser) -> None:
     verb._negative_number_matcher = re.compile(r"^-\.?\d")
 
 
-def _version() -> str:
-    from hybridseg import __version__
-
-    return __version__
-
-
-def _extract(settings: Namespace, as_json: bool) -> int:
+def _extract(extract: Callable[..., Any], settings: Namespace, as_json: bool) -> int:
     with Bars() as bars:
-        features = extract(**settings.as_dict(), progress=bars)
-    summary: Summary = features.attrs["summary"]
-    _show(summary, as_json)
-    return INCOMPLETE if summary.failures else OK
+        result = extract(**settings.as_dict(), progress=bars)
+    _show(result.summary, as_json)
+    return INCOMPLETE if result.summary.failures else OK
 
 
-def _demo(settings: Namespace, as_json: bool) -> int:
-    outcome = demo(**settings.as_dict())
+def _demo(demo: Callable[..., Any], settings: Namespace, as_json: bool) -> int:
+    with Bars() as bars:
+        outcome = demo(**settings.as_dict(), progress=bars)
     if as_json:
         sys.stdout.write(json.dumps(outcome.to_dict()) + "\n")
     else:
@@ -103,13 +163,13 @@ def _demo(settings: Namespace, as_json: bool) -> int:
     return OK
 
 
-def _train(settings: Namespace, _: bool) -> int:
+def _train(train: Callable[..., Any], settings: Namespace, _: bool) -> int:
     folder: Path = train(**settings.as_dict())
     sys.stdout.write(f"{folder}\n")
     return OK
 
 
-def _tune(settings: Namespace, _: bool) -> int:
+def _tune(tune: Callable[..., Any], settings: Namespace, _: bool) -> int:
     with Bars() as bars:
         path = tune(**settings.as_dict(), progress=bars)
     sys.stdout.write(path.read_text())
@@ -117,39 +177,38 @@ def _tune(settings: Namespace, _: bool) -> int:
     return OK
 
 
-def _finetune(settings: Namespace, as_json: bool) -> int:
+def _finetune(finetune: Callable[..., Any], settings: Namespace, as_json: bool) -> int:
     with Bars() as bars:
         settings.quiet = settings.quiet or as_json  # Lightning's bar goes to standard output
-        folder = finetune(**settings.as_dict(), progress=None if settings.quiet else bars)
-    card = models(str(folder))[0]
+        made = finetune(**settings.as_dict(), progress=None if settings.quiet else bars)
     if as_json:
-        sys.stdout.write(json.dumps(card, default=str) + "\n")
+        sys.stdout.write(json.dumps(made.card, default=str) + "\n")
     else:
-        _table(made(card, folder))
+        _table(made.lines())
     return OK
 
 
-def _models(settings: Namespace, as_json: bool) -> int:
+def _models(models: Callable[..., Any], settings: Namespace, as_json: bool) -> int:
     cards = models(**settings.as_dict())
     if as_json:
-        sys.stdout.write(json.dumps(cards, default=str) + "\n")
+        sys.stdout.write(json.dumps([card.to_dict() for card in cards], default=str) + "\n")
     elif settings.name is not None:
-        sys.stdout.write(yaml.safe_dump(cards[0], sort_keys=False, allow_unicode=True, width=100))
+        sys.stdout.write(yaml.safe_dump(cards[0].to_dict(), sort_keys=False, allow_unicode=True, width=100))
     else:
-        _table([(card["name"], one_line(card)) for card in cards])
+        _table([(card.name, card.line()) for card in cards])
     return OK
 
 
-def _evaluate(settings: Namespace, as_json: bool) -> int:
+def _evaluate(evaluate: Callable[..., Any], settings: Namespace, as_json: bool) -> int:
     report = evaluate(**settings.as_dict())
     if as_json:
         sys.stdout.write(json.dumps(report.to_dict()) + "\n")
     else:
-        _table(figures(report))
+        _table(report.rows())
     return OK
 
 
-def _show(summary: Summary, as_json: bool) -> None:
+def _show(summary: Any, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(json.dumps(summary.to_dict()) + "\n")
     else:
@@ -163,13 +222,26 @@ def _table(rows: list[tuple[str, str]]) -> None:
     Console().print(table)
 
 
-VERBS: dict[str, tuple[Callable[..., Any], Callable[[Namespace, bool], int]]] = {
-    "extract": (extract, _extract),
-    "demo": (demo, _demo),
-    "train": (train, _train),
-    "finetune": (finetune, _finetune),
-    "tune": (tune, _tune),
-    "evaluate": (evaluate, _evaluate),
-    "models": (models, _models),
+VERBS: dict[str, Verb] = {
+    "extract": Verb(
+        "hybridseg.run.extract",
+        "Find every object of a theme in a raster and write labelled, georeferenced polygons.",
+        _extract,
+    ),
+    "demo": Verb(
+        "hybridseg.demo", "Map the buildings of a rendered town whose truth is known, and draw the result.", _demo
+    ),
+    "train": Verb("hybridseg.training.run", "Train a model as a recipe says.", _train),
+    "finetune": Verb(
+        "hybridseg.finetuning.run",
+        "Train a classifier on your own labels, and make a model folder of it for `extract --model`.",
+        _finetune,
+    ),
+    "tune": Verb(
+        "hybridseg.tuning.run",
+        "Find a theme's thresholds, prompts and gate on labelled scenes, and write them as a theme's YAML.",
+        _tune,
+    ),
+    "evaluate": Verb("hybridseg.evaluation", "Compare a map with a reference.", _evaluate),
+    "models": Verb("hybridseg.run.models", "Show the cards of the embedded models.", _models),
 }
-"""Each verb's function, whose signature gives the flags, and what the command line does with its result."""

@@ -12,6 +12,7 @@
     ├── PromptsError       a prompts file cannot be used
     ├── OutputError        the result cannot be written where asked
     ├── WeightsError       a model cannot be found or does not fit
+    ├── RunError           every window failed, so there is no result
     ├── EvaluateError      two maps cannot be compared
     └── MissingExtra       an optional dependency is not installed
 
@@ -67,9 +68,17 @@ class WeightsError(HybridsegError):
     """A model's weights cannot be found, or do not fit the architecture they are meant for."""
 
 
+class RunError(HybridsegError):
+    """A run whose windows all failed, so there is nothing to write."""
+
+
 class EvaluateError(HybridsegError):
     """A map and its reference cannot be compared."""
 
 
 class MissingExtra(HybridsegError):
     """An optional dependency is needed; the message names the extra to install."""
+
+
+class HybridsegWarning(UserWarning):
+    """Something was repaired or left out; the command line prints it as one line."""

@@ -1,4 +1,4 @@
-"""Values that pass between the stages. They carry their georeference and are checked when made."""
+"""Small values that all floors share: windows, chips, what a classifier takes, how a value was made."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 from odc.geo.geobox import GeoBox
 
-PROMPT_COLUMNS = ("id", "class", "score", "peak_x", "peak_y", "positive", "negative", "support")
-"""Columns of a prompts file; `support` is its active geometry, `positive` and `negative` are MultiPoints."""
+METADATA_KEY = "hybridseg"
+"""Name under which every file that we write holds its provenance."""
 
 FEATURE_COLUMNS = (
     "id", "class", "score", "origin", "iou_pred", "stability", "agreement", "area_m2", "geometry",
 )  # fmt: skip
 """Columns of a result, in order. `origin` is 'refined' or 'coarse'."""
 
+
+MAX_POINTS = 6
+"""Points of every prompt, box corners included, padded with label -1. Fixed, because to SAM2 each padding is a token:
+with another number of them a mask changes."""
+
+HINT_SLOPE = 12.0
+"""Logits of a hint from the share of a pixel that is covered: from -6 (none) to 6 (all)."""
 
 Extent = tuple[float, float, float, float]
 """(left, bottom, right, top) in the units of a CRS."""
@@ -41,6 +48,14 @@ class NetworkSpec:
     image_px: int | None = None
     source_bands: tuple[int, ...] | None = None
     scaling: str = "8-bit, 0 to 255"
+
+
+def core_px(image_px: int) -> int:
+    """Side of the core of an image of fixed size: five eighths of its side, in whole strides of 32 px.
+
+    The rest is halo.
+    """
+    return image_px * 5 // 8 // 32 * 32
 
 
 @dataclass(frozen=True)
@@ -97,3 +112,25 @@ class Window:
         """(rows, cols) of this window in an array that covers `within`."""
         r, c = self.row - within.row, self.col - within.col
         return slice(r, r + self.height), slice(c, c + self.width)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A window that could not be done. place: which; reason: one line."""
+
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How a value was made.
+
+    windows: processed, failed ones included; in_raster: those that a full cover of the raster would take;
+    seconds: wall time; failures: windows that could not be done.
+    """
+
+    windows: int = 0
+    in_raster: int = 0
+    seconds: float = 0.0
+    failures: tuple[Failure, ...] = ()

@@ -7,7 +7,9 @@ import pytest
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from tests.rasters import make
+from hybridseg.read.opening import open_scene
+from hybridseg.read.scene import Scene
+from tests.rasters import default_image, make, utm_affine, write
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -40,3 +42,9 @@ def blocks(tmp_path: Path) -> Path:
 
 def geobox(side: int = 64, pixel: float = 0.5, x: float = 500_000, y: float = 3_000_000) -> GeoBox:
     return GeoBox((side, side), Affine(pixel, 0, x, 0, -pixel, y), "EPSG:32645")
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    """A scene of 128 x 96 pixels of 1 m, for labels drawn by `tests.labels.drawn`."""
+    return open_scene(write(tmp_path / "a.tif", default_image(), utm_affine(1.0), photometric="rgb"))

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy import ndimage as ndi
+
+from hybridseg.nn.models import Models
+from hybridseg.read.opening import open_scene
+from hybridseg.run.survey import Survey
+from hybridseg.shape import AsTraced
+from hybridseg.theme import Theme, load_theme
+from hybridseg.types import Chip, NetworkSpec
 
 
 @dataclass(frozen=True)
 class Bright:
     """A classifier for which bright ground is a building: extent is brightness, interior its blur."""
 
-    stride = 2
-    snap_px = 32
-    image_px = None
-    classes = ("building",)
-    gsd_m = 0.25
-    coarsest_gsd_m = 0.6
-    source_bands = None
-    scaling = "8-bit, 0 to 255"
+    name: str = "bright"
+    sha256: str = "b" * 64
+    spec: NetworkSpec = NetworkSpec(("building",), stride=2, snap_px=32, gsd_m=0.25, coarsest_gsd_m=0.6)
+    card: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         grey = pixels.mean(axis=0, dtype=np.float32) / 255
@@ -41,9 +46,9 @@ class Threshold:
     def mask_px(self) -> int:
         return self.size_px // 4
 
-    def encode(self, pixels: np.ndarray) -> np.ndarray:
+    def encode(self, chip: Chip) -> np.ndarray:
         side = self.mask_px
-        return pixels.mean(axis=0).reshape(side, 4, side, 4).mean((1, 3)) / 255
+        return chip.pixels.mean(axis=0).reshape(side, 4, side, 4).mean((1, 3)) / 255
 
     def decode(
         self, embedding: np.ndarray, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
@@ -55,3 +60,11 @@ class Threshold:
                 y, x = np.mgrid[: mask.shape[0], : mask.shape[1]] + 0.5
                 mask[(x < x0 - 1) | (x > x1 + 1) | (y < y0 - 1) | (y > y1 + 1)] = -10
         return logits.astype(np.float32), np.full(len(points), self.iou, np.float32)
+
+
+def survey(
+    scene: Any, theme: Theme | None = None, refiner: Any = Threshold(), network: Any = Bright(), **how: Any
+) -> Survey:
+    """A survey of buildings as traced, with the doubles as models; `scene` as `open_scene` takes it."""
+    theme = theme or load_theme("buildings").model_copy(update={"shape": AsTraced()})
+    return Survey(open_scene(scene), theme, Models(network, refiner), **how)

@@ -17,9 +17,9 @@ import torch
 
 from hybridseg.cli import VERBS as ALL_VERBS
 from hybridseg.cli import main
-from hybridseg.nn.segmenter import Segmenter
+from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.weights import save_weights
-from hybridseg.write.vector import read_features
+from hybridseg.write.result import read_result
 
 VERBS = {name: function for name, (function, _) in ALL_VERBS.items()}
 HIDDEN = {"progress"}
@@ -250,7 +250,7 @@ def test_json_is_one_object_and_nothing_else(blocks: Path, tmp_path: Path, capfd
     assert summary["theme"] == "buildings"
     assert summary["refiner"] == "none"
     assert summary["failures"] == []
-    assert summary["features"] == len(read_features(out))
+    assert summary["features"] == len(read_result(out))
 
 
 def test_a_person_is_told_where_the_result_is(blocks: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):

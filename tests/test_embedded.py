@@ -1,87 +1,139 @@
-"""The embedded models, on the rendered town and on real imagery: they find buildings, and tiling does not matter."""
+"""The embedded models on the rendered town and on real imagery: their finds depend on neither tiling nor extent."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pytest
+import rasterio
 import shapely
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from PIL import Image
 
-from hybridseg.demo import render_town
-from hybridseg.evaluate.measure.objects import match
-from hybridseg.nn.classifier import load_classifier
-from hybridseg.nn.refiners import load_refiner
-from hybridseg.read.raster import RasterScene
-from hybridseg.run.pipeline import Counts, Extent, Pipeline
+from hybridseg.metrics.objects import area_iou, match
+from hybridseg.read.opening import open_scene
+from hybridseg.read.scene import Scene
+from hybridseg.run.survey import Survey
 from hybridseg.theme import load_theme
+from hybridseg.types import Extent
+from townscape import render_town
 
-TILINGS = [(1024, 0), (512, 96), (352, 160)]
-
-
-def run(scene: Path, folder: Path, extent: Extent | None, tiling: tuple[int, int] = TILINGS[0]) -> gpd.GeoDataFrame:
-    theme, source, counts = load_theme("buildings"), RasterScene.open(scene), Counts()
-    classifier = load_classifier(theme.classifier)
-    pipeline = Pipeline(theme, load_refiner("sam2-lite"), *tiling)
-    pipeline.heatmap(source, classifier, classifier.gsd_m, extent, folder / "heatmap.tif", counts)
-    prompts = pipeline.prompts(source, folder / "heatmap.tif", extent, counts)
-    features = pipeline.features(source, prompts, pipeline.refine(source, prompts, counts), counts, extent)
-    assert not counts.failures
-    return features
+TILINGS = [(512, 96), (352, 160)]
 
 
-def same(one: gpd.GeoDataFrame, two: gpd.GeoDataFrame) -> None:
-    assert len(one) == len(two) > 10
+def found(survey: Survey, extent: Extent | None = None, tiling: tuple[int, int] = (1024, 0)) -> gpd.GeoDataFrame:
+    result = replace(survey, core_px=tiling[0], offset_px=tiling[1]).run(extent)
+    assert not result.summary.failures
+    return result.features
+
+
+def same(one: gpd.GeoDataFrame, two: gpd.GeoDataFrame, least: int) -> None:
+    assert len(one) == len(two) >= least
     assert len(match(one.geometry, two.geometry, iou=0.98).ious) == len(one)
-
-
-def halved(scene: Path, folder: Path, extent: Extent, whole: gpd.GeoDataFrame) -> None:
-    left, bottom, right, top = extent
-    half = (left, bottom, right, (bottom + top) / 2)
-    inside = shapely.box(*half)
-    part = run(scene, folder, half)
-    same(whole[whole.within(inside)], part[part.within(inside)])
+    assert sorted(one["id"]) == sorted(two["id"])
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, gpd.GeoDataFrame, gpd.GeoDataFrame]:
-    folder = tmp_path_factory.mktemp("town")
-    scene, truth = render_town(640, 0.3, seed=7).write(folder)
-    return scene, gpd.read_file(truth), run(scene, folder, None)
-
-
-@pytest.fixture(scope="module")
-def banepa(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Extent, gpd.GeoDataFrame]:
-    scene = shared / "scenes" / "banepa_z19.tif"
-    left, bottom, right, top = 9520308.31, 3202700.0, 9520384.75, 3202940.8
-    extent = (left, bottom, right, top)
-    return scene, extent, run(scene, tmp_path_factory.mktemp("banepa"), extent)
+def town(tmp_path_factory: pytest.TempPathFactory) -> tuple[Survey, gpd.GeoDataFrame, gpd.GeoDataFrame]:
+    scene, truth = render_town(640, 0.3, seed=7).write(tmp_path_factory.mktemp("town"))
+    survey = Survey.open(open_scene(scene), load_theme("buildings"))
+    return survey, gpd.read_file(truth), found(survey)
 
 
 def test_finds_the_rendered_buildings(town):
     _, truth, features = town
-    found = match(features.geometry, truth.geometry)
-    assert found.f1 > 0.6
-    assert found.mean_iou > 0.75
+    paired = match(features.geometry, truth.geometry)
+    assert paired.f1 > 0.6
+    assert paired.mean_iou > 0.75
 
 
-@pytest.mark.parametrize("tiling", TILINGS[1:])
-def test_tiling_does_not_matter_on_the_town(town, tmp_path: Path, tiling: tuple[int, int]):
-    scene, _, features = town
-    same(features, run(scene, tmp_path, None, tiling))
+@pytest.mark.parametrize("tiling", TILINGS)
+def test_tiling_does_not_matter_on_the_town(town, tiling: tuple[int, int]):
+    survey, _, features = town
+    same(features, found(survey, tiling=tiling), least=10)
 
 
-def test_extent_does_not_matter_on_the_town(town, tmp_path: Path):
-    scene, _, features = town
-    halved(scene, tmp_path, RasterScene.open(scene).geobox.boundingbox.bbox, features)
+# --- real imagery, all five themes ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tiling", TILINGS[1:])
-def test_tiling_does_not_matter_on_banepa(banepa, tmp_path: Path, tiling: tuple[int, int]):
-    scene, extent, features = banepa
-    same(features, run(scene, tmp_path, extent, tiling))
+def in_place(image: np.ndarray, gsd_m: float) -> Scene:
+    """An image without georeference, (H, W, 3), put somewhere in a UTM zone."""
+    affine = Affine(gsd_m, 0, 500_000, 0, -gsd_m, 5_000_000)
+    return open_scene(image.transpose(2, 0, 1), geobox=GeoBox(image.shape[:2], affine, "EPSG:32631"))
 
 
-def test_extent_does_not_matter_on_banepa(banepa, tmp_path: Path):
-    scene, extent, features = banepa
-    halved(scene, tmp_path, extent, features)
+def banepa(data: Path) -> Scene:
+    with rasterio.open(data / "scenes" / "banepa_z19.tif") as file:
+        image = file.read((1, 2, 3), window=((1000, 2000), (1536, 2436)))
+    return in_place(image.transpose(1, 2, 0), 0.149)
+
+
+def denmark(data: Path) -> Scene:
+    return open_scene(data / "scenes" / "denmark_s2_fields.tif")
+
+
+def dakota(data: Path) -> Scene:
+    path = sorted((data / "timeseries" / "naip_north_dakota").glob("*.tif"))[0]
+    with rasterio.open(path) as file:
+        return in_place(file.read((1, 2, 3))[:, 100:500, 100:500].transpose(1, 2, 0), 5.0)
+
+
+def panels(data: Path) -> Scene:
+    """Nine tiles in three rows: each stands for itself, objects are cut at its edges, which all runs share."""
+    paths = sorted((data / "california_pv").rglob("*.jpg"))[:9]
+    tiles = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+    return in_place(np.concatenate([np.concatenate(tiles[i : i + 3], 1) for i in (0, 3, 6)], 0), 0.3)
+
+
+def streets(data: Path) -> Scene:
+    path = sorted((data / "massachusetts_roads").rglob("*.jpg"))[0]
+    return in_place(np.asarray(Image.open(path).convert("RGB")), 1.0)
+
+
+COUNTED = {"buildings": (banepa, 10), "fields": (denmark, 8), "solar": (panels, 3)}
+COVERED = {"water": dakota, "roads": streets}
+
+
+@cache
+def whole(theme: str, data: Path) -> tuple[Survey, gpd.GeoDataFrame]:
+    scene = {**{name: make for name, (make, _) in COUNTED.items()}, **COVERED}[theme](data)
+    survey = Survey.open(scene, load_theme(theme))
+    return survey, found(survey)
+
+
+def half_of(scene: Scene) -> tuple[Extent, shapely.Polygon]:
+    left, bottom, right, top = scene.geobox.boundingbox.bbox
+    half = (left, bottom, right, (bottom + top) / 2)
+    return half, shapely.box(*half)
+
+
+@pytest.mark.parametrize("theme", COUNTED)
+def test_extent_does_not_matter_to_objects(theme: str, shared: Path):
+    survey, features = whole(theme, shared)
+    half, inside = half_of(survey.scene)
+    part = found(survey, half)
+    same(features[features.within(inside)], part[part.within(inside)], COUNTED[theme][1])
+
+
+@pytest.mark.parametrize("theme", COVERED)
+def test_extent_does_not_matter_to_ground_that_is_covered(theme: str, shared: Path):
+    survey, features = whole(theme, shared)
+    half, inside = half_of(survey.scene)
+    part = found(survey, half)
+    assert part.within(inside.buffer(1e-6)).all()
+    assert area_iou(part.geometry, features.clip(inside).geometry) > 0.98
+    # what lies whole inside the extent is the same object
+    apart = features[features.within(inside)]
+    assert len(apart)
+    same(apart, part[part["id"].isin(apart["id"])], 1)
+
+
+@pytest.mark.parametrize("theme", [*COUNTED, *COVERED])
+def test_tiling_does_not_matter(theme: str, shared: Path):
+    survey, features = whole(theme, shared)
+    same(features, found(survey, tiling=(352, 160)), 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hybridseg.cli import main
-from hybridseg.write.vector import read_features, read_provenance
+from hybridseg.write.result import read_provenance, read_result
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -42,9 +42,9 @@ def test_every_command_works(folder: Path, monkeypatch: pytest.MonkeyPatch, caps
         else:
             assert main(command) == 0, capsys.readouterr().err
     assert {p.name for p in (folder / "work").iterdir()} == {"heatmap.tif", "prompts.parquet"}
-    assert len(read_features(folder / "map.gpkg")) > 3
-    assert read_provenance(folder / "map.gpkg")["theme"] == "buildings"
-    assert set(read_features(folder / "coarse.gpkg")["origin"]) == {"coarse"}
+    assert len(read_result(folder / "map.gpkg")) > 3
+    assert set(read_provenance(folder / "map.gpkg")["request"]["themes"]) == {"buildings"}
+    assert set(read_result(folder / "coarse.gpkg")["origin"]) == {"coarse"}
 
 
 def test_the_python_example_works(folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,122 +1,41 @@
-"""Weights that know themselves: `models/<name>/weights.safetensors` and `card.yaml`."""
+"""Weights to and from model folders: fp16 on disk, fp32 in use."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hybridseg.errors import WeightsError
-from hybridseg.nn.hub import PREFIX, fetch_model
-from hybridseg.resources import models_folders
+from hybridseg.nn.cards import read_card, sha256
 
 CLASS_ROWS = ("head.1.weight", "head.1.bias")
 """The segmenter's last layer: two rows a class."""
 
 
-def _rising(values: list[Any]) -> list[Any]:
-    if values != sorted(values):
-        raise ValueError("not in rising order")
-    return values
-
-
-_Metres = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-_Share = Annotated[float, Field(ge=0, le=1)]
-_Point = Annotated[list[_Share], Field(min_length=2, max_length=2)]
-_Points = Annotated[list[_Point], Field(min_length=1), AfterValidator(_rising)]
-
-
-class _Entries(BaseModel):
-    """What is read of a card, each where it is given; the other entries are for people. Descriptions say what to give.
-
-    Strict, so that a card is used as it is stored.
-    """
-
-    model_config = ConfigDict(strict=True)
-
-    classes: list[str] | None = Field(None, min_length=1, description="a list of names")
-    gsd_m: _Metres | None = Field(None, description="metres a pixel, a number above 0")
-    gsd_range_m: Annotated[list[_Metres], Field(min_length=2, max_length=2), AfterValidator(_rising)] | None = Field(
-        None, description="the finest and the coarsest, [0.05, 0.6] for example, metres a pixel above 0"
-    )
-    source_bands: list[Annotated[int, Field(ge=1)]] | None = Field(None, description="a list of band numbers from 1")
-    calibration: dict[str, _Points] | None = Field(
-        None, description="for each class points [score, chance], both from 0 to 1, in rising order of score"
-    )
-
-
-def model_folder(name: str | Path) -> Path:
-    """Folder of a model by name (embedded), by path, or by `hf:OWNER/NAME` from the hub.
-
-    Raises:
-        WeightsError: no such model, and which there are; or a folder without weights.
-    """
-    if str(name).startswith(PREFIX):
-        return fetch_model(str(name))
-    candidates = [Path(name), *(folder / str(name) for folder in models_folders())]
-    for folder in candidates:
-        if (folder / "weights.safetensors").is_file():
-            return folder
-    for folder in candidates:
-        if folder.is_dir():
-            raise WeightsError(f"{folder} holds no weights.safetensors; give the folder of a model, copied whole")
-    known = ", ".join(embedded()) or "none"
-    raise WeightsError(f"no model {str(name)!r}; there are {known}; or give the path of a model folder")
-
-
-def embedded() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted({path.parent.name for f in models_folders() for path in f.glob("*/weights.safetensors")})
-
-
-def read_card(folder: Path, needs: Collection[str] = ()) -> dict[str, Any]:
-    """The model's card; an entry without a value counts as missing.
-
-    Raises:
-        WeightsError: there is none, it lacks an entry of `needs`, or one has a value that is not allowed.
-    """
-    path = folder / "card.yaml"
-    try:
-        stored = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path} is missing: a model folder needs its card; copy the folder whole") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date that there is not
-        said = " ".join(str(error).split())
-        raise WeightsError(f"{path} cannot be read: {said}; copy the model folder anew") from error
-    card = {key: value for key, value in stored.items() if value is not None} if isinstance(stored, dict) else {}
-    missing = sorted(set(needs) - set(card))
-    if missing or not card:
-        raise WeightsError(f"{path} lacks {', '.join(missing) or 'entries'}: not the card of a model of this kind")
-    try:
-        _Entries.model_validate(card)
-    except ValidationError as error:
-        first = error.errors()[0]
-        allowed = _Entries.model_fields[str(first["loc"][0])].description
-        at = ".".join(map(str, first["loc"]))
-        raise WeightsError(f"{path}: {at} is {first['input']!r:.80}; give {allowed}") from error
-    return card
-
-
 def load_weights(net: nn.Module, folder: Path, classes: Sequence[str] | None = None) -> None:
-    """Fill `net` from a model folder (stored as fp16, used as fp32).
+    """Fill a network from a model folder: stored as fp16, used as fp32.
 
-    classes: what `net` tells apart, where that differs from the folder's model: a start for training. Outputs of
-    classes that both know are taken over, those of new ones stay as they are.
+    Args:
+        net: the network.
+        folder: of the model.
+        classes: what `net` tells apart, where that differs from the folder's model: a start for training. The rows of
+            classes that both have are taken over, those of new classes stay as they are.
 
     Raises:
-        WeightsError: the weights are of another architecture, or damaged.
+        WeightsError: the weights are of another architecture, damaged, or not those that the card was written for.
     """
     path = folder / "weights.safetensors"
     try:
         state = {key: value.float() for key, value in load_file(path).items()}
+        _check_hash(path)
+        check_finite(path, state)
         if classes is not None:
             _take_over(state, net.state_dict(), read_card(folder, needs=("classes",))["classes"], classes)
         _check_classes(path, state, net.state_dict())
@@ -129,13 +48,32 @@ def load_weights(net: nn.Module, folder: Path, classes: Sequence[str] | None = N
         raise WeightsError(f"{path} does not fit {type(net).__name__}: {brief(error)}") from error
 
 
+def check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not finite: with them a network finds nothing, and raises nothing.
+
+    Raises:
+        WeightsError: a tensor holds NaN or infinity.
+    """
+    for key, value in state.items():
+        if not value.isfinite().all():
+            raise WeightsError(f"{path} is damaged: {key} holds values that are not finite; copy or fetch it anew")
+
+
+def _check_hash(path: Path) -> None:
+    """Refuse weights with another hash than their card states, if it states one."""
+    if (path.parent / "card.yaml").exists():
+        stated = read_card(path.parent).get("sha256")
+        if stated is not None and stated != sha256(path):
+            raise WeightsError(f"{path} is damaged or not the file that its card describes; copy the model folder anew")
+
+
 def _take_over(
     state: dict[str, Tensor], own: Mapping[str, Tensor], stored: Sequence[str], classes: Sequence[str]
 ) -> None:
     """Replace the last layer, two rows a class, by one for `classes`."""
     for key in CLASS_ROWS:
         if key not in state:
-            return  # of another architecture, which is found when the net is filled
+            return  # of another architecture: filling the net will fail
         rows = own[key].clone()
         for k, name in enumerate(classes):
             if name in stored:
@@ -145,7 +83,7 @@ def _take_over(
 
 
 def _check_classes(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """That the last layer, two rows a class, has as many rows as the net that the card describes."""
+    """Refuse a last layer, two rows a class, with another number of rows than the net that the card describes."""
     for key in (CLASS_ROWS[0], "head.weight"):  # of a Segmenter, of a LinearSegmenter
         if key in state and key in own and len(state[key]) != len(own[key]):
             there, named = len(state[key]) // 2, len(own[key]) // 2
@@ -153,31 +91,22 @@ def _check_classes(path: Path, state: Mapping[str, Tensor], own: Mapping[str, Te
 
 
 def brief(error: RuntimeError) -> str:
-    """The first thing that torch found wrong, without its heading."""
+    """The first complaint of torch's message, without its heading."""
     lines = [" ".join(line.split()) for line in str(error).splitlines() if line.strip()]
     return (lines[1] if len(lines) > 1 else lines[0])[:200]
 
 
 def save_weights(net: nn.Module, folder: Path, card: Mapping[str, Any]) -> None:
-    """Write a model folder: fp16 weights and the card, each beside its old version and then renamed."""
+    """Write a model folder: fp16 weights, and the card with their hash; each file appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {
-        key: value.detach().half().contiguous() for key, value in net.state_dict().items() if value.is_floating_point()
+        key: (value.detach().half() if value.is_floating_point() else value.detach()).contiguous()
+        for key, value in net.state_dict().items()
     }
-    state |= {
-        key: value.detach().contiguous() for key, value in net.state_dict().items() if not value.is_floating_point()
-    }
-    save_file(state, folder / "weights.tmp")
-    (folder / "weights.tmp").chmod(0o644)  # safetensors makes it private
-    os.replace(folder / "weights.tmp", folder / "weights.safetensors")
-    (folder / "card.tmp").write_text(yaml.safe_dump(dict(card), sort_keys=False, allow_unicode=True, width=100))
-    os.replace(folder / "card.tmp", folder / "card.yaml")
-
-
-def sha256(path: Path) -> str:
-    """Hash of a weights file, for provenance."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    weights, described = folder / "weights.tmp", folder / "card.tmp"
+    save_file(state, weights)
+    weights.chmod(0o644)  # safetensors makes it private
+    stated = {**card, "sha256": sha256(weights)}
+    described.write_text(yaml.safe_dump(stated, sort_keys=False, allow_unicode=True, width=100))
+    os.replace(weights, folder / "weights.safetensors")
+    os.replace(described, folder / "card.yaml")

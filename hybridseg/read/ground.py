@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from affine import Affine
 from odc.geo.geobox import GeoBox
@@ -11,9 +10,7 @@ from pyproj import CRS, Geod, Proj, Transformer
 from pyproj.exceptions import CRSError, ProjError
 
 from hybridseg.errors import EmptySource
-
-if TYPE_CHECKING:
-    from hybridseg.read.scene import Scene
+from hybridseg.read.scene import Scene
 
 _CYLINDRICAL = (
     "Mercator", "Popular Visualisation Pseudo Mercator", "Equidistant Cylindrical", "Lambert Cylindrical Equal Area",

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from rasterio.windows import Window as RasterWindow
 
 from hybridseg.errors import BandsMissing
-
-if TYPE_CHECKING:
-    from hybridseg.read.scene import Scene
+from hybridseg.read.scene import Scene
 
 PERCENTILES = (2.0, 98.0)
 OVERVIEW_PX = 1024

@@ -1,49 +1,88 @@
-"""Runs a stage over many windows. Nothing crosses windows, so any engine may; here is the serial one."""
+"""Runs tasks. Nothing crosses tasks, so any engine may run them in any order; here is the serial one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import rasterio.errors
 
-from hybridseg.errors import HybridsegError
-from hybridseg.run.summary import Failure
+from hybridseg.errors import HybridsegError, RunError
+from hybridseg.run.store import Store
+from hybridseg.types import Failure
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-
-MISHAPS = (OSError, RuntimeError, MemoryError, rasterio.errors.RasterioError, HybridsegError)
-"""What may go wrong with one window (a damaged block, memory) without the others being worthless."""
+SKIPPED = (OSError, RuntimeError, MemoryError, rasterio.errors.RasterioError, HybridsegError)
+"""Exceptions that skip a task (a damaged block, memory) instead of ending the run."""
 
 
-class Progress(Protocol):
-    """Is told how far a sweep is."""
+class Task(Protocol):
+    """A piece of work: small, frozen, picklable."""
 
-    def start(self, sweep: str, windows: int | None, unit: str = "windows") -> None:
-        """A sweep begins, of so many windows or other units; None: nobody knows."""
+    @property
+    def key(self) -> str:
+        """Key of its result in a store: the same for the same work on the same ground."""
 
-    def step(self, objects: int = 0) -> None:
-        """One window more is done, so many objects more are found."""
+    @property
+    def place(self) -> str:
+        """Where it works, for messages."""
 
-
-class Quiet:
-    """Shows nothing."""
-
-    def start(self, sweep: str, windows: int | None, unit: str = "windows") -> None:
-        """Nothing."""
-
-    def step(self, objects: int = 0) -> None:
-        """Nothing."""
+    def __call__(self) -> Any:
+        """Do it, and return the result."""
 
 
-def serial(
-    work: Callable[[Task], Result], tasks: Sequence[Task], place: Callable[[Task], str], failures: list[Failure]
-) -> Iterator[tuple[Task, Result | None]]:
-    """Each task with its result, in order; None, and a line in `failures`, where it failed."""
-    for task in tasks:
-        try:
-            yield task, work(task)
-        except MISHAPS as error:
-            failures.append(Failure(place(task), f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
-            yield task, None
+@dataclass(frozen=True)
+class Done:
+    """A task with its result, or with what went wrong."""
+
+    task: Any
+    value: Any = None
+    failure: Failure | None = None
+
+
+class Engine(Protocol):
+    """Runs tasks."""
+
+    def run(self, tasks: Sequence[Any], store: Store) -> Iterator[Done]:
+        """Yield every task once, done or failed, in any order.
+
+        Raises:
+            RunError: every task failed.
+        """
+
+
+@dataclass(frozen=True)
+class Serial:
+    """Runs one task after the other.
+
+    patience: so many failures at the start, without a success between, end the run: the cause is not the place.
+    """
+
+    patience: int = 5
+
+    def run(self, tasks: Sequence[Any], store: Store) -> Iterator[Done]:
+        """Yield every task once, in order; results that the store has are not made again."""
+        succeeded = False
+        for number, task in enumerate(tasks, start=1):
+            done = run_task(task, store)
+            succeeded |= done.failure is None
+            if not succeeded and number >= min(self.patience, len(tasks)) and done.failure:
+                raise RunError(
+                    f"the first {number} of {len(tasks)} windows failed, the last ({done.failure.place}) with "
+                    f"{done.failure.reason}; nothing is written"
+                )
+            yield done
+
+
+def run_task(task: Any, store: Store) -> Done:
+    """Take a task's result from the store, or do it and save the result where the store keeps parts."""
+    if store.keeps_parts and (value := store.load(task.key)) is not None:
+        return Done(task, value)
+    try:
+        value = task()
+    except SKIPPED as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return Done(task, failure=Failure(task.place, reason))
+    if store.keeps_parts:
+        store.save(task.key, value)
+    return Done(task, value)

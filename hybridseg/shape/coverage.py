@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Literal
 
 import geopandas as gpd
 import numpy as np
 import shapely
+from pydantic import Field
 from pyproj import CRS
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from hybridseg.shape.geometry import repaired
 from hybridseg.shape.measure import area_m2, by_metric_crs
-from hybridseg.shape.valid import repaired
+from hybridseg.shape.settings import ShapeStage
 
 _GAP_PX = 2.5
 """Tracing leaves gaps of one and two pixels between neighbours; what is wider was seen."""
@@ -35,8 +37,7 @@ _MITRE = {"join_style": "mitre", "mitre_limit": 1.45}
 """Growing and shrinking with these keeps right angles as they are and closes sharper ones."""
 
 
-@dataclass(frozen=True)
-class CleanCoverage:
+class Coverage(ShapeStage):
     """Outlines traced from masks made into a valid coverage, each class by itself.
 
     1. Overlaps go to the smaller of the two, so what lies inside another (an island of another crop) is cut out of it.
@@ -47,20 +48,27 @@ class CleanCoverage:
 
     A row is dropped when less than `min_area_m2` of it is left; the others keep order, index and columns. The outcome
     for outlines that touch depends neither on their order nor on what lies elsewhere in the layer.
-
-    gap_m: neighbours closer than this share a border (never less than 2.5 source pixels).
-    simplify_m: square root of the area that a vertex must stand for (never less than 2 source pixels).
-    min_area_m2: least area of a row (never less than 4 source pixels).
-    min_part: a loose part stays when it has this share of the area of the row's largest.
     """
 
-    gap_m: float = 1.0
-    simplify_m: float = 0.5
-    min_area_m2: float = 0.0
-    min_part: float = 0.1
+    kind: Literal["coverage"] = "coverage"
+    gap_m: float = Field(
+        1.0, ge=0, description="neighbours closer than this share a border (or than 2.5 source pixels)"
+    )
+    simplify_m: float = Field(
+        0.5, ge=0, description="square root of the area that a vertex must stand for (never less than 2 source pixels)"
+    )
+    min_area_m2: float = Field(0.0, ge=0, description="least area of a row (never less than 4 source pixels)")
+    min_part: float = Field(
+        0.1, ge=0, le=1, description="a loose part stays when it has this share of the area of the row's largest"
+    )
 
-    def __call__(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0) -> gpd.GeoDataFrame:
-        """The rows that are left, with new geometries (`area_m2` is not computed anew).
+    @property
+    def reach_m(self) -> float:
+        """`gap_m`, or 2.5 source pixels where that is more."""
+        return self.gap_m
+
+    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0) -> gpd.GeoDataFrame:
+        """Return the rows that are left, with new geometries (`area_m2` is not computed anew).
 
         Args:
             features: polygons in any CRS; those of one `class` (all, without such a column) make one coverage.
@@ -80,7 +88,7 @@ class CleanCoverage:
         return features.iloc[kept].set_geometry(gpd.GeoSeries(polygons[kept], features.index[kept], features.crs))
 
     def _clean(self, traced: np.ndarray, gsd_m: float) -> np.ndarray:
-        """One coverage of polygons in metres, (n,); empty where nothing worth keeping is left."""
+        """Return one coverage of polygons in metres, (n,); empty where nothing worth keeping is left."""
         gap_m, snap_m = max(self.gap_m, _GAP_PX * gsd_m), max(1e-3, _SNAP_PX * gsd_m)
         simplify_m, least_m2 = max(self.simplify_m, _STEP_PX * gsd_m), max(self.min_area_m2, _SLIVER_PX * gsd_m**2)
         sound = repaired(traced)
@@ -98,7 +106,7 @@ class CleanCoverage:
 
 
 def smooth_steps(coverage: np.ndarray, pixel_m: float, simplify_m: float) -> np.ndarray:
-    """Outlines traced along pixels without their steps; neighbours that share a border still do.
+    """Return outlines traced along pixels without their steps; neighbours that share a border still do.
 
     Middles of edges replace the corners of steps, so a slanting border runs where it did before it was traced; what is
     left of the steps is simplified away. Corners between long edges and those where neighbours meet stay.
@@ -117,7 +125,7 @@ def smooth_steps(coverage: np.ndarray, pixel_m: float, simplify_m: float) -> np.
 
 
 def _cut_corners(coverage: np.ndarray, pixel_m: float) -> np.ndarray:
-    """MultiPolygons (n,) in which the middles of its two edges replace each corner of a step.
+    """Return MultiPolygons (n,) in which the middles of its two edges replace each corner of a step.
 
     They are on the line where the steps are regular, and half a pixel from the outline at most. The middle of an edge
     is the same in the neighbour's outline.
@@ -141,7 +149,7 @@ def _cut_corners(coverage: np.ndarray, pixel_m: float) -> np.ndarray:
 
 
 def _joints(here: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Which vertices `here` (n,), each followed by `after`, are ends of a border that two polygons share.
+    """Return which vertices `here` (n,), each followed by `after`, are ends of a border that two polygons share.
 
     Outlines that only touch at a corner, as pixels do, share no border there.
     """
@@ -154,7 +162,7 @@ def _joints(here: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def _close_gaps(coverage: np.ndarray, gap_m: float, snap_m: float) -> np.ndarray:
-    """The coverage (n,) with gaps narrower than `gap_m` divided among those on both sides.
+    """Return the coverage (n,) with gaps narrower than `gap_m` divided among those on both sides.
 
     Each pair of neighbours is closed as in morphology (grown, united, shrunk), so wide gaps and free sides stay. The
     first of the two gets what lies within a quarter of `gap_m` of it.
@@ -177,7 +185,7 @@ def _close_gaps(coverage: np.ndarray, gap_m: float, snap_m: float) -> np.ndarray
 
 
 def _first_wins(polygons: np.ndarray, snap_m: float, gap_m: float = 0.0) -> np.ndarray:
-    """A coverage (n,) in which ground claimed by several goes to the first of them; holes narrower than `gap_m` go.
+    """Return a coverage (n,): what several claim goes to the first of them, and holes narrower than `gap_m` go.
 
     Seldom GEOS fails to node the outlines; then a coarser snap helps.
     """
@@ -194,7 +202,7 @@ def _noded(polygons: np.ndarray, snap_m: float, gap_m: float) -> np.ndarray:
 
 
 def _united(faces: np.ndarray, row: np.ndarray, n: int) -> np.ndarray:
-    """(n,) unions of the faces of a coverage that belong to each row."""
+    """Return unions (n,) of the faces of a coverage that belong to each row."""
     order = np.argsort(row, kind="stable")
     united = np.full(n, shapely.Polygon(), dtype=object)
     for group in np.split(order, np.flatnonzero(np.diff(row[order])) + 1):
@@ -203,7 +211,7 @@ def _united(faces: np.ndarray, row: np.ndarray, n: int) -> np.ndarray:
 
 
 def _without_bits(polygons: np.ndarray, min_part: float, least_m2: float) -> np.ndarray:
-    """Without parts smaller than a share of their row's largest; empty where less than `least_m2` is left."""
+    """Return polygons without parts below a share of their row's largest; empty where less than `least_m2` is left."""
     parts, row = shapely.get_parts(polygons, return_index=True)
     area, largest = shapely.area(parts), np.zeros(len(polygons))
     np.maximum.at(largest, row, area)
@@ -213,7 +221,7 @@ def _without_bits(polygons: np.ndarray, min_part: float, least_m2: float) -> np.
 
 
 def _collect(parts: np.ndarray, row: np.ndarray, n: int) -> np.ndarray:
-    """(n,): the polygon of a row that has one, a MultiPolygon of several, empty of none. `row` is in order."""
+    """Return (n,) the polygon of a row that has one, a MultiPolygon of several, empty of none. `row` is in order."""
     collected = np.full(n, shapely.Polygon(), dtype=object)
     number = np.bincount(row, minlength=n)
     single = number[row] == 1
@@ -225,7 +233,7 @@ def _collect(parts: np.ndarray, row: np.ndarray, n: int) -> np.ndarray:
 
 
 def _by_neighbourhood(outlines: gpd.GeoSeries, reach_m: float) -> Iterator[tuple[CRS, np.ndarray]]:
-    """Metric CRS and row positions of outlines that may be neighbours: pairs as in `measure.by_metric_crs`.
+    """Yield metric CRS and row positions of outlines that may be neighbours: pairs as in `measure.by_metric_crs`.
 
     A border can be shared exactly in one plane only, so outlines whose boxes come within `reach_m` of each other are in
     the same; each chain of these has the CRS of its own place. Empty and missing outlines are in no pair.

@@ -21,7 +21,7 @@ _LON_LAT = CRS.from_epsg(4326)
 
 
 def local_metric_crs(bounds: tuple[float, float, float, float], crs: CRS | None) -> CRS:
-    """The equal-area CRS in metres that fits an extent best.
+    """Return the equal-area CRS in metres that fits an extent best.
 
     Args:
         bounds: (left, bottom, right, top) in `crs`.
@@ -36,7 +36,7 @@ def local_metric_crs(bounds: tuple[float, float, float, float], crs: CRS | None)
 
 
 def by_metric_crs(geometries: gpd.GeoSeries) -> Iterator[tuple[CRS, np.ndarray]]:
-    """Each geometry's own metric CRS: pairs of (CRS, row positions (n,) int), every row in exactly one.
+    """Yield each geometry's own metric CRS: pairs of (CRS, row positions (n,) int), every row in exactly one.
 
     The choice rests on the geometry's own centroid, so it does not change with what else is in the layer. Empty and
     missing geometries are in no pair.
@@ -53,7 +53,7 @@ def by_metric_crs(geometries: gpd.GeoSeries) -> Iterator[tuple[CRS, np.ndarray]]
 
 
 def area_m2(geometries: gpd.GeoSeries) -> np.ndarray:
-    """Ground areas (n,) float64 in m2, on the WGS 84 ellipsoid and with holes taken out; 0 for empty and missing ones.
+    """Return ground areas (n,) float64 in m2, on the WGS 84 ellipsoid, without holes; 0 for empty and missing ones.
 
     Raises:
         NoGeoreference: `geometries` has no CRS.
@@ -65,7 +65,7 @@ def area_m2(geometries: gpd.GeoSeries) -> np.ndarray:
 
 
 def _cells(points: gpd.GeoSeries) -> np.ndarray:
-    """Nearest whole (lon, lat) of points, (n, 2) int."""
+    """Return nearest whole (lon, lat) of points, (n, 2) int."""
     if points.crs is None:
         raise NoGeoreference("the features have no CRS, so they cannot be measured in metres: set the CRS of the layer")
     lon_lat = shapely.get_coordinates(points.to_crs(_LON_LAT).to_numpy())
@@ -78,9 +78,3 @@ def _cells(points: gpd.GeoSeries) -> np.ndarray:
 
 def _equal_area(lon: int, lat: int) -> CRS:
     return CRS.from_dict({"proj": "laea", "lon_0": int(lon), "lat_0": int(lat), "datum": "WGS84", "units": "m"})
-
-
-def as_complex(geometries: np.ndarray) -> np.ndarray:
-    """All coordinates in a row, x + iy."""
-    x, y = shapely.get_coordinates(geometries).T
-    return np.asarray(x + 1j * y)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import geopandas as gpd
 import numpy as np
 import shapely
+from pydantic import Field
 
+from hybridseg.shape.candidates import candidates_of, choose_without_overlaps, where_alike
 from hybridseg.shape.coverage import smooth_steps
-from hybridseg.shape.measure import as_complex, by_metric_crs
-from hybridseg.shape.valid import repaired
-from hybridseg.shape.versions import settle, where_true
+from hybridseg.shape.geometry import as_complex, iou, repaired
+from hybridseg.shape.settings import ShapeStage
 
 _STEP_PX = 0.75
 """Simplification of what is no rectangle, see `smooth_steps`."""
@@ -23,11 +25,10 @@ _NOISE = np.radians(3.0)
 """Spread of the directions of arrays on one roof, as traced: votes much further off the rest hardly count."""
 
 
-@dataclass(frozen=True)
-class AlignRows:
+class Rows(ShapeStage):
     """Rectangles in place of traced outlines that nearly are some, in rows where they stand in rows.
 
-    Four versions of each outline compete, and the first that may be kept is:
+    There are four candidates for each outline, and the first that may be kept is:
 
     1. the rectangle in the direction that it shares with its neighbours;
     2. the rectangle in its own direction;
@@ -40,20 +41,23 @@ class AlignRows:
     The direction is that of the largest rectangle near, as voted on by those near that one, by area. So all arrays on
     a roof agree to the last digit, and what lies further than twice `near_m` changes nothing. Arrays on the two sides
     of the border between two frames (`measure.by_metric_crs`) do not see each other.
-
-    min_iou: least agreement of a rectangle with the traced outline.
-    near_m: arrays whose rectangles come closer than this share a direction.
-    max_turn_deg: unless theirs differ by more, modulo 90 degrees.
-    max_overlap: new overlap allowed with a neighbour, as a share of the smaller of the two.
     """
 
-    min_iou: float = 0.85
-    near_m: float = 15.0
-    max_turn_deg: float = 15.0
-    max_overlap: float = 0.01
+    kind: Literal["rows"] = "rows"
+    min_iou: float = Field(0.85, gt=0, le=1, description="least agreement of a rectangle with the traced outline")
+    near_m: float = Field(15.0, ge=0, description="arrays whose rectangles come closer than this share a direction")
+    max_turn_deg: float = Field(15.0, ge=0, le=45, description="unless theirs differ by more, modulo 90 degrees")
+    max_overlap: float = Field(
+        0.01, ge=0, le=1, description="new overlap allowed with a neighbour, as a share of the smaller of the two"
+    )
 
-    def __call__(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0) -> gpd.GeoDataFrame:
-        """The same rows, order, index and columns, with new geometries (`area_m2` is not computed anew).
+    @property
+    def reach_m(self) -> float:
+        """Twice `near_m`: the largest array near decides, and those near that one voted on its direction."""
+        return 2 * self.near_m
+
+    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0) -> gpd.GeoDataFrame:
+        """Return the same rows, order, index and columns, with new geometries (`area_m2` is not computed anew).
 
         Args:
             features: arrays in any CRS.
@@ -62,30 +66,25 @@ class AlignRows:
         Raises:
             NoGeoreference: the features have no CRS.
         """
-        versions = np.stack([features.geometry.to_numpy().copy()] * 4)
-        for crs, rows in by_metric_crs(features.geometry):
-            ground = features.geometry.iloc[rows].to_crs(crs).to_numpy()
+
+        def propose(ground: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
             traced = repaired(ground)
-            smooth = smooth_steps(traced, gsd_m, _STEP_PX * gsd_m)
-            light = where_true(smooth, traced, _STEP_IOU, otherwise=traced)
+            light = where_alike(smooth_steps(traced, gsd_m, _STEP_PX * gsd_m), traced, _STEP_IOU, otherwise=traced)
             alone, aligned = self._rectangles(traced)
-            alone = where_true(alone, traced, self.min_iou, otherwise=light)
-            aligned = where_true(aligned, traced, self.min_iou, otherwise=alone)
-            for version, shaped in zip(versions, (aligned, alone, light, traced), strict=True):
-                back = gpd.GeoSeries(shaped, crs=crs).to_crs(features.crs).to_numpy()
-                # What was not changed keeps its coordinates to the last digit.
-                version[rows] = np.where(shapely.equals_exact(shaped, ground), version[rows], back)
-        outlines = repaired(settle(versions, self.max_overlap))
-        return features.set_geometry(gpd.GeoSeries(outlines, features.index, features.crs))
+            alone = where_alike(alone, traced, self.min_iou, otherwise=light)
+            return where_alike(aligned, traced, self.min_iou, otherwise=alone), alone, light, traced
+
+        chosen = choose_without_overlaps(candidates_of(features, propose), self.max_overlap)
+        return features.set_geometry(gpd.GeoSeries(repaired(chosen), features.index, features.crs))
 
     def _rectangles(self, traced: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rectangles (n,) in their own and in shared directions for outlines in metres; empty where none fits."""
+        """Return rectangles (n,) in their own and in shared directions for outlines in metres; empty: none fits."""
         alone, aligned = np.full((2, len(traced)), shapely.Polygon(), dtype=object)
         body = _Body.of(traced)
         proper = np.flatnonzero(body.area > 0)
         outlines, body = traced[proper], body[proper]
         choices = np.stack([_envelope_angle(outlines), np.angle(body.moment) / 2])
-        fits = _iou(np.stack([body.rectangle(angle) for angle in choices]), outlines)
+        fits = iou(np.stack([body.rectangle(angle) for angle in choices]), outlines)
         best = np.argmax(fits, axis=0)[None]
         angle, fit = (np.take_along_axis(values, best, axis=0)[0] for values in (choices, fits))
         alone[proper] = body.rectangle(angle)
@@ -96,7 +95,7 @@ class AlignRows:
         return alone, aligned
 
     def _shared_angle(self, rectangles: np.ndarray, body: _Body, angle: np.ndarray) -> np.ndarray:
-        """Direction (n,) in radians of each rectangle's row; `angle` is its own."""
+        """Return the direction (n,) in radians of each rectangle's row; `angle` is its own."""
         one, two = shapely.STRtree(rectangles).query(rectangles, predicate="dwithin", distance=self.near_m)
         turn = _right_angle(angle[two] - angle[one])
         alike = np.abs(turn) <= np.radians(self.max_turn_deg)
@@ -110,20 +109,20 @@ class AlignRows:
 
 @dataclass(frozen=True)
 class _Body:
-    """Outlines as their rectangles need them, (n,) each.
-
-    area (m2); centre: centroid; moment, spread: integrals over the outline of z**2 and |z|**2, where z = x + iy from
-    the centroid (m4).
-    """
+    """Area and moments of outlines, (n,) each, with z = x + iy from the centroid."""
 
     area: np.ndarray
+    """In m2."""
     centre: np.ndarray
+    """Centroid, complex."""
     moment: np.ndarray
+    """Integral of z**2 over the outline (m4), complex."""
     spread: np.ndarray
+    """Integral of |z|**2 over the outline (m4)."""
 
     @classmethod
     def of(cls, outlines: np.ndarray) -> _Body:
-        """Exact, by Green's theorem over the edges."""
+        """Return them, exact, by Green's theorem over the edges."""
         n, centre = len(outlines), as_complex(shapely.centroid(outlines))
         parts, row = shapely.get_parts(shapely.orient_polygons(outlines), return_index=True)
         rings, part = shapely.get_rings(parts, return_index=True)
@@ -146,7 +145,7 @@ class _Body:
         return _Body(self.area[rows], self.centre[rows], self.moment[rows], self.spread[rows])
 
     def rectangle(self, angle: np.ndarray) -> np.ndarray:
-        """Rectangles (n,) in a direction (n,), of the same area, centroid and ratio of second moments."""
+        """Return rectangles (n,) in a direction (n,), of the same area, centroid and ratio of second moments."""
         turn = np.exp(1j * angle)
         along = (self.moment / turn**2).real
         ratio = np.sqrt((self.spread + along) / (self.spread - along))
@@ -157,7 +156,7 @@ class _Body:
 
 
 def _consensus(one: np.ndarray, turn: np.ndarray, weight: np.ndarray, n: int) -> np.ndarray:
-    """Turn (n,) from each one's own direction to that on which its neighbours agree, in radians.
+    """Return the turn (n,) from each one's own direction to that on which its neighbours agree, in radians.
 
     The circular mean modulo 90 degrees, weighted by area, and by Cauchy's weight for the distance from the mean before.
     """
@@ -170,16 +169,11 @@ def _consensus(one: np.ndarray, turn: np.ndarray, weight: np.ndarray, n: int) ->
 
 
 def _right_angle(angle: np.ndarray) -> np.ndarray:
-    """Angles in radians modulo 90 degrees, from -45 to 45."""
+    """Return angles in radians modulo 90 degrees, from -45 to 45."""
     return np.asarray((angle + np.pi / 4) % (np.pi / 2) - np.pi / 4)
 
 
 def _envelope_angle(outlines: np.ndarray) -> np.ndarray:
-    """Direction (n,) in radians of the smallest rectangle around each outline."""
+    """Return the direction (n,) in radians of the smallest rectangle around each outline."""
     corners = as_complex(shapely.oriented_envelope(outlines)).reshape(-1, 5)
     return np.asarray(np.angle(corners[:, 1] - corners[:, 0]))
-
-
-def _iou(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    common = shapely.area(shapely.intersection(one, two))
-    return np.asarray(common / (shapely.area(one) + shapely.area(two) - common))

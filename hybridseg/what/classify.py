@@ -1,122 +1,119 @@
-"""The first sweep's work: one window of the raster to one piece of the heatmap."""
+"""The first sweep's work: one window of the scene to one part of the heatmap."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from hybridseg.read.raster import RasterScene
+from hybridseg.heatmap import HeatmapPart
+from hybridseg.read.scene import Scene
 from hybridseg.read.stretch import check_scaling
 from hybridseg.read.tiles import tile
-from hybridseg.types import Window
+from hybridseg.types import Chip, NetworkSpec, Window
 
 BEYOND_SNAPS = 4
 """Empty ground shown around the raster, in the network's deepest strides: its features are poor at a window's edge."""
 
 
 class Network(Protocol):
-    """What the sweep needs of a classifier."""
+    """A classifier, as the sweep needs it."""
 
     @property
-    def stride(self) -> int:
-        """Image pixels along a heatmap pixel's side."""
+    def name(self) -> str:
+        """For messages and provenance."""
 
     @property
-    def snap_px(self) -> int:
-        """Windows start and end on multiples of this."""
+    def sha256(self) -> str:
+        """Hash of its weights."""
 
     @property
-    def image_px(self) -> int | None:
-        """Side of the only image that it takes, whose core is `snap_px` wide; None: any in multiples of `snap_px`."""
+    def spec(self) -> NetworkSpec:
+        """What it takes and gives."""
 
     @property
-    def gsd_m(self) -> float:
-        """Ground sampling distance that it was made for."""
-
-    @property
-    def coarsest_gsd_m(self) -> float:
-        """Sources coarser than this are beyond it."""
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """What it tells apart, in the order of its heatmap's bands: extent and interior of each."""
-
-    @property
-    def source_bands(self) -> Sequence[int] | None:
-        """1-based bands of the raster that it looks at, as they are stored; None: 8-bit red, green and blue."""
-
-    @property
-    def scaling(self) -> str:
-        """Of the values that it takes, in words."""
+    def card(self) -> Mapping[str, Any]:
+        """Its model card."""
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """(3, H, W) uint8, or (B, H, W) float32 of `source_bands`, to (2 x classes, H/stride, W/stride) in [0, 1]."""
+        """Return (2 x classes, H/stride, W/stride) in [0, 1] for (3, H, W) uint8, or (B, H, W) float32 of its bands."""
 
 
 @dataclass(frozen=True)
 class Classify:
-    """Reads core and halo, writes the core only, so that the heatmap is one surface without seams.
+    """Reads core and halo, gives the core only, so that the heatmap is one surface without seams.
 
+    network: the classifier.
     halo_px: on the working grid; a multiple of the network's deepest stride. Lite0 with its pyramid sees 480 px to each
-    side; what lies beyond 384 px moves no value by a step of the stored heatmap (1/254), beyond 160 px some by 35.
-    Where the network takes images of one size only, the halo is what that leaves around cores at fixed places.
+        side; what lies beyond 384 px moves no value by a step of the stored heatmap (1/254), beyond 160 px some by 35.
+        Where the network takes images of one size only, the halo is what that leaves around cores at fixed places.
     """
 
     network: Network
     halo_px: int = 384
 
-    def cores(self, shape: tuple[int, int], core_px: int, offset_px: int) -> list[Window]:
-        """The windows of the sweep: of `core_px`, or of the core that the network's image has."""
-        if self.network.image_px is None:
+    def cores(self, shape: tuple[int, int], core_px: int = 1024, offset_px: int = 0) -> list[Window]:
+        """Return the windows of the sweep over a grid: of `core_px`, or of the core of the network's only image."""
+        spec = self.network.spec
+        if spec.image_px is None:
             return tile(shape, core_px, offset_px)
-        return tile(shape, self.network.snap_px)
+        return tile(shape, spec.snap_px)
 
-    def __call__(
-        self, source: RasterScene, grid: GeoBox, core: Window, raster: Window
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Heatmap of one core.
+    def __call__(self, scene: Scene, grid: GeoBox, core: Window, raster: Window) -> HeatmapPart:
+        """Return the heatmap of one core.
 
         Args:
-            source: what to read, as `shown` gives it.
+            scene: what to read, as `view_for` gives it.
             grid: the working grid.
             core: a window of the grid, in its pixels.
-            raster: where the whole source lies on the grid. A halo reaches little beyond it, since there is nothing to
+            raster: where the whole scene lies on the grid. A halo reaches little beyond it, since there is nothing to
                 see, and as far for every tiling.
-
-        Returns:
-            (B, h, w) float32 in [0, 1] and (h, w) bool, both at the heatmap's resolution.
         """
-        stride = self.network.stride
-        fixed = self.network.image_px
-        halo_px = self.halo_px if fixed is None else (fixed - self.network.snap_px) // 2
-        window = core.pad(halo_px).clip(raster.pad(BEYOND_SNAPS * self.network.snap_px))
-        chip = source.read_grid(crop(grid, window))
-        rows, cols = core.slices(window)
-        inner = (slice(rows.start // stride, rows.stop // stride), slice(cols.start // stride, cols.stop // stride))
+        spec = self.network.spec
+        stride = spec.stride
+        chip, inner = self.read(scene, grid, core, raster)
         h, w = chip.valid.shape
         valid = np.any(chip.valid.reshape(h // stride, stride, w // stride, stride), axis=(1, 3))[inner]
+        place = Window(core.col // stride, core.row // stride, core.width // stride, core.height // stride)
         if not valid.any():
-            return np.zeros((2 * len(self.network.classes), *valid.shape), np.float32), valid
-        return self.network.predict(chip.pixels)[:, *inner], valid
+            return HeatmapPart(np.zeros((2 * len(spec.classes), *valid.shape), np.float32), valid, place)
+        return HeatmapPart(self.network.predict(chip.pixels)[:, *inner], valid, place)
+
+    def window(self, core: Window, raster: Window) -> Window:
+        """Return the window that is read for a core: with its halo, as far as there is something to see."""
+        spec = self.network.spec
+        halo_px = self.halo_px if spec.image_px is None else (spec.image_px - spec.snap_px) // 2
+        return core.pad(halo_px).clip(raster.pad(BEYOND_SNAPS * spec.snap_px))
+
+    def read(self, scene: Scene, grid: GeoBox, core: Window, raster: Window) -> tuple[Chip, tuple[slice, slice]]:
+        """Return the chip that is shown for a core, and where the core lies on the chip's heatmap (rows, columns)."""
+        window = self.window(core, raster)
+        return scene.read_grid(crop(grid, window)), scaled_slices(core, window, self.network.spec.stride)
 
 
-def shown(source: RasterScene, network: Network) -> RasterScene:
-    """The source as a network wants to see it: in 8-bit RGB, or its own bands raw. The refiner goes on seeing RGB.
+def view_for(scene: Scene, network: Network) -> Scene:
+    """Return the scene as a network takes it: in 8-bit RGB, or its own bands as stored.
 
     Raises:
         BandsMissing: the raster lacks a band, or its values are plainly in another unit.
     """
-    if network.source_bands is None:
-        return source
-    wanted = f"the model looks at {len(network.source_bands)} bands as {network.scaling}"
-    return check_scaling(source.raw(network.source_bands), network.scaling, wanted)
+    spec = network.spec
+    if spec.source_bands is None:
+        return scene
+    wanted = f"the model looks at {len(spec.source_bands)} bands as {spec.scaling}"
+    return check_scaling(scene.raw(spec.source_bands), spec.scaling, wanted)
 
 
 def crop(grid: GeoBox, window: Window) -> GeoBox:
-    """The part of a grid, which may reach beyond it."""
+    """Return the part of a grid in a window, which may reach beyond it."""
     return GeoBox((window.height, window.width), grid.affine @ Affine.translation(window.col, window.row), grid.crs)
+
+
+def scaled_slices(core: Window, window: Window, stride: int) -> tuple[slice, slice]:
+    """Return (rows, columns) of a core in an array that covers a window at 1/stride."""
+    rows, cols = core.slices(window)
+    return slice(rows.start // stride, rows.stop // stride), slice(cols.start // stride, cols.stop // stride)

@@ -6,22 +6,101 @@ transform (Bai and Urtasun, CVPR 2017): touching objects come apart where the in
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import geopandas as gpd
 import numpy as np
+import shapely
+from affine import Affine
+from pydantic import Field
+from rasterio.features import shapes
 from scipy import ndimage as ndi
 from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
-from hybridseg.theme import InstancePolicy
+from hybridseg.tables import Prompts
+from hybridseg.what.lattice import Block, Lattice, ObjectSettings, join_in_order, multiples
+
+NEGATIVES = 8
+"""Most neighbours whose peaks a prompt names; the refiner is told as many of them as the theme says."""
+
+
+class Instances(ObjectSettings):
+    """Discrete objects: peaks of interior, a watershed inside extent."""
+
+    in_pieces = False
+    counted = True
+
+    kind: Literal["instances"] = "instances"
+    extent: float = Field(0.5, gt=0, lt=1, description="a pixel is the class above this probability")
+    peak: float = Field(0.3, ge=0, lt=1, description="least interior at an object's peak")
+    rise: float = Field(0.1, ge=0, lt=1, description="least rise of a peak above the saddle to a higher one")
+    join: float = Field(1.0, gt=0, le=1, description="peaks are one object where interior at the saddle reaches this")
+    smooth_m: float = Field(0.5, ge=0, description="standard deviation of the blur of interior before peaks are sought")
+    min_area_m2: float = Field(6.0, ge=0)
+    min_score: float = Field(0.5, ge=0, le=1, description="least mean extent inside a support")
+    max_object_m: float = Field(
+        150.0, gt=0, le=10_000, description="objects up to this size are found whole, whatever the blocks"
+    )
+
+    @property
+    def reach_m(self) -> float:
+        """One object around the extent."""
+        return self.max_object_m
+
+    def halo_px(self, lattice: Lattice) -> int:
+        """So many that every object with its peak in the core is whole."""
+        return int(np.ceil(self.max_object_m / lattice.pixel_m))
+
+    def find(self, block: Block, lattice: Lattice, label: str) -> gpd.GeoDataFrame:
+        """Return the prompts whose peaks lie in a block's core."""
+        objects = find_objects(block.extent, block.interior, self, lattice.pixel_m)
+        rows, cols = block.core.slices(block.window)
+        y, x = objects.peaks.T
+        mine = (y >= rows.start) & (y < rows.stop) & (x >= cols.start) & (x < cols.stop)
+        mine &= objects.area_px * lattice.pixel_m**2 >= self.min_area_m2
+        mine &= objects.score >= self.min_score
+        affine = lattice.affine * Affine.translation(block.window.col, block.window.row)
+        supports = _trace(objects.labels, np.flatnonzero(mine) + 1, affine)
+        neighbours = _nearest_neighbours(objects, set(supports))
+        records = []
+        for number, support in supports.items():
+            row, col = objects.peaks[number - 1].tolist()
+            x0, y0 = affine * (col + 0.5, row + 0.5)
+            away = [affine * (c + 0.5, r + 0.5) for r, c in neighbours[number]]
+            identity = lattice.identity(label, block.window.col + col, block.window.row + row)
+            score = float(objects.score[number - 1])
+            positive = shapely.MultiPoint([(x0, y0)])
+            records.append((identity, label, score, x0, y0, positive, shapely.MultiPoint(away), support))
+        return Prompts.from_records(records, lattice.crs).rows
+
+    def gather(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
+        """Return all blocks' prompts."""
+        return join_in_order(parts, lattice.crs)
+
+    def choices(self) -> Mapping[str, Sequence[float]]:
+        """Thresholds, and multiples of the lengths and areas at hand."""
+        return {
+            "min_score": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+            "rise": (0.04, 0.07, 0.1, 0.15, 0.22, 0.3),
+            "join": (1.0, 0.5, 0.4, 0.3, 0.2),
+            "extent": (0.3, 0.4, 0.5, 0.6, 0.7),
+            "peak": (0.1, 0.2, 0.3, 0.4, 0.5),
+            "smooth_m": multiples(self.smooth_m, (0.0, 0.5, 1.0, 2.0)),
+            "min_area_m2": multiples(self.min_area_m2, (0.5, 1.0, 2.0, 4.0)),
+        }
 
 
 @dataclass(frozen=True)
-class Objects:
+class FoundObjects:
     """Objects of one block.
 
-    labels: (h, w) int32, 0 none, k = object k; peaks: (N, 2) int, row and column of each object's peak;
-    score: (N,) mean extent inside the support; area_px: (N,).
+    labels: (h, w) int32, 0 none, k = object k.
+    peaks: (N, 2) int, row and column of each object's peak.
+    score: (N,) mean extent inside the support.
+    area_px: (N,) pixels of the support.
     """
 
     labels: np.ndarray
@@ -30,17 +109,23 @@ class Objects:
     area_px: np.ndarray
 
 
-def find_objects(extent: np.ndarray, interior: np.ndarray, policy: InstancePolicy, pixel_m: float) -> Objects:
-    """Objects on a piece of heatmap.
+def find_objects(extent: np.ndarray, interior: np.ndarray, policy: Instances, pixel_m: float) -> FoundObjects:
+    """Find the objects on a piece of heatmap.
 
-    extent, interior: (h, w) float32 in [0, 1], 0 where there is no data; pixel_m: side of a heatmap pixel.
+    Args:
+        extent: (h, w) float32 in [0, 1], 0 where there is no data.
+        interior: (h, w), the same.
+        policy: thresholds.
+        pixel_m: side of a heatmap pixel.
     """
     inside = extent >= policy.extent
     # quantised so that noise in the last bit of a float cannot move a peak
     depth = np.round(ndi.gaussian_filter(interior, policy.smooth_m / pixel_m) * inside * 255).astype(np.int16)
     # h-maxima (Soille 2003, 6.3.4): peaks that rise less than this above the saddle to a higher one drown in it.
     # skimage's own h_maxima gives every part of a peak that the dips inside it leave over.
-    drowned = reconstruction(depth - max(1, round(policy.rise * 255)), depth)
+    rise = max(1, round(policy.rise * 255))
+    # no peak stands higher than `rise` above `join`: where the saddle between two reaches `join`, both drown in it
+    drowned = reconstruction(np.minimum(depth, round(policy.join * 255) + rise) - rise, depth)
     markers, _ = ndi.label(local_maxima(drowned) & inside, structure=np.ones((3, 3)))
     tall = ndi.maximum(depth, markers, np.arange(markers.max() + 1)) >= max(1, policy.peak * 255)
     tall[0] = False
@@ -48,16 +133,16 @@ def find_objects(extent: np.ndarray, interior: np.ndarray, policy: InstancePolic
     markers = (np.cumsum(tall) * tall)[markers]
     labels = watershed(-depth, markers, mask=inside).astype(np.int32)
     if not count:
-        return Objects(labels, np.zeros((0, 2), int), np.zeros(0), np.zeros(0))
+        return FoundObjects(labels, np.zeros((0, 2), int), np.zeros(0), np.zeros(0))
     index = np.arange(1, count + 1)
     peaks = _deepest(depth, markers)
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     score = ndi.sum_labels(extent, labels, index) / np.maximum(area, 1)
-    return Objects(labels, peaks, score, area)
+    return FoundObjects(labels, peaks, score, area)
 
 
 def _deepest(depth: np.ndarray, markers: np.ndarray) -> np.ndarray:
-    """(N, 2) row and column of each marker's highest pixel; of several, the first as one reads, in whatever block."""
+    """Return (N, 2) row and column of each marker's highest pixel; of several, the topmost, then the leftmost."""
     rows, cols = np.nonzero(markers)
     label = markers[rows, cols]
     order = np.lexsort((cols, rows, -depth[rows, cols], label))
@@ -66,7 +151,7 @@ def _deepest(depth: np.ndarray, markers: np.ndarray) -> np.ndarray:
 
 
 def touching(labels: np.ndarray, reach: int = 2) -> set[tuple[int, int]]:
-    """Pairs (a, b), both ways, of labels that come within `reach` pixels of each other along a row or column."""
+    """Return pairs (a, b), both ways, of labels within `reach` pixels of each other along a row or column."""
     pairs: set[tuple[int, int]] = set()
     for axis in (0, 1):
         for step in range(1, reach + 1):
@@ -75,3 +160,24 @@ def touching(labels: np.ndarray, reach: int = 2) -> set[tuple[int, int]]:
             found = np.unique(np.stack([near[met], far[met]], axis=1), axis=0)
             pairs |= {(a, b) for a, b in found.tolist()} | {(b, a) for a, b in found.tolist()}
     return pairs
+
+
+def _nearest_neighbours(objects: FoundObjects, wanted: set[int]) -> dict[int, list[tuple[int, int]]]:
+    """Row and column of the peaks of each object's touching neighbours, nearest first."""
+    near: dict[int, list[int]] = {number: [] for number in wanted}
+    for a, b in touching(objects.labels):
+        if a in near:
+            near[a].append(b)
+    chosen = {}
+    for number, others in near.items():
+        peaks = objects.peaks[np.array(sorted(others), int) - 1]
+        order = np.argsort(np.square(peaks - objects.peaks[number - 1]).sum(1), kind="stable")
+        chosen[number] = [(int(r), int(c)) for r, c in peaks[order[:NEGATIVES]]]
+    return chosen
+
+
+def _trace(labels: np.ndarray, wanted: np.ndarray, affine: Affine) -> dict[int, shapely.Polygon]:
+    """Outline of each wanted label along the pixel grid."""
+    mask = np.isin(labels, wanted)
+    traced = shapes(labels, mask=mask, connectivity=4, transform=affine)
+    return {int(value): shapely.geometry.shape(geometry) for geometry, value in traced}

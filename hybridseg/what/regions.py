@@ -3,100 +3,121 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
 from affine import Affine
+from pydantic import Field
 from rasterio.features import rasterize, shapes
 from scipy import ndimage as ndi
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from hybridseg.theme import RegionPolicy
-from hybridseg.types import Window
-from hybridseg.what.prompts import Lattice, as_prompts
+from hybridseg.tables import Prompts
+from hybridseg.what.lattice import Block, Lattice, ObjectSettings, multiples
 
 GRID_PX = 96
 """Side of the grid on which points are spread over a piece."""
 POSITIVES, NEGATIVES = 3, 2
 PARTS = ("class", "score", "depth", "peak_x", "peak_y", "support")
-"""Columns of what a block gives: parts of regions, cut at the block's border."""
+"""Columns of the parts of regions in one block, cut at the block's border."""
 
 
-@dataclass(frozen=True)
-class FindRegions:
-    """Parts of regions in each block's core, and prompts of the regions that the parts make together."""
+class Regions(ObjectSettings):
+    """Ground of any size and shape, as lakes or road networks: connected extent, refined piece by piece."""
 
-    label: str
-    policy: RegionPolicy
-    lattice: Lattice
+    in_pieces = True
+    counted = False
+
+    kind: Literal["regions"] = "regions"
+    extent: float = Field(0.5, gt=0, lt=1, description="a pixel is the class above this probability")
+    smooth_m: float = Field(0.0, ge=0, description="standard deviation of the blur of extent before the threshold")
+    min_area_m2: float = Field(100.0, ge=0)
+    min_hole_m2: float = Field(0.0, ge=0, description="smaller holes are filled")
+    min_score: float = Field(0.5, ge=0, le=1, description="least mean extent inside a region")
+    piece_m: float = Field(200.0, gt=0, description="regions larger than this are refined in pieces of this size")
+    overlap_m: float = Field(20.0, ge=0, description="what neighbouring pieces share")
 
     @property
-    def halo_px(self) -> int:
-        """Heatmap pixels to read around a core, so that the blur is the same for every tiling."""
-        return int(np.ceil(4 * self.policy.smooth_m / self.lattice.pixel_m))
+    def reach_m(self) -> float:
+        """One piece around the extent."""
+        return self.piece_m
 
-    def __call__(self, extent: np.ndarray, interior: np.ndarray, block: Window, core: Window) -> gpd.GeoDataFrame:
-        """Parts of regions in a core. extent, interior: (h, w) of `block`, which surrounds `core` (heatmap px)."""
-        smooth = ndi.gaussian_filter(extent, self.policy.smooth_m / self.lattice.pixel_m)[core.slices(block)]
+    def halo_px(self, lattice: Lattice) -> int:
+        """So many that the blur is the same for every tiling."""
+        return int(np.ceil(4 * self.smooth_m / lattice.pixel_m))
+
+    def find(self, block: Block, lattice: Lattice, label: str) -> gpd.GeoDataFrame:
+        """Return the parts of regions in a core, with the columns `PARTS`."""
+        core = block.core.slices(block.window)
+        smooth = ndi.gaussian_filter(block.extent, self.smooth_m / lattice.pixel_m)[core]
         # a last bit of the blur must not move a border
-        inside = np.round(smooth * 255) >= self.policy.extent * 255
+        inside = np.round(smooth * 255) >= self.extent * 255
         labels, count = ndi.label(inside)
-        affine = self.lattice.affine * Affine.translation(core.col, core.row)
-        deep = interior[core.slices(block)]
+        affine = lattice.affine * Affine.translation(block.core.col, block.core.row)
+        deep = block.interior[core]
         index = np.arange(1, count + 1)
-        score = ndi.mean(extent[core.slices(block)], labels, index)
+        score = ndi.mean(block.extent[core], labels, index)
         peaks = ndi.maximum_position(deep, labels, index) if count else []
         records = []
         for geometry, value in shapes(labels.astype(np.int32), mask=inside, connectivity=4, transform=affine):
             row, col = peaks[int(value) - 1]
             x, y = affine * (col + 0.5, row + 0.5)
             support = shapely.geometry.shape(geometry)
-            records.append((self.label, score[int(value) - 1], float(deep[row, col]), x, y, support))
-        return gpd.GeoDataFrame(pd.DataFrame(records, columns=list(PARTS)), geometry="support", crs=self.lattice.crs)
+            records.append((label, score[int(value) - 1], float(deep[row, col]), x, y, support))
+        return gpd.GeoDataFrame(pd.DataFrame(records, columns=list(PARTS)), geometry="support", crs=lattice.crs)
 
-    def join(self, parts: Sequence[gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
-        """Prompts: a row for each piece of each region; the pieces of a region share its id, class, score and peak."""
-        found = [part for part in parts if len(part)]
-        if not found:
-            return as_prompts([], self.lattice.crs)
-        joined = pd.concat(found, ignore_index=True)
-        records = []
+    def gather(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
+        """Return a prompt for each piece of each region; the pieces of a region share its id, class, score, peak."""
+        filled = [part for part in parts if len(part)]
+        if not filled:
+            return Prompts.from_records([], lattice.crs)
+        joined = pd.concat(filled, ignore_index=True)
+        records: list[tuple[object, ...]] = []
         for rows in _touching(joined["support"].to_numpy()):
-            records += self._region(joined.iloc[rows])
-        prompts = as_prompts(records, self.lattice.crs)
-        order = np.lexsort((prompts.bounds["minx"], -prompts.bounds["maxy"], prompts["id"]))
-        return prompts.iloc[order].reset_index(drop=True)
+            records += self._region(joined.iloc[rows], lattice, label)
+        prompts = Prompts.from_records(records, lattice.crs)
+        bounds = prompts.rows.bounds
+        return prompts.take(np.lexsort((bounds["minx"], -bounds["maxy"], prompts.rows["id"])))
 
-    def _region(self, parts: gpd.GeoDataFrame) -> list[tuple[object, ...]]:
+    def choices(self) -> Mapping[str, Sequence[float]]:
+        """Thresholds, and multiples of the lengths and areas at hand."""
+        return {
+            "extent": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+            "min_score": (0.3, 0.5, 0.6, 0.7, 0.8),
+            "smooth_m": multiples(self.smooth_m, (0.0, 0.5, 1.0, 2.0, 4.0)),
+            "min_area_m2": multiples(self.min_area_m2, (0.5, 1.0, 3.0, 10.0)),
+        }
+
+    def _region(self, parts: gpd.GeoDataFrame, lattice: Lattice, label: str) -> list[tuple[object, ...]]:
         """Records of one region's pieces; none where it is too small or too faint."""
         areas = parts["support"].area.to_numpy()
         score = float(np.average(parts["score"], weights=areas))
-        unit_m2 = self.lattice.pixel_m**2 / abs(self.lattice.affine.a * self.lattice.affine.e)
-        if areas.sum() * unit_m2 < self.policy.min_area_m2 or score < self.policy.min_score:
+        unit_m2 = lattice.pixel_m**2 / abs(lattice.affine.a * lattice.affine.e)
+        if areas.sum() * unit_m2 < self.min_area_m2 or score < self.min_score:
             return []
-        whole = _without_holes(shapely.union_all(parts["support"].to_numpy()), self.policy.min_hole_m2 / unit_m2)
+        whole = _without_holes(shapely.union_all(parts["support"].to_numpy()), self.min_hole_m2 / unit_m2)
         first = parts.sort_values(["depth", "peak_y", "peak_x"], ascending=[False, False, True]).iloc[0]
-        place = f"{self.label}:{self.lattice.crs}:{first.peak_x:.6f}:{first.peak_y:.6f}"
-        identity = f"{self.label}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
+        place = f"{label}:{lattice.crs}:{first.peak_x:.6f}:{first.peak_y:.6f}"
+        identity = f"{label}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
         return [
-            (identity, self.label, score, first.peak_x, first.peak_y, *self._points(piece, whole), piece)
-            for piece in self._divide(whole)
+            (identity, label, score, first.peak_x, first.peak_y, *_points(piece, whole, lattice), piece)
+            for piece in self._divide(whole, lattice)
         ]
 
-    def _divide(self, whole: shapely.Polygon) -> Iterator[shapely.Polygon]:
+    def _divide(self, whole: shapely.Polygon, lattice: Lattice) -> Iterator[shapely.Polygon]:
         """The region itself, or its parts in the cells of a lattice anchored in the CRS, which overlap a little."""
-        affine, pixel_m = self.lattice.affine, self.lattice.pixel_m
+        affine, pixel_m = lattice.affine, lattice.pixel_m
         x0, y0, x1, y1 = whole.bounds
-        width, height = (self.policy.piece_m / pixel_m * abs(scale) for scale in (affine.a, affine.e))
+        width, height = (self.piece_m / pixel_m * abs(scale) for scale in (affine.a, affine.e))
         if x1 - x0 <= width and y1 - y0 <= height:
             yield whole
             return
-        dx, dy = (self.policy.overlap_m / pixel_m * abs(scale) / 2 for scale in (affine.a, affine.e))
+        dx, dy = (self.overlap_m / pixel_m * abs(scale) / 2 for scale in (affine.a, affine.e))
         shapely.prepare(whole)
         for i in range(int(np.floor(x0 / width)), int(np.ceil(x1 / width))):
             for j in range(int(np.floor(y0 / height)), int(np.ceil(y1 / height))):
@@ -105,24 +126,27 @@ class FindRegions:
                     pieces = shapely.get_parts(shapely.intersection(whole, cell))
                     yield from pieces[shapely.area(pieces) > 0]
 
-    def _points(self, piece: shapely.Polygon, whole: shapely.Polygon) -> tuple[shapely.MultiPoint, shapely.MultiPoint]:
-        """Points spread over a piece's deep ground, and points just outside the region, near the piece."""
-        pixel = abs(self.lattice.affine.a)
-        reach = 4 * pixel
-        x0, y0, x1, y1 = piece.bounds
-        side = max(x1 - x0, y1 - y0) + 2 * reach
-        to_world = Affine(side / GRID_PX, 0, x0 - reach, 0, -side / GRID_PX, y1 + reach)
-        inside, anywhere = (
-            rasterize([shape], (GRID_PX, GRID_PX), transform=to_world, dtype=np.uint8).astype(bool)
-            for shape in (piece, whole)
-        )
-        cell = side / GRID_PX
-        away = ndi.distance_transform_edt(~anywhere) * cell
-        ring = (away >= 2 * pixel) & (away <= max(5 * pixel, 2.5 * cell))
-        return (
-            _spread(ndi.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1], POSITIVES, to_world),
-            _spread(ring.astype(float), NEGATIVES, to_world),
-        )
+
+def _points(
+    piece: shapely.Polygon, whole: shapely.Polygon, lattice: Lattice
+) -> tuple[shapely.MultiPoint, shapely.MultiPoint]:
+    """Points spread over a piece's deep ground, and points just outside the region, near the piece."""
+    pixel = abs(lattice.affine.a)
+    reach = 4 * pixel
+    x0, y0, x1, y1 = piece.bounds
+    side = max(x1 - x0, y1 - y0) + 2 * reach
+    to_world = Affine(side / GRID_PX, 0, x0 - reach, 0, -side / GRID_PX, y1 + reach)
+    inside, anywhere = (
+        rasterize([shape], (GRID_PX, GRID_PX), transform=to_world, dtype=np.uint8).astype(bool)
+        for shape in (piece, whole)
+    )
+    cell = side / GRID_PX
+    away = ndi.distance_transform_edt(~anywhere) * cell
+    ring = (away >= 2 * pixel) & (away <= max(5 * pixel, 2.5 * cell))
+    return (
+        _spread(ndi.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1], POSITIVES, to_world),
+        _spread(ring.astype(float), NEGATIVES, to_world),
+    )
 
 
 def _spread(weight: np.ndarray, count: int, to_world: Affine) -> shapely.MultiPoint:

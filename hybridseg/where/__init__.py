@@ -1,1 +1,1 @@
-"""Second sweep: where, exactly. Windows, refining, the gate, tracing."""
+"""Second sweep: where, exactly. Windows, prompts to masks, the gate, tracing."""

@@ -1,37 +1,69 @@
-"""The gate: a refined mask must earn its place."""
+"""The gate: a refined mask must earn its place, or the coarse outline stays."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import geopandas as gpd
 import numpy as np
+import pandas as pd
+from pydantic import Field
 
-from hybridseg.theme import Gate
+from hybridseg.settings import Settings
+from hybridseg.tables import FIGURES, Refined
 
 OFFSET = 1.0
 """Logits that the threshold is moved by, up and down, to see how stable a mask is (SAM's automatic mask generator)."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Why a mask was kept or not.
+class Gate(Settings):
+    """What a refined mask must reach, of `FIGURES`; below, the coarse outline stays."""
 
-    iou_pred: what the model expects; stability: IoU of the mask at two thresholds; agreement: IoU with the support.
-    """
+    iou_pred: float = Field(0.5, ge=0, le=1)
+    stability: float = Field(0.6, ge=0, le=1)
+    agreement: float = Field(0.4, ge=0, le=1, description="IoU of the refined mask with the heatmap's support")
 
-    iou_pred: float
-    stability: float
-    agreement: float
-    kept: bool
+    def passes(self, refined: Refined) -> np.ndarray:
+        """Return (N,) bool, which masks are kept. A figure that cannot be had (a click agrees with nothing) counts not.
+
+        Args:
+            refined: N masks before the gate.
+        """
+        kept = refined.masked
+        for name in FIGURES:
+            figure = refined.rows[name].to_numpy(float)
+            kept = kept & ~(figure < getattr(self, name))
+        return kept
+
+    def choose(self, refined: Refined) -> gpd.GeoDataFrame:
+        """Return an outline for each prompt that has one, by `origin` refined where its mask passes, coarse elsewhere.
+
+        Args:
+            refined: masks before the gate.
+
+        Returns:
+            id, class, score, origin, `FIGURES`, geometry.
+        """
+        rows, kept = refined.rows, self.passes(refined)
+        outlines = gpd.GeoDataFrame(
+            {
+                **{name: rows[name] for name in ("id", "class", "score")},
+                "origin": pd.Series(np.where(kept, "refined", "coarse"), index=rows.index, dtype="string"),
+                **{name: rows[name] for name in FIGURES},
+            },
+            geometry=np.where(kept, rows["outline"].to_numpy(), rows["support"].to_numpy()),
+            crs=rows.crs,
+        )
+        return outlines[~(outlines.geometry.isna() | outlines.geometry.is_empty)].reset_index(drop=True)
 
 
-def judge(logits: np.ndarray, support: np.ndarray, iou_pred: float, gate: Gate) -> Verdict:
-    """Judge one mask. logits: (M, M) float32; support: (M, M) share covered, in [0, 1]."""
+def stability(logits: np.ndarray) -> float:
+    """Return the IoU of a mask (M, M) at two thresholds, in [0, 1]."""
+    return _share(logits > OFFSET, logits > -OFFSET)
+
+
+def agreement(logits: np.ndarray, support: np.ndarray) -> float:
+    """Return the IoU of a mask (M, M) with its support, given as the share of each pixel covered."""
     mask, coarse = logits > 0, support >= 0.5
-    stability = _share(logits > OFFSET, logits > -OFFSET)
-    agreement = _share(mask & coarse, mask | coarse)
-    kept = iou_pred >= gate.iou_pred and stability >= gate.stability and agreement >= gate.agreement
-    return Verdict(float(iou_pred), stability, agreement, bool(kept))
+    return _share(mask & coarse, mask | coarse)
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> float:

@@ -1,8 +1,8 @@
-"""Refine the prompts of one window: encode once, decode in batches, gate, trace."""
+"""Refine the prompts of one window: encode once, decode in batches, trace."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,12 +10,10 @@ import numpy as np
 import shapely
 from rasterio.features import rasterize
 
-from hybridseg.read.raster import RasterScene
-from hybridseg.read.scene import SceneOnGrid
-from hybridseg.theme import Gate, PromptPolicy
-from hybridseg.types import Chip, Window
-from hybridseg.where.gate import Verdict, judge
-from hybridseg.where.hints import POINTS, hint_logits
+from hybridseg.read.scene import Scene
+from hybridseg.types import MAX_POINTS, Chip, Window
+from hybridseg.where.gate import agreement, stability
+from hybridseg.where.prompting import PromptSettings, hint_logits
 from hybridseg.where.trace import trace
 
 BATCH = 32
@@ -23,7 +21,7 @@ BATCH = 32
 
 
 class Promptable(Protocol):
-    """What refining needs of a SAM2 model (nn.sam2.Promptable)."""
+    """A SAM2 model, as refining needs it (see nn.sam2)."""
 
     @property
     def name(self) -> str:
@@ -41,89 +39,129 @@ class Promptable(Protocol):
     def mask_px(self) -> int:
         """Side of its hints and logits."""
 
-    def encode(self, pixels: np.ndarray) -> Any:
-        """(3, S, S) uint8 to an embedding."""
+    def encode(self, chip: Chip) -> Any:
+        """Return the embedding of a chip of (3, S, S) uint8, with its place."""
 
     def decode(
         self, embedding: Any, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(N, P, 2), (N, P), (N, M, M) or None to logits (N, M, M) and predicted IoU (N,)."""
+        """Return logits (N, M, M) and predicted IoU (N,) for points (N, P, 2), labels (N, P), hints (N, M, M)."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One object to refine. Everything in pixels of the source or its view on a grid, x to the right and y down.
+    """One object to refine, in pixels of the scene, x to the right and y down.
 
-    support: its coarse outline; positive (P, 2) and negative (Q, 2): points.
+    support: its coarse outline; None: there is none, as for a click.
+    positive, negative: (P, 2) and (Q, 2) points.
     """
 
-    support: shapely.Geometry
+    support: shapely.Geometry | None
     positive: np.ndarray
     negative: np.ndarray
 
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1 of the support, or of the positive points."""
+        if self.support is not None:
+            return tuple(self.support.bounds)
+        (x0, y0), (x1, y1) = self.positive.min(0).tolist(), self.positive.max(0).tolist()
+        return x0, y0, x1, y1
+
 
 @dataclass(frozen=True)
-class Refined:
-    """What became of a prompt. outline: in the source's CRS, None when the gate refused the mask."""
+class Decoded:
+    """Masks of some prompts of one window, as the model gives them.
+
+    logits: (N, M, M) float32 over the window, inside > 0.
+    iou_pred: (N,) predicted IoU.
+    supports: (N, M, M) share of each pixel that the support covers; 0 all over where there is none.
+    """
+
+    logits: np.ndarray
+    iou_pred: np.ndarray
+    supports: np.ndarray
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One mask before the gate.
+
+    outline: in the scene's CRS, None where no valid pixel is inside.
+    iou_pred, stability, agreement: see `FIGURES`.
+    """
 
     outline: shapely.Polygon | None
-    verdict: Verdict
+    iou_pred: float
+    stability: float
+    agreement: float
 
 
 @dataclass(frozen=True)
 class Refine:
-    """The second sweep's work: a pure function of source, window, prompts and settings."""
+    """The second sweep's work: a pure function of scene, window, prompts and settings."""
 
     model: Promptable
-    policy: PromptPolicy
-    gate: Gate
+    settings: PromptSettings
 
-    def __call__(self, source: RasterScene | SceneOnGrid, window: Window, prompts: list[Prompt]) -> list[Refined]:
-        """Refine all prompts of one window."""
-        chip = source.read_window(window, self.model.size_px)
-        embedding = self.model.encode(chip.pixels)
-        return [
-            result
-            for start in range(0, len(prompts), BATCH)
-            for result in self._batch(source, window, chip, embedding, prompts[start : start + BATCH])
-        ]
+    def __call__(self, scene: Scene, window: Window, prompts: Sequence[Prompt]) -> list[Mask]:
+        """Refine all prompts of one window, in order."""
+        chip = scene.read_window(window, self.model.size_px)
+        embedding = self.model.encode(chip)
+        masks: dict[int, Mask] = {}
+        # a batch has hints for all or for none: to the model an empty hint is a hint
+        for hinted in (True, False):
+            rows = [i for i, p in enumerate(prompts) if (p.support is not None) == hinted]
+            for start in range(0, len(rows), BATCH):
+                batch = rows[start : start + BATCH]
+                asked = [prompts[i] for i in batch]
+                decoded = self.decode(embedding, window, asked)
+                masks |= dict(zip(batch, self._trace(scene, window, chip, asked, decoded), strict=True))
+        return [masks[i] for i in range(len(prompts))]
 
-    def _batch(
-        self, source: RasterScene | SceneOnGrid, window: Window, chip: Chip, embedding: Any, prompts: list[Prompt]
-    ) -> Iterator[Refined]:
+    def decode(self, embedding: Any, window: Window, prompts: Sequence[Prompt]) -> Decoded:
+        """Decode prompts, all with a support or all without, on the embedding of their window."""
         supports = np.stack([self._cover(p.support, window) for p in prompts])
         points, labels = self._points(prompts, window)
-        hints = hint_logits(supports) if "hint" in self.policy.parts else None
-        logits, iou = self.model.decode(embedding, points, labels, hints)
-        for prompt, support, mask, predicted in zip(prompts, supports, logits, iou.tolist(), strict=True):
-            verdict = judge(mask, support, predicted, self.gate)
-            outline = trace(mask, window, source, chip.valid, prompt.support) if verdict.kept else None
-            yield Refined(outline, verdict)
+        hinted = "hint" in self.settings.parts and prompts[0].support is not None
+        logits, iou = self.model.decode(embedding, points, labels, hint_logits(supports) if hinted else None)
+        return Decoded(logits, iou, supports)
 
-    def _cover(self, support: shapely.Geometry, window: Window) -> np.ndarray:
+    def _trace(
+        self, scene: Scene, window: Window, chip: Chip, prompts: Sequence[Prompt], decoded: Decoded
+    ) -> Iterator[Mask]:
+        for i, prompt in enumerate(prompts):
+            logits = decoded.logits[i]
+            agreed = np.nan if prompt.support is None else agreement(logits, decoded.supports[i])
+            outline = trace(logits, window, scene, chip.valid, prompt.support, prompt.positive)
+            yield Mask(outline, float(decoded.iou_pred[i]), stability(logits), agreed)
+
+    def _cover(self, support: shapely.Geometry | None, window: Window) -> np.ndarray:
         """Share of each decoder pixel that the support covers, (M, M) float32."""
         side, fine = self.model.mask_px, 4
+        if support is None:
+            return np.zeros((side, side), np.float32)
         zoom = side * fine / window.width
         moved = shapely.transform(support, lambda xy: (xy - (window.col, window.row)) * zoom)
         filled = rasterize([moved], out_shape=(side * fine, side * fine), dtype=np.uint8)
         return filled.reshape(side, fine, side, fine).mean((1, 3), dtype=np.float32)
 
-    def _points(self, prompts: list[Prompt], window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Points (N, P, 2) in pixels of the model's image and labels (N, P); see hints.POINTS."""
-        points = np.zeros((len(prompts), POINTS, 2), np.float32)
-        labels = np.full((len(prompts), POINTS), -1, np.int32)
+    def _points(self, prompts: Sequence[Prompt], window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Points (N, P, 2) in pixels of the model's image and labels (N, P); see `MAX_POINTS`."""
+        points = np.zeros((len(prompts), MAX_POINTS, 2), np.float32)
+        labels = np.full((len(prompts), MAX_POINTS), -1, np.int32)
         zoom = self.model.size_px / window.width
         for i, prompt in enumerate(prompts):
             at: list[np.ndarray] = []
             kinds: list[int] = []
-            if "box" in self.policy.parts:
-                at += list(np.reshape(prompt.support.bounds, (2, 2)))
+            if "box" in self.settings.parts and prompt.support is not None:
+                at += list(np.reshape(prompt.box, (2, 2)))
                 kinds += [2, 3]
-            if "points" in self.policy.parts:
-                negative = prompt.negative[: self.policy.negatives]
+            if "points" in self.settings.parts or prompt.support is None:
+                negative = prompt.negative[: self.settings.negatives]
                 at += [*prompt.positive, *negative]
                 kinds += [1] * len(prompt.positive) + [0] * len(negative)
-            count = min(len(at), POINTS)
+            count = min(len(at), MAX_POINTS)
             if count:
                 points[i, :count] = (np.array(at[:count]) - (window.col, window.row)) * zoom
                 labels[i, :count] = kinds[:count]

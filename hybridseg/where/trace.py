@@ -8,22 +8,34 @@ from affine import Affine
 from rasterio.features import rasterize, shapes
 from scipy import ndimage as ndi
 
-from hybridseg.read.raster import RasterScene
-from hybridseg.read.scene import SceneOnGrid
+from hybridseg.read.scene import Scene
 from hybridseg.types import Window
 
 
 def trace(
-    logits: np.ndarray, window: Window, source: RasterScene | SceneOnGrid, valid: np.ndarray, support: shapely.Geometry
+    logits: np.ndarray,
+    window: Window,
+    scene: Scene,
+    valid: np.ndarray,
+    support: shapely.Geometry | None,
+    points: np.ndarray,
 ) -> shapely.Polygon | None:
-    """Outline of the part of a mask that overlaps its support most, exactly along source pixels.
-
-    logits: (M, M) float32 over `window`; valid: (S, S) bool over `window`; support: in source pixels.
-    Returns a polygon in the source's CRS, its holes kept; None when no valid source pixel is inside.
+    """Return the outline of one connected part of a mask, exactly along the scene's pixels.
 
     The logits are interpolated, not the mask, so the outline is finer than the decoder's grid.
+
+    Args:
+        logits: (M, M) float32 over `window`.
+        window: of the scene's pixels.
+        scene: gives the pixel grid.
+        valid: (S, S) bool over `window`.
+        support: in pixels of the scene; the part that overlaps it most is taken.
+        points: (P, 2) in pixels of the scene; without a support, the part under most of them is taken.
+
+    Returns:
+        a polygon in the scene's CRS, its holes kept; None when no valid pixel is inside.
     """
-    part = _extent(logits > 0, window).clip(source.window)
+    part = _extent(logits > 0, window).clip(scene.window)
     if not part.width or not part.height:
         return None
     scale = logits.shape[0] / window.width
@@ -34,11 +46,12 @@ def trace(
     pieces, count = ndi.label(inside)
     if not count:
         return None
-    moved = shapely.transform(support, lambda xy: xy - (part.col, part.row))
+    wanted = shapely.multipoints(points) if support is None else support
+    moved = shapely.transform(wanted, lambda xy: xy - (part.col, part.row))
     coarse = rasterize([moved], out_shape=inside.shape, dtype=np.uint8).astype(bool)
     weight = np.bincount(pieces[coarse], minlength=count + 1) + 1e-6 * np.bincount(pieces.ravel(), minlength=count + 1)
     mine = pieces == 1 + int(np.argmax(weight[1:]))
-    affine = source.geobox.affine @ Affine.translation(part.col, part.row)
+    affine = scene.geobox.affine @ Affine.translation(part.col, part.row)
     outlines = shapes(mine.astype(np.uint8), mask=mine, connectivity=4, transform=affine)
     return shapely.geometry.shape(next(outlines)[0])
 

@@ -6,20 +6,15 @@ import torch
 from torch.nn import functional as F
 
 from hybridseg.errors import BandsMissing, ThemeError, WeightsError
+from hybridseg.finetuning.features import HALO_PX, sample_features
 from hybridseg.nn.backbones import build_backbone
-from hybridseg.nn.bodies import Backbone, Wants, freeze, prepare, snap_px, stages, wants_of
-from hybridseg.nn.heads import (
-    HALO_PX,
-    LinearSegmenter,
-    Samples,
-    load_pyramid,
-    network_for,
-    sample_features,
-    start_segmenter,
-)
-from hybridseg.nn.linear import Row, fit_linear, start_rows
-from hybridseg.nn.segmenter import Segmenter
-from hybridseg.nn.weights import load_weights, model_folder
+from hybridseg.nn.backbones.base import Body, BodyBackbone, InputSpec, freeze, normalise, prepare, stages
+from hybridseg.nn.backbones.pyramid import pyramid_of
+from hybridseg.nn.cards import model_folder
+from hybridseg.nn.classify.heads import LinearSegmenter, network_for, start_segmenter
+from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.training.linear import Row, Samples, fit_linear, start_rows
+from hybridseg.nn.weights import load_weights
 
 
 def test_the_linear_head_is_a_1x1_convolution_of_all_levels_at_stride_2():
@@ -49,8 +44,6 @@ def test_features_sampled_are_those_that_the_head_sees():
     x = torch.from_numpy(samples.features)
     direct = x @ net.head.weight[:, :, 0, 0].T + net.head.bias
     with torch.no_grad():
-        from hybridseg.nn.sam2 import normalise
-
         # as much empty ground around as the features were looked at with
         shown = np.pad(image, [(HALO_PX, HALO_PX), (HALO_PX, HALO_PX), (0, 0)]).transpose(2, 0, 1)
         heatmap = net(normalise(torch.from_numpy(shown.copy())[None]))[0, :, *[slice(HALO_PX // 2, -HALO_PX // 2)] * 2]
@@ -93,13 +86,13 @@ def test_a_few_labels_correct_a_start_and_do_not_forget_it():
 
 def test_starts_come_from_a_models_last_layer():
     folder = model_folder("buildings-lite0")
-    rows = start_rows(folder, 576)
     net = Segmenter(1).eval()
     load_weights(net, folder)
+    rows = start_rows(net, ["building"], 576)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         expected = net(x)[0].flatten(1)
-        features = load_pyramid(folder).eval()(x)[0][0].flatten(1).T
+        features = pyramid_of(net).eval()(x)[0][0].flatten(1).T
     padded = np.pad(features.numpy(), [(0, 0), (0, 576 - 64)])
     for row, logits in zip(rows["building"], expected, strict=True):
         assert np.allclose(row(padded), logits.numpy(), atol=1e-3)
@@ -125,7 +118,7 @@ def test_cards_without_entries_mean_the_first_classifiers():
 )
 def test_a_segmenter_takes_any_backbone(name: str, strides: list[int], snap: int):
     trunk = build_backbone(name)
-    assert (trunk.strides, snap_px(trunk)) == (strides, snap)
+    assert (trunk.strides, trunk.snap_px) == (strides, snap)
     net = Segmenter(2, trunk).eval()
     with torch.no_grad():
         assert net(torch.zeros(1, 3, 128, 128)).shape == (1, 4, 64, 64)
@@ -141,21 +134,19 @@ def test_what_a_backbone_in_cells_says_does_not_depend_on_the_window():
 
 
 def test_bands_and_scaling_of_the_weights_are_known():
-    moco = wants_of(build_backbone("torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO"))
+    moco = build_backbone("torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO").inputs
     assert len(moco.bands) == 13
     assert moco.std == (10000,) * 13
     assert str(moco).startswith("13 bands (B1 B2")
     assert str(moco).endswith("as reflectance x 10000")
-    rgb = wants_of(build_backbone("torchgeo:ResNet18_Weights.SENTINEL2_RGB_MOCO"))
-    assert (rgb.rgb, moco.rgb, Wants().rgb) == (False, False, True)
+    rgb = build_backbone("torchgeo:ResNet18_Weights.SENTINEL2_RGB_MOCO").inputs
+    assert (rgb.rgb, moco.rgb, InputSpec().rgb) == (False, False, True)
     with pytest.raises(BandsMissing, match="3 bands, 4 came"):
         build_backbone("timm:resnet18")(torch.zeros(1, 4, 64, 64))
 
 
 def test_normalised_images_reach_a_backbone_as_its_weights_want_them():
     satlas = build_backbone("torchgeo:Swin_V2_T_Weights.SENTINEL2_SI_RGB_SATLAS")
-    from hybridseg.nn.sam2 import normalise
-
     seen = normalise(torch.full((1, 3, 2, 2), 51, dtype=torch.uint8)) * satlas.scale + satlas.shift
     assert torch.allclose(seen, torch.full_like(seen, 51 / 255), atol=1e-5)
 
@@ -165,8 +156,8 @@ def test_other_bands_reach_body_and_stem_by_the_mean_and_deviation_of_the_weight
     seen = prepare(trunk, torch.full((1, 13, 2, 2), 2500.0))
     assert torch.allclose(seen, torch.full_like(seen, 0.25))
     assert torch.allclose(seen * trunk.scale + trunk.shift, seen)
-    wants = Wants(("a", "b"), "reflectance x 10000", (1000.0, 3000.0), (500.0, 1000.0))
-    body = Backbone(torch.nn.Identity(), [2], [2], wants)
+    inputs = InputSpec(("a", "b"), "reflectance x 10000", (1000.0, 3000.0), (500.0, 1000.0))
+    body = BodyBackbone(Body(torch.nn.Identity(), [2], [2], inputs))
     seen = prepare(body, torch.tensor([2000.0, 2000.0]).view(1, 2, 1, 1))
     assert seen.flatten().tolist() == [2.0, -1.0]
     with pytest.raises(BandsMissing, match=r"13 bands .* 3 came"):

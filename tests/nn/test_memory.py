@@ -1,33 +1,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from safetensors.torch import load_file
 
-from hybridseg.errors import ThemeError
-from hybridseg.nn.lite import build_sam2_lite
-from hybridseg.nn.memory import (
-    LONGEST,
-    MEMORY,
-    SLOPE,
-    TOKENS,
-    Memory,
-    MemoryLearner,
-    _from_the_first_seen,
-    _numbers,
-    memory_parameters,
-    start_memory,
-    track,
-)
-from hybridseg.nn.weights import save_weights
-from hybridseg.train.recipe import load_recipe
-from hybridseg.train.run import train
-from hybridseg.where import hints
+from hybridseg.nn.sam2.lite import build_sam2_lite
+from hybridseg.nn.sam2.memory import MEMORY, Memory, track
+from hybridseg.nn.sam2.official import load_refiner
+from hybridseg.nn.training.memory_learner import LONGEST, MemoryLearner, _forwards_in_time, _numbers, start_memory
+from hybridseg.types import MAX_POINTS
+from hybridseg.where.prompting import hint_logits
+from tests.nn.chips import chip_of
 
 SIDE = 64
 
@@ -48,16 +33,12 @@ def batch() -> dict[str, torch.Tensor]:
     masks[0, :, 10:40, 10:40] = True
     masks[1, 0, 20:50, 5:30] = True
     masks[2, 1:, 30:60, 30:60] = True
-    points, labels = torch.zeros(3, TOKENS, 2), torch.full((3, TOKENS), -1, dtype=torch.int32)
+    points, labels = torch.zeros(3, MAX_POINTS, 2), torch.full((3, MAX_POINTS), -1, dtype=torch.int32)
     points[1, :2], labels[1, :2] = torch.tensor([[5.0, 20], [30, 50]]), torch.tensor([2, 3], dtype=torch.int32)
     points[2, 0], labels[2, 0] = 45.0, 1
     images = torch.randint(0, 255, (2, 3, 3, SIDE, SIDE), dtype=torch.uint8)
     image_of = torch.tensor([0, 0, 1])
     return {"images": images, "masks": masks, "image_of": image_of, "points": points, "labels": labels}
-
-
-def test_the_settings_shared_with_prompts_are_theirs():
-    assert (TOKENS, SLOPE) == (hints.POINTS, hints.SLOPE)
 
 
 def test_a_step_moves_the_memory_and_nothing_else(batch: dict[str, torch.Tensor]):
@@ -88,7 +69,10 @@ def test_the_step_is_that_of_sam2(batch: dict[str, torch.Tensor]):
     net = build_sam2_lite(SIDE, SIDE).eval()
     memory, masks, which = Memory(net), batch["masks"][:, 0], batch["image_of"]
     masks[2, 30:60, 30:60] = True
-    pads = {"point_coords": torch.zeros(3, TOKENS, 2), "point_labels": torch.full((3, TOKENS), -1, dtype=torch.int32)}
+    pads = {
+        "point_coords": torch.zeros(3, MAX_POINTS, 2),
+        "point_labels": torch.full((3, MAX_POINTS), -1, dtype=torch.int32),
+    }
     ours, theirs = [], {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     with torch.inference_mode():
         for now in range(3):
@@ -115,7 +99,7 @@ def test_the_step_is_that_of_sam2(batch: dict[str, torch.Tensor]):
 
 
 def test_what_appears_late_is_followed_backwards(batch: dict[str, torch.Tensor]):
-    masks, order = _from_the_first_seen(batch["masks"])
+    masks, order = _forwards_in_time(batch["masks"])
     assert order.tolist() == [[0, 1, 2], [0, 1, 2], [2, 1, 0]]
     assert masks.flatten(2).any(2).tolist() == [[True] * 3, [True, False, False], [True, True, False]]
 
@@ -140,7 +124,7 @@ def test_a_fresh_memory_leaves_the_decoder_what_it_knows(batch: dict[str, torch.
         cover = torch.zeros(1, 1, SIDE, SIDE)
         cover[..., 8:32, 6:40] = 1
         small = torch.nn.functional.avg_pool2d(cover, 4).numpy()
-        assert np.allclose(net.mask_downsample(cover).numpy(), hints.hint_logits(small), atol=1e-5)
+        assert np.allclose(net.mask_downsample(cover).numpy(), hint_logits(small), atol=1e-5)
 
 
 def test_tracking_gives_masks_and_presence_for_every_date(batch: dict[str, torch.Tensor]):
@@ -152,25 +136,32 @@ def test_tracking_gives_masks_and_presence_for_every_date(batch: dict[str, torch
     assert (logits[0, 0, 3:9, 3:9] > 0).all()  # the first date is as it was shown
 
 
-def test_training_a_memory_goes_on_and_keeps_the_refiner(tmp_path: Path):
-    torch.manual_seed(0)
-    start = tmp_path / "start"
-    save_weights(
-        build_sam2_lite(SIDE, SIDE), start, {"name": "r", "recipe": "r.yaml", "data": ["a"], "kind": "refiner"}
-    )
-    plan = {"kind": "memory", "model": "x", "sets": {"town": {"share": 1, "towns": 1}}, "steps": 1, "batch": 1}
-    path = tmp_path / "m.yaml"
-    path.write_text(yaml.safe_dump(plan | {"size_px": SIDE}))
-    with pytest.raises(ThemeError, match="start"):
-        load_recipe(path)
-    for steps in (1, 2):
-        path.write_text(yaml.safe_dump(plan | {"size_px": SIDE, "start": str(start), "steps": steps}))
-        folder = train(path, runs=tmp_path / "runs", quiet=True)
-        card = yaml.safe_load((folder / "card.yaml").read_text())
-        assert card["memory"]["steps"] == steps
-    assert (card["kind"], card["data"], card["recipes"]) == ("refiner", ["a"], ["r.yaml", "m.yaml"])
-    before, after = (load_file(f / "weights.safetensors") for f in (start, folder))
-    moved = {key for key in before if not torch.equal(before[key], after[key])}
-    assert moved
-    assert all(key.startswith(MEMORY) for key in moved)
-    assert sum(p.numel() for p in memory_parameters(build_sam2_lite(SIDE, SIDE))) < 2_000_000
+def test_tracking_takes_embeddings_as_a_cache_keeps_them():
+    refiner = load_refiner("sam2-lite", "cpu", decode_px=512)
+    rng = np.random.default_rng(0)
+    image = np.full((3, 512, 512), 60, np.uint8)
+    image[:, 100:260, 140:300] = 200
+    images = np.stack([np.clip(image + rng.integers(0, 30, image.shape), 0, 255).astype(np.uint8) for _ in range(3)])
+    masks = np.zeros((1, 512, 512), bool)
+    masks[0, 100:260, 140:300] = True
+    direct, there = track(refiner.model, images, masks)
+    embeddings = [refiner.encode(chip_of(image)) for image in images]
+    kept = [type(e).from_arrays(e.to_arrays(), e.geobox) for e in embeddings]
+    for frames, tolerance in ((embeddings, 0.05), (kept, 0.05)):  # encoded in bf16, and then kept in fp16
+        logits, presence = track(refiner.model, frames, masks)
+        assert logits.shape == direct.shape
+        assert ((logits > 0) != (direct > 0)).mean() < 0.002
+        assert np.abs(presence - there).max() < max(tolerance * np.abs(there).max(), 0.2)
+
+
+def test_frames_of_embeddings_have_the_position_encoding_of_encoded_ones():
+    refiner = load_refiner("sam2-lite", "cpu")
+    memory = Memory(refiner.model)
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 512, 512), np.uint8)
+    with torch.inference_mode():
+        encoded = memory.encode(torch.from_numpy(pixels)[None])
+    frames = memory.frames([refiner.encode(chip_of(pixels))] * 2)
+    assert frames.coarse.shape == (2, *encoded.coarse.shape[1:])
+    assert torch.equal(frames.position[:1], encoded.position)
+    for own, other in zip(frames, encoded, strict=True):
+        assert torch.allclose(own[:1], other, atol=0.05 * float(other.abs().max()))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -9,11 +8,11 @@ import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-from hybridseg.errors import HybridsegError, WeightsError
-from hybridseg.nn.classifier import load_classifier
-from hybridseg.nn.device import pick_device
-from hybridseg.nn.segmenter import Segmenter
-from hybridseg.nn.weights import load_weights, model_folder, read_card, save_weights, sha256
+from hybridseg.errors import WeightsError
+from hybridseg.nn.cards import model_folder, read_card, sha256
+from hybridseg.nn.classify.classifier import load_classifier
+from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.weights import load_weights, save_weights
 
 CARD = {"name": "small", "classes": ["building"], "gsd_m": 0.25, "gsd_range_m": [0.05, 0.6], "data": ["Häuser (ODbL)"]}
 
@@ -51,7 +50,8 @@ def test_saving_leaves_weights_and_card_and_nothing_else(tmp_path: Path):
     for seed in (0, 1):  # the second takes the place of the first
         save_weights(net(seed), tmp_path / "small", CARD)
         assert sorted(path.name for path in (tmp_path / "small").iterdir()) == ["card.yaml", "weights.safetensors"]
-    assert read_card(tmp_path / "small") == CARD
+    weights = tmp_path / "small" / "weights.safetensors"
+    assert read_card(tmp_path / "small") == CARD | {"sha256": sha256(weights)}
     assert "Häuser" in (tmp_path / "small" / "card.yaml").read_text()
 
 
@@ -96,6 +96,30 @@ def test_damaged_weights_give_one_line(damage: bytes | None, tmp_path: Path):
     one_line(error)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")], ids=str)
+def test_weights_that_are_not_finite_are_refused(value: float, tmp_path: Path):
+    damaged = net()
+    damaged[0].weight.data[1, 2, 0, 1] = value
+    save_weights(damaged, tmp_path / "small", CARD)
+    with pytest.raises(WeightsError, match=r"weights\.safetensors is damaged: 0\.weight .* not finite") as error:
+        load_weights(net(), tmp_path / "small")
+    one_line(error)
+
+
+def test_weights_that_are_not_those_of_the_card_are_refused(tmp_path: Path):
+    save_weights(net(0), tmp_path / "small", CARD)
+    path = tmp_path / "small" / "weights.safetensors"
+    flipped = bytearray(path.read_bytes())
+    flipped[-3] ^= 0x10  # one bit: still a number, another one
+    path.write_bytes(flipped)
+    with pytest.raises(WeightsError, match="damaged or not the file that its card describes") as error:
+        load_weights(net(), tmp_path / "small")
+    one_line(error)
+    card = read_card(tmp_path / "small")
+    (tmp_path / "small" / "card.yaml").write_text(yaml.safe_dump({k: v for k, v in card.items() if k != "sha256"}))
+    load_weights(net(), tmp_path / "small")  # a card need not state it
+
+
 def test_weights_of_another_architecture_give_one_line(tmp_path: Path):
     save_weights(net(width=4), tmp_path / "small", CARD)
     for other in (net(width=5), nn.Linear(2, 2)):
@@ -107,79 +131,10 @@ def test_weights_of_another_architecture_give_one_line(tmp_path: Path):
 def test_a_classifier_reads_its_card(tmp_path: Path):
     save_weights(Segmenter(classes=1), tmp_path / "small", CARD)
     classifier = load_classifier(tmp_path / "small", "cpu")
-    assert (classifier.classes, classifier.gsd_m, classifier.coarsest_gsd_m) == (["building"], 0.25, 0.6)
+    spec = classifier.spec
+    assert (spec.classes, spec.gsd_m, spec.coarsest_gsd_m) == (
+        ("building",),
+        0.25,
+        0.6,
+    )
     assert classifier.sha256 == sha256(tmp_path / "small" / "weights.safetensors")
-
-
-@pytest.mark.parametrize(
-    ("card", "said"),
-    [
-        (None, "is missing"),
-        ("", "lacks classes"),
-        ("[1, 2]", "lacks classes"),
-        ("[", "cannot be read"),
-        ("trained: 2026-13-45\n", "cannot be read"),
-        ("kind: refiner\n", "lacks classes"),
-    ],
-    ids=["missing", "empty", "list", "no YAML", "no date", "no classifier's"],
-)
-def test_a_card_that_will_not_do_gives_one_line(card: str | None, said: str, tmp_path: Path):
-    save_weights(Segmenter(classes=1), tmp_path / "small", CARD)
-    path = tmp_path / "small" / "card.yaml"
-    path.unlink() if card is None else path.write_text(card)
-    with pytest.raises(WeightsError, match=rf"small/card\.yaml {said}") as error:
-        load_classifier(tmp_path / "small", "cpu")
-    one_line(error)
-
-
-@pytest.mark.parametrize(
-    ("entry", "said"),
-    [
-        ({"classes": []}, "classes is []; give a list of names"),
-        ({"classes": "building"}, "classes is 'building'; give a list"),
-        ({"classes": [1]}, "classes.0 is 1; give"),
-        ({"classes": None}, "lacks classes"),
-        ({"classes": ["a", "b"]}, "the card names 2 classes, the weights have 1"),
-        ({"gsd_m": "fine"}, "gsd_m is 'fine'; give metres"),
-        ({"gsd_m": 0}, "gsd_m is 0; give metres"),
-        ({"gsd_m": float("nan")}, "gsd_m is nan; give metres"),
-        ({"gsd_m": float("inf")}, "gsd_m is inf; give metres"),
-        ({"gsd_range_m": 0.3}, "gsd_range_m is 0.3; give the finest"),
-        ({"gsd_range_m": [0.3]}, "gsd_range_m is [0.3]; give the finest"),
-        ({"gsd_range_m": [0.6, 0.05]}, "gsd_range_m is [0.6, 0.05]; give the finest"),
-        ({"source_bands": [0, 1, 2]}, "source_bands.0 is 0; give a list"),
-        ({"calibration": [1]}, "calibration is [1]; give for each class"),
-        ({"calibration": {"building": []}}, "calibration.building is []; give"),
-        ({"calibration": {"building": [1, 2]}}, "calibration.building.0 is 1; give"),
-        ({"calibration": {"building": [[0.5]]}}, "calibration.building.0 is [0.5]; give"),
-        ({"calibration": {"building": [[1, 0.9], [0, 0.1]]}}, "calibration.building is [[1, 0.9], [0, 0.1]]; give"),
-        ({"calibration": {"building": [[0, 0.1], [1, 1.2]]}}, "calibration.building.1.1 is 1.2; give"),
-    ],
-    ids=str,
-)
-def test_a_wrong_entry_of_a_card_is_named_in_one_line(entry: dict[str, Any], said: str, tmp_path: Path):
-    save_weights(Segmenter(classes=1), tmp_path / "small", CARD | entry)
-    with pytest.raises(WeightsError) as error:
-        load_classifier(tmp_path / "small", "cpu")
-    assert said in one_line(error)
-    assert "card" in one_line(error)
-
-
-def test_a_card_is_read_as_it_is_stored_but_for_entries_without_a_value(tmp_path: Path):
-    stored = {"kind": "refiner", "gsd_range_m": [1, 10], 3: ["mine"], "calibration": {"a": [[0, 0], [0.5, 1]]}}
-    (tmp_path / "card.yaml").write_text(yaml.safe_dump({**stored, "source_bands": None}))
-    assert read_card(tmp_path, needs=("kind",)) == stored
-
-
-@pytest.mark.parametrize("name", ["foo", "", "meta", "cuda:x", "cpu\n"])
-def test_an_unknown_device_gives_one_short_line(name: str):
-    with pytest.raises(HybridsegError, match="give auto, cpu, cuda, cuda:1 or mps") as error:
-        pick_device(name)
-    assert len(str(error.value)) < 80
-
-
-def test_a_device_that_is_not_there_gives_one_short_line():
-    with pytest.raises(HybridsegError, match="cannot use device 'cuda:99'") as error:
-        pick_device("cuda:99")
-    assert "\n" not in str(error.value)
-    assert len(str(error.value)) < 200

@@ -20,8 +20,9 @@ from hybridseg.errors import BandsMissing, EmptySource, HybridsegError, NoGeoref
 from hybridseg.read import array as array_module
 from hybridseg.read import fingerprint
 from hybridseg.read.array import ArrayScene
+from hybridseg.read.opening import SceneOnGrid, open_scene
 from hybridseg.read.raster import RasterScene
-from hybridseg.read.scene import Scene, SceneOnGrid, open_scene
+from hybridseg.read.scene import Scene
 from hybridseg.types import Chip, Window
 from tests.rasters import HOLE, KINDS, default_image, make, utm_affine, write
 

@@ -14,30 +14,22 @@ import torch
 from rasterio.errors import NotGeoreferencedWarning
 
 from hybridseg.cli import main
-from hybridseg.evaluate.measure.objects import match
-from hybridseg.nn.lite import build_sam2_lite
-from hybridseg.nn.segmenter import Segmenter
+from hybridseg.metrics.objects import match
+from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.weights import save_weights
-from hybridseg.read.raster import RasterScene
-from hybridseg.run.pipeline import Counts, Pipeline
-from hybridseg.theme import load_theme
 from tests.conftest import BLOCKS, blocks_image
-from tests.doubles import Bright, Threshold
+from tests.doubles import survey
 from tests.rasters import BAD, HOLE, HOLED, KINDS, make
 
-THEME = load_theme("buildings").model_copy(update={"shape": "none"})
 SHOWN = [kind for kind in KINDS if kind != "paletted"]
 """The palette of `paletted` turns bright into red and dark into green: both are grey 128 to the doubles."""
 
 
 def run(scene: Path, folder: Path) -> gpd.GeoDataFrame:
-    source, counts = RasterScene.open(scene), Counts()
-    pipeline = Pipeline(THEME, Threshold())
-    pipeline.heatmap(source, Bright(), 0.25, None, folder / "heatmap.tif", counts)
-    prompts = pipeline.prompts(source, folder / "heatmap.tif", None, counts)
-    features = pipeline.features(source, prompts, pipeline.refine(source, prompts, counts), counts)
-    assert not counts.failures
-    return features
+    result = survey(scene).run()
+    assert not result.summary.failures
+    return result.features
 
 
 def truth(scene: Path) -> gpd.GeoDataFrame:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hybridseg.errors import BandsMissing
-from hybridseg.read.raster import RasterScene
-from hybridseg.run.pipeline import Counts, Pipeline
-from hybridseg.theme import load_theme
-from hybridseg.types import Window
-from hybridseg.write.raster import open_heatmap
+from hybridseg.read.opening import open_scene
+from hybridseg.types import Chip, NetworkSpec, Window
 from tests.conftest import BLOCKS, blocks_image
-from tests.doubles import Bright, Threshold
+from tests.doubles import Bright, Threshold, survey
 from tests.rasters import utm_affine, write
 
 
@@ -23,8 +20,7 @@ from tests.rasters import utm_affine, write
 class Deep(Bright):
     """Bright, on bands 5 and 1 of reflectance x 10000."""
 
-    source_bands = (5, 1)
-    scaling = "reflectance x 10000"
+    spec: NetworkSpec = replace(Bright.spec, gsd_m=0.3, source_bands=(5, 1), scaling="reflectance x 10000")
     seen: list[np.ndarray] = field(default_factory=list)
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
@@ -36,9 +32,9 @@ class Deep(Bright):
 class Watching(Threshold):
     seen: list[np.ndarray] = field(default_factory=list)
 
-    def encode(self, pixels: np.ndarray) -> np.ndarray:
-        self.seen.append(pixels)
-        return super().encode(pixels)
+    def encode(self, chip: Chip) -> np.ndarray:
+        self.seen.append(chip.pixels)
+        return super().encode(chip)
 
 
 @pytest.fixture
@@ -50,39 +46,34 @@ def scene(tmp_path: Path) -> Path:
     return write(tmp_path / "five.tif", bands, utm_affine(0.3), nodata=0)
 
 
-def test_the_first_sweep_sees_stored_bands_and_the_second_rgb(scene: Path, tmp_path: Path):
-    source, network, refiner, counts = RasterScene.open(scene, (2, 3, 4)), Deep(), Watching(), Counts()
-    pipeline = Pipeline(load_theme("buildings"), refiner)
-    pipeline.heatmap(source, network, 0.3, None, tmp_path / "h.tif", counts)
-    prompts = pipeline.prompts(source, tmp_path / "h.tif", None, counts)
-    outcome = pipeline.refine(source, prompts, counts)
-    assert counts.failures == []
-    assert len(prompts) == len(BLOCKS)
-    assert sum(o is not None and o.outline is not None for o in outcome) == len(BLOCKS)
+def test_the_first_sweep_sees_stored_bands_and_the_second_rgb(scene: Path):
+    network, refiner = Deep(), Watching()
+    one = survey(open_scene(scene, bands=(2, 3, 4)), network=network, refiner=refiner)
+    refined = one.refine(one.prompts())
+    assert refined.sweep.failures == ()
+    assert refined.masked.sum() == len(refined) == len(BLOCKS)
     assert {(p.dtype.name, len(p)) for p in network.seen} == {("float32", 2)}
     assert max(p[0].max() for p in network.seen) == 220 * 40
     assert max(p[1].max() for p in network.seen) == 7
     assert {(p.dtype.name, len(p)) for p in refiner.seen} == {("uint8", 3)}
 
 
-def test_the_heatmap_is_one_surface_for_any_tiling_and_empty_without_data(scene: Path, tmp_path: Path):
-    source, found = RasterScene.open(scene, (2, 3, 4)), []
+def test_the_heatmap_is_one_surface_for_any_tiling_and_empty_without_data(scene: Path):
+    source, found = open_scene(scene, bands=(2, 3, 4)), []
+    fine = Deep(spec=replace(Deep.spec, gsd_m=0.21))
     for core_px, offset_px in ((1024, 0), (96, 32)):
-        path = tmp_path / f"{core_px}.tif"
-        Pipeline(load_theme("buildings"), None, core_px, offset_px).heatmap(source, Deep(), 0.21, None, path, Counts())
-        heatmap = open_heatmap(path)
-        values, valid = heatmap.read(Window(0, 0, heatmap.geobox.width, heatmap.geobox.height), heatmap.bands)
-        found.append((values, valid))
-    np.testing.assert_array_equal(found[0][1], found[1][1])
-    # one step of what is stored
-    np.testing.assert_allclose(found[0][0], found[1][0], atol=1 / 250)
-    assert not found[0][1].all()
-    assert not found[0][0][:, ~found[0][1]].any()
+        heatmap = survey(source, network=fine, core_px=core_px, offset_px=offset_px).heatmap()
+        found.append(heatmap.read(Window(0, 0, heatmap.geobox.width, heatmap.geobox.height), "building"))
+    np.testing.assert_array_equal(found[0][2], found[1][2])
+    for part in (0, 1):
+        # one step of what is stored
+        np.testing.assert_allclose(found[0][part], found[1][part], atol=1 / 250)
+        assert not found[0][part][~found[0][2]].any()
+    assert not found[0][2].all()
 
 
 def test_a_raster_without_the_bands_is_refused_before_the_sweep(tmp_path: Path):
     image = blocks_image().astype(np.uint16) * 40
-    source = RasterScene.open(write(tmp_path / "three.tif", image, utm_affine(0.3)))
+    scene = open_scene(write(tmp_path / "three.tif", image, utm_affine(0.3)))
     with pytest.raises(BandsMissing, match=r"bands 5,1 were asked for, but .*three.tif has bands 1 to 3"):
-        Pipeline(load_theme("buildings"), None).heatmap(source, Deep(), 0.3, None, tmp_path / "h.tif", Counts())
-    assert not (tmp_path / "h.tif").exists()
+        survey(scene, network=Deep()).heatmap()

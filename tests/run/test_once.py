@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -11,20 +12,23 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hybridseg.run.model import themes_in
+from hybridseg.run.sight import look_through
 
 from hybridseg.demo import render_town
 from hybridseg.errors import ThemeError
-from hybridseg.evaluate.measure.objects import match
-from hybridseg.finetune.run import finetune
-from hybridseg.nn.classifier import Classifier, load_classifier
-from hybridseg.nn.once import Once, once
-from hybridseg.nn.refiners import load_refiner
-from hybridseg.nn.sam2 import Promptable
+from hybridseg.finetuning.run import finetune
+from hybridseg.metrics.objects import match
+from hybridseg.nn.classify.classifier import Classifier, load_classifier
+from hybridseg.nn.sam2.embedding import EmbeddingFolder
+from hybridseg.nn.sam2.official import load_refiner
+from hybridseg.nn.sam2.promptable import Promptable
+from hybridseg.nn.sam2.shared_encoder import SharedClassifier, share_encoder
 from hybridseg.read.raster import RasterScene
 from hybridseg.run.extract import extract
-from hybridseg.run.model import themes_in
-from hybridseg.run.sight import look_through
+from hybridseg.types import Chip
 from hybridseg.where.windows import ObjectWindows
+from tests.doubles import chip_of
 
 
 @pytest.fixture(scope="module")
@@ -59,70 +63,86 @@ def test_finetune_on_the_refiners_encoder_shares_its_windows(model: Path):
     assert yaml.safe_load((model / "theme.yaml").read_text())["prompts"]["windows"] == "shared"
 
 
-def test_one_look_serves_both(pair: tuple[Classifier, Promptable], tmp_path: Path):
+@pytest.fixture
+def copied(pair: tuple[Classifier, Promptable]) -> tuple[Classifier, Promptable]:
+    """The same with weights of their own, to be changed."""
     classifier, refiner = pair
-    both, counted = once(classifier, refiner, tmp_path), Counted(refiner)
+    return replace(classifier, net=copy.deepcopy(classifier.net)), replace(refiner, model=copy.deepcopy(refiner.model))
+
+
+def _random_chip(seed: int = 0) -> Chip:
+    return chip_of(np.random.default_rng(seed).integers(0, 255, (3, 512, 512), np.uint8))
+
+
+def test_one_encoding_serves_both(copied: tuple[Classifier, Promptable], tmp_path: Path):
+    classifier, refiner = copied
+    both, counted = share_encoder(classifier, refiner, EmbeddingFolder(tmp_path)), Counted(refiner)
     assert both is not None
-    pixels = np.random.default_rng(0).integers(0, 255, (3, both.image_px, both.image_px), np.uint8)
-    heat = both.predict(pixels)
-    alone = classifier.predict(pixels)
+    chip = _random_chip()
+    heat = both[0].predict(chip.pixels)
+    alone = classifier.predict(chip.pixels)
     assert heat.shape == alone.shape
     assert np.abs(heat - alone).mean() < 0.01  # the refiner may encode in bf16
-    kept = both.encode(pixels)
+    kept = both[1].encode(chip)
     assert counted.runs == 1
-    fresh = refiner.encode(pixels)
+    fresh = refiner.encode(chip)
     assert torch.allclose(kept.coarse, fresh.coarse, atol=2e-3 * float(fresh.coarse.abs().max()))
 
 
-def test_what_is_remembered_and_what_is_made_anew_are_the_same(pair: tuple[Classifier, Promptable], tmp_path: Path):
-    both = once(*pair, tmp_path)
-    assert both is not None
-    pixels = np.random.default_rng(1).integers(0, 255, (3, both.image_px, both.image_px), np.uint8)
-    anew = both.encode(pixels)
-    assert not list(tmp_path.iterdir())
-    both._keep(pixels, both._look(both._images(pixels))[0])
-    read = both.encode(pixels)
-    assert torch.equal(anew.coarse, read.coarse)
-    assert all(torch.equal(a, b) for a, b in zip(anew.fine, read.fine, strict=True))
-
-
-def test_windows_where_nothing_is_likely_are_not_kept(pair: tuple[Classifier, Promptable], tmp_path: Path):
-    both = once(*pair, tmp_path)
-    assert both is not None
-    both.classifier.net.head.bias.data[0] = -100
-    both.predict(np.zeros((3, both.image_px, both.image_px), np.uint8))
-    assert not list(tmp_path.iterdir())
-
-
-def test_two_refiners_do_not_read_each_others_windows(pair: tuple[Classifier, Promptable], tmp_path: Path):
+def test_each_half_of_a_pair_has_its_own_name_and_hash(pair: tuple[Classifier, Promptable]):
     classifier, refiner = pair
+    first, second = share_encoder(classifier, refiner)
+    assert (first.name, first.sha256, first.spec) == (classifier.name, classifier.sha256, classifier.spec)
+    assert (second.name, second.sha256, second.size_px) == (refiner.name, refiner.sha256, first.spec.image_px)
+
+
+def test_an_embedding_that_was_kept_and_a_new_one_are_the_same(pair: tuple[Classifier, Promptable], tmp_path: Path):
+    chip = _random_chip(1)
+    new = share_encoder(*pair)[1].encode(chip)
+    first, second = share_encoder(*pair, EmbeddingFolder(tmp_path))
+    first.encoder.keep(chip.pixels, first.encoder.features(chip.pixels)[2])
+    assert len(list(tmp_path.iterdir())) == 1
+    read = second.encode(chip)
+    assert read.geobox == chip.geobox
+    assert torch.equal(new.coarse, read.coarse)
+    assert all(torch.equal(a, b) for a, b in zip(new.fine, read.fine, strict=True))
+
+
+def test_windows_where_nothing_is_likely_are_not_kept(copied: tuple[Classifier, Promptable], tmp_path: Path):
+    first, _ = share_encoder(*copied, EmbeddingFolder(tmp_path))
+    first.classifier.net.head.bias.data[0] = -100
+    first.predict(np.zeros((3, 512, 512), np.uint8))
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_refiners_do_not_read_each_others_windows(copied: tuple[Classifier, Promptable], tmp_path: Path):
+    classifier, refiner = copied
     other = Promptable(copy.deepcopy(refiner.model), "other", "f" * 64)
     for part in other.model.image_encoder.neck.parameters():
         part.data.mul_(2)
-    pixels = np.random.default_rng(2).integers(0, 255, (3, refiner.size_px, refiner.size_px), np.uint8)
-    first, second = once(classifier, refiner, tmp_path), once(classifier, other, tmp_path)
-    assert first is not None
-    assert second is not None
-    first._keep(pixels, first._look(first._images(pixels))[0])
-    own = other.encode(pixels).coarse
-    assert torch.allclose(second.encode(pixels).coarse, own, atol=2e-3 * float(own.abs().max()))
+    chip, cache = _random_chip(2), EmbeddingFolder(tmp_path)
+    first, _ = share_encoder(classifier, refiner, cache)
+    _, second = share_encoder(classifier, other, cache)
+    first.encoder.keep(chip.pixels, first.encoder.features(chip.pixels)[2])
+    own = other.encode(chip).coarse
+    assert torch.allclose(second.encode(chip).coarse, own, atol=2e-3 * float(own.abs().max()))
 
 
-def test_what_cannot_be_kept_is_made_again(pair: tuple[Classifier, Promptable], tmp_path: Path):
-    both = once(*pair, tmp_path / "full disk")
-    assert both is not None
-    both.classifier.net.head.bias.data[0] = 100
-    pixels = np.zeros((3, both.image_px, both.image_px), np.uint8)
-    assert both.predict(pixels)[0].min() > 0.9
-    assert both.encode(pixels).coarse.isfinite().all()
+def test_what_cannot_be_kept_is_encoded_again(copied: tuple[Classifier, Promptable], tmp_path: Path):
+    (tmp_path / "a file").touch()
+    first, second = share_encoder(*copied, EmbeddingFolder(tmp_path / "a file"))
+    first.classifier.net.head.bias.data[0] = 100
+    chip = chip_of(np.zeros((3, 512, 512), np.uint8))
+    assert first.predict(chip.pixels)[0].min() > 0.9
+    assert second.encode(chip).coarse.isfinite().all()
 
 
-def test_another_encoder_is_not_shared(pair: tuple[Classifier, Promptable], tmp_path: Path):
-    classifier, refiner = pair
-    assert once(load_classifier("buildings-lite0", "cpu"), refiner, tmp_path) is None
-    assert once(classifier, None, tmp_path) is None
+def test_another_encoder_is_not_shared(copied: tuple[Classifier, Promptable]):
+    classifier, refiner = copied
+    assert share_encoder(load_classifier("buildings-lite0", "cpu"), refiner) is None
+    assert share_encoder(classifier, refiner) is not None
     next(classifier.net.trunk.body.parameters()).data.add_(0.1)
-    assert once(classifier, refiner, tmp_path) is None
+    assert share_encoder(classifier, refiner) is None
 
 
 def test_a_theme_may_keep_windows_of_its_own(
@@ -131,7 +151,7 @@ def test_a_theme_may_keep_windows_of_its_own(
     (theme,) = themes_in(model)
     source = RasterScene.open(town[0])
     shared = look_through(theme, source, *pair, tmp_path)
-    assert isinstance(shared.network, Once)
+    assert isinstance(shared.network, SharedClassifier)
     assert shared.grid is not None
     own = look_through(theme.with_prompts(windows="own"), source, *pair, tmp_path)
     assert (own.network, own.refiner, own.grid) == (*pair, None)
@@ -159,7 +179,7 @@ def test_the_second_sweep_encodes_nothing_that_the_first_has_seen(
         counts.append(Counted(refiner))
         return refiner
 
-    monkeypatch.setattr("hybridseg.nn.refiners.load_refiner", counted)
+    monkeypatch.setattr("hybridseg.nn.sam2.official.load_refiner", counted)
     extent = None if share == 1 else (left, bottom, left + share * (right - left), top)
     features = extract(town[0], None, model=model, device="cpu", extent=extent)
     summary = features.attrs["summary"]

@@ -8,7 +8,7 @@ from rasterio.features import rasterize, shapes
 from rasterio.transform import Affine
 from shapely.affinity import rotate, translate
 
-from hybridseg.shape.buildings import RegulariseBuildings
+from hybridseg.shape import Buildings
 from hybridseg.shape.measure import area_m2
 
 UTM = 32636
@@ -51,7 +51,7 @@ def l_houses(n: int) -> list[shapely.Polygon]:
 
 def test_walls_become_straight_and_square() -> None:
     houses = l_houses(8)
-    shaped = RegulariseBuildings(allow_45=False)(layer([traced(h) for h in houses]), PIXEL_M)
+    shaped = Buildings(allow_45=False).shape(layer([traced(h) for h in houses]), PIXEL_M)
     for polygon, house in zip(shaped.geometry, houses, strict=True):
         assert np.abs(corners_deg(polygon)).max() < 0.3
         assert iou(polygon, house) > 0.93
@@ -60,7 +60,7 @@ def test_walls_become_straight_and_square() -> None:
 
 def test_a_subset_is_shaped_like_the_whole() -> None:
     features = layer([traced(h) for h in l_houses(12)]).to_crs(3857)
-    shape = RegulariseBuildings()
+    shape = Buildings().shape
     whole, part = shape(features, PIXEL_M), shape(features.iloc[[7, 2, 9]], PIXEL_M)
     assert part.index.tolist() == [7, 2, 9]
     assert shapely.equals_exact(part.geometry.to_numpy(), whole.geometry.loc[[7, 2, 9]].to_numpy()).all()
@@ -69,16 +69,16 @@ def test_a_subset_is_shaped_like_the_whole() -> None:
 def test_a_far_away_feature_changes_nothing() -> None:
     features = layer([traced(h) for h in l_houses(3)]).to_crs(4326)
     far = gpd.GeoDataFrame({"id": ["far"], "score": 0.5}, geometry=[shapely.box(40, 10, 40.0001, 10.0001)], crs=4326)
-    together = RegulariseBuildings()(gpd.pd.concat([features, far], ignore_index=True), PIXEL_M)
-    alone = RegulariseBuildings()(features, PIXEL_M)
+    together = Buildings().shape(gpd.pd.concat([features, far], ignore_index=True), PIXEL_M)
+    alone = Buildings().shape(features, PIXEL_M)
     assert shapely.equals_exact(together.geometry.to_numpy()[:3], alone.geometry.to_numpy()).all()
 
 
 @pytest.mark.parametrize("crs", [4326, 3857, 32636])
 def test_metres_hold_in_every_crs(crs: int) -> None:
     features = layer([traced(h) for h in l_houses(4)])
-    here = RegulariseBuildings()(features, PIXEL_M)
-    there = RegulariseBuildings()(features.to_crs(crs), PIXEL_M)
+    here = Buildings().shape(features, PIXEL_M)
+    there = Buildings().shape(features.to_crs(crs), PIXEL_M)
     assert there.crs == features.to_crs(crs).crs
     for one, two in zip(here.geometry, there.to_crs(UTM).geometry, strict=True):
         assert iou(one, two) > 0.9999
@@ -89,23 +89,23 @@ def test_what_has_no_right_angles_keeps_its_outline() -> None:
         [(r * np.cos(t), r * np.sin(t)) for t, r in zip(np.arange(14) * np.pi / 7, [12, 5] * 7, strict=True)]
     )
     raw = traced(translate(star, *PLACE))
-    (shaped,) = RegulariseBuildings()(layer([raw]), PIXEL_M).geometry
+    (shaped,) = Buildings().shape(layer([raw]), PIXEL_M).geometry
     assert iou(shaped, raw) > 0.9
     assert shapely.hausdorff_distance(shaped, raw) < 1.5 * PIXEL_M
 
 
 def test_pixel_steps_go_where_right_angles_do_not_fit() -> None:
     raw = traced(translate(rotate(shapely.box(0, 0, 14, 10), 20), *PLACE))
-    (shaped,) = RegulariseBuildings(min_iou=1.1)(layer([raw]), PIXEL_M).geometry
+    (shaped,) = Buildings(min_iou=1).shape(layer([raw]), PIXEL_M).geometry
     assert len(shaped.exterior.coords) < 0.25 * len(raw.exterior.coords)
     assert shapely.hausdorff_distance(shaped, raw) < 1.3 * PIXEL_M
-    (untouched,) = RegulariseBuildings(min_iou=1.1)(layer([raw])).geometry
+    (untouched,) = Buildings(min_iou=1).shape(layer([raw])).geometry
     assert untouched.equals_exact(raw, 0)
 
 
 def test_a_speck_keeps_its_pixels() -> None:
     raw = translate(shapely.box(0, 0, 0.3, 0.3), *PLACE)
-    (shaped,) = RegulariseBuildings()(layer([raw]), PIXEL_M).geometry
+    (shaped,) = Buildings().shape(layer([raw]), PIXEL_M).geometry
     assert iou(shaped, raw) > 0.999
 
 
@@ -116,7 +116,7 @@ def test_row_houses_do_not_grow_into_each_other() -> None:
     lattice = [traced(h) for h in row]
     for i in range(1, len(lattice)):
         lattice[i] = lattice[i].difference(lattice[i - 1])
-    shaped = RegulariseBuildings()(layer(lattice), PIXEL_M).geometry.to_numpy()
+    shaped = Buildings().shape(layer(lattice), PIXEL_M).geometry.to_numpy()
     for i in range(6):
         assert shaped[i].intersection(shaped[i + 1]).area < 1e-5
     assert shapely.get_num_coordinates(shaped).mean() < 15  # none is left with the steps of its pixels
@@ -131,39 +131,39 @@ def test_where_right_angles_would_overlap_a_neighbour_the_outline_stays() -> Non
     shed = shapely.Polygon([(20, 11.6), (20, 14), (17.2, 14), (17.8, 13.5), (18.7, 13.1), (19.1, 12.4), (19.7, 12.1)])
     house, shed = translate(house, *PLACE), translate(shed, *PLACE)
     settings = {"allow_45": False, "simplify_m": 2.0, "max_overlap": 0.01}
-    alone = RegulariseBuildings(**settings)(layer([house])).geometry.iloc[0]
+    alone = Buildings(**settings).shape(layer([house])).geometry.iloc[0]
     assert alone.intersection(shed).area > 0.1 * shed.area
-    beside = RegulariseBuildings(**settings)(layer([house, shed])).geometry
+    beside = Buildings(**settings).shape(layer([house, shed])).geometry
     assert beside.iloc[0].intersection(beside.iloc[1]).area <= 0.01 * shed.area + 1e-6
 
 
 def test_small_holes_are_filled_and_courtyards_kept() -> None:
     court = shapely.box(0, 0, 24, 20) - shapely.box(4, 4, 5.5, 5.5) - shapely.box(10, 6, 18, 14)
     raw = translate(court, *PLACE)
-    for min_iou in (0.9, 1.1):
-        (shaped,) = RegulariseBuildings(min_iou=min_iou)(layer([raw])).geometry
+    for min_iou in (0.9, 1):
+        (shaped,) = Buildings(min_iou=min_iou).shape(layer([raw])).geometry
         assert len(shaped.interiors) == 1
         assert iou(shaped, translate(shapely.box(0, 0, 24, 20) - shapely.box(10, 6, 18, 14), *PLACE)) > 0.999
 
 
 def test_round_huts_become_round() -> None:
-    (shaped,) = RegulariseBuildings()(layer([traced(shapely.Point(PLACE).buffer(4))]), PIXEL_M).geometry
+    (shaped,) = Buildings().shape(layer([traced(shapely.Point(PLACE).buffer(4))]), PIXEL_M).geometry
     assert 4 * np.pi * shaped.area / shaped.length**2 > 0.99
-    (square,) = RegulariseBuildings()(layer([traced(translate(shapely.box(0, 0, 8, 8), *PLACE))]), PIXEL_M).geometry
+    (square,) = Buildings().shape(layer([traced(translate(shapely.box(0, 0, 8, 8), *PLACE))]), PIXEL_M).geometry
     assert len(square.exterior.coords) == 5
 
 
 def test_turning_the_house_turns_the_result() -> None:
     house = traced(translate(L_SHAPE, *PLACE))
     results = [
-        rotate(RegulariseBuildings()(layer([rotate(house, a, origin=PLACE)])).geometry.iloc[0], -a, origin=PLACE)
+        rotate(Buildings().shape(layer([rotate(house, a, origin=PLACE)])).geometry.iloc[0], -a, origin=PLACE)
         for a in (0, 17.0, 45.0, 90.0)
     ]
     assert all(iou(results[0], other) > 0.999 for other in results[1:])
 
 
 def test_odd_input_passes() -> None:
-    shape = RegulariseBuildings()
+    shape = Buildings().shape
     parts = shapely.MultiPolygon(
         [translate(shapely.box(0, 0, 9, 9), *PLACE), translate(shapely.box(20, 0, 29, 9), *PLACE)]
     )
@@ -189,7 +189,7 @@ def test_it_is_silent_deterministic_and_leaves_its_input_alone(capfd: pytest.Cap
     features = layer(blobs)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        one, two = (RegulariseBuildings()(features, PIXEL_M) for _ in range(2))
+        one, two = (Buildings().shape(features, PIXEL_M) for _ in range(2))
     assert one.equals(two)
     assert shapely.equals_exact(features.geometry.to_numpy(), np.array(blobs, dtype=object)).all()
     assert one.is_valid.all()

@@ -12,7 +12,8 @@ from scipy.spatial import cKDTree
 from shapely.affinity import rotate, translate
 
 from hybridseg.errors import NoGeoreference
-from hybridseg.shape.coverage import CleanCoverage, smooth_steps
+from hybridseg.shape import Coverage
+from hybridseg.shape.coverage import smooth_steps
 
 UTM = 32632
 PLACE = (448_000.0, 5_539_000.0)
@@ -60,7 +61,7 @@ def shared_m(one: shapely.Geometry, two: shapely.Geometry) -> float:
 @pytest.mark.parametrize("apart", [-2, -1, 0, 1, 2])
 def test_neighbours_share_their_border(apart: int) -> None:
     features = layer([shapely.box(0, 0, 30, 20), shapely.box(30 + apart, 0, 70, 20)])
-    cleaned = CleanCoverage()(features, 1.0)
+    cleaned = Coverage().shape(features, 1.0)
     one, two = cleaned.geometry
     assert shapely.coverage_is_valid([one, two])
     assert shared_m(one, two) == pytest.approx(20, abs=0.1)
@@ -71,7 +72,7 @@ def test_neighbours_share_their_border(apart: int) -> None:
 
 
 def test_a_gap_of_two_pixels_is_shared_out() -> None:
-    one, two = local(CleanCoverage()(layer([shapely.box(0, 0, 30, 20), shapely.box(32, 0, 70, 20)]), 1.0))
+    one, two = local(Coverage().shape(layer([shapely.box(0, 0, 30, 20), shapely.box(32, 0, 70, 20)]), 1.0))
     assert one.area > 610
     assert two.area > 770
 
@@ -81,17 +82,17 @@ def test_a_road_stays(across: bool) -> None:
     fields = [shapely.box(0, 0, 30, 20), shapely.box(33, 0, 70, 20), shapely.box(0, 23, 70, 40)]
     if across:  # closed on both sides, so the road is a hole
         fields += [shapely.box(-10, 0, 0, 40), shapely.box(70, 0, 80, 40), shapely.box(-10, -10, 80, 0)]
-    cleaned = local(CleanCoverage()(layer(fields), 1.0))
+    cleaned = local(Coverage().shape(layer(fields), 1.0))
     for before, after in zip(fields, cleaned, strict=True):
         assert iou(before, after) > 0.999
-    wide = local(CleanCoverage(gap_m=4.0)(layer(fields), 1.0))
+    wide = local(Coverage(gap_m=4.0).shape(layer(fields), 1.0))
     assert shapely.union_all(wide).area > shapely.union_all(fields).area + 3 * 20 + 3 * 60
 
 
 def test_only_the_narrow_end_of_a_wedge_is_closed() -> None:
     below, above = shapely.Polygon([(0, 0), (100, 0), (100, -30), (0, -30)]), shapely.box(0, 0, 100, 60)
     above = above - shapely.Polygon([(0, 0), (100, 0), (100, 10)])
-    cleaned = local(CleanCoverage(gap_m=2.5, simplify_m=0)(layer([below, above])))
+    cleaned = local(Coverage(gap_m=2.5, simplify_m=0).shape(layer([below, above])))
     gap = (shapely.Polygon([(0, 0), (100, 0), (100, 10)]) - shapely.union_all(cleaned)).buffer(-0.01)
     assert gap.bounds[0] == pytest.approx(25, abs=5)  # the wedge is 2.5 m high there
     assert shared_m(*cleaned) == pytest.approx(gap.bounds[0], abs=2)
@@ -100,7 +101,7 @@ def test_only_the_narrow_end_of_a_wedge_is_closed() -> None:
 def test_three_fields_meet_in_a_point() -> None:
     labels = np.zeros((60, 60), int)
     labels[:29, :29], labels[:29, 31:], labels[31:, :] = 1, 2, 3
-    cleaned = local(CleanCoverage()(layer(traced(labels)), 1.0))
+    cleaned = local(Coverage().shape(layer(traced(labels)), 1.0))
     assert shapely.coverage_is_valid(cleaned, gap_width=2.5)
     ground = shapely.union_all(cleaned)
     assert ground.geom_type == "Polygon"
@@ -110,14 +111,14 @@ def test_three_fields_meet_in_a_point() -> None:
 
 def test_holes_stay_and_cracks_go() -> None:
     pond, crack = shapely.box(10, 10, 18, 16), shapely.box(30, 5, 32, 30)
-    (field,) = local(CleanCoverage()(layer([shapely.box(0, 0, 50, 40) - pond - crack]), 1.0))
+    (field,) = local(Coverage().shape(layer([shapely.box(0, 0, 50, 40) - pond - crack]), 1.0))
     assert len(field.interiors) == 1
     assert iou(shapely.Polygon(field.interiors[0]), pond) > 0.99
 
 
 def test_what_lies_inside_is_cut_out() -> None:
     fields = [shapely.box(0, 0, 50, 40), shapely.box(10, 10, 30, 20)]
-    around, inside = local(CleanCoverage()(layer(fields), 1.0))
+    around, inside = local(Coverage().shape(layer(fields), 1.0))
     assert iou(inside, fields[1]) > 0.999
     assert iou(around, fields[0] - fields[1]) > 0.999
     assert shapely.coverage_is_valid([around, inside])
@@ -127,7 +128,7 @@ def test_steps_go_and_the_truth_comes_nearer() -> None:
     truth = [rotate(shapely.box(20, y, 110, y + 25), 17, origin=(65, 65)) for y in (30, 55, 80)]
     grid = Affine(1, 0, 0, 0, -1, 130)
     raw = traced(rasterize([(t, i + 1) for i, t in enumerate(truth)], (130, 130), transform=grid))
-    cleaned = local(CleanCoverage()(layer(raw), 1.0))
+    cleaned = local(Coverage().shape(layer(raw), 1.0))
     for before, after, true in zip(raw, cleaned, truth, strict=True):
         assert iou(after, true) > iou(before, true)
         assert len(after.exterior.coords) < 0.2 * len(before.exterior.coords)
@@ -155,7 +156,7 @@ def test_outlines_that_touch_at_a_corner_part() -> None:
 def test_any_patchwork_becomes_a_coverage(seed: int, gap_px: int) -> None:
     outlines = traced(patchwork(seed, gap_px))
     features = layer(outlines)
-    cleaned = CleanCoverage()(features, 1.0)
+    cleaned = Coverage().shape(features, 1.0)
     shaped = cleaned.geometry.to_numpy()
     assert shapely.coverage_is_valid(shaped)
     assert shapely.is_valid(shaped).all()
@@ -167,14 +168,14 @@ def test_any_patchwork_becomes_a_coverage(seed: int, gap_px: int) -> None:
     assert np.median([iou(p, outlines[i]) for p, i in zip(local(cleaned), large, strict=True)]) > 0.8
 
     shuffled = np.random.default_rng(seed).permutation(len(features))
-    again = CleanCoverage()(features.iloc[shuffled], 1.0).set_index("id").loc[cleaned["id"]]
+    again = Coverage().shape(features.iloc[shuffled], 1.0).set_index("id").loc[cleaned["id"]]
     assert shapely.equals(again.geometry.to_numpy(), shaped).all()
 
 
 @pytest.mark.parametrize("crs", [4326, 3857])
 def test_metres_hold_in_every_crs(crs: int) -> None:
     features = layer(traced(patchwork(3, 1)))
-    here, there = (CleanCoverage()(f, 1.0) for f in (features, features.to_crs(crs)))
+    here, there = (Coverage().shape(f, 1.0) for f in (features, features.to_crs(crs)))
     assert there.crs == features.to_crs(crs).crs
     assert shapely.coverage_is_valid(there.geometry.to_numpy())
     # Steps are all alike, and which of them go first is decided by the last digits.
@@ -183,7 +184,7 @@ def test_metres_hold_in_every_crs(crs: int) -> None:
 
 def test_classes_do_not_see_each_other() -> None:
     field, lake = shapely.box(0, 0, 50, 40), shapely.box(20, 20, 70, 60)
-    cleaned = CleanCoverage()(layer([field, lake, shapely.box(51, 0, 90, 15)], ["field", "water", "field"]), 1.0)
+    cleaned = Coverage().shape(layer([field, lake, shapely.box(51, 0, 90, 15)], ["field", "water", "field"]), 1.0)
     assert cleaned["class"].tolist() == ["field", "water", "field"]
     one, two, three = local(cleaned)
     assert one.intersection(two).area == pytest.approx(600, rel=0.01)
@@ -193,13 +194,13 @@ def test_classes_do_not_see_each_other() -> None:
 def test_slivers_and_bits_go() -> None:
     parts = shapely.MultiPolygon([shapely.box(0, 0, 30, 20), shapely.box(50, 0, 60, 20), shapely.box(80, 0, 84, 4)])
     features = layer([parts, shapely.box(100, 0, 103, 1), shapely.box(120, 0, 140, 20)])
-    cleaned = CleanCoverage()(features.set_index(pd_index(3)), 1.0)
+    cleaned = Coverage().shape(features.set_index(pd_index(3)), 1.0)
     assert cleaned.index.tolist() == [10, 12]
     assert list(cleaned.columns) == list(features.columns)
     assert shapely.area(shapely.get_parts(cleaned.geometry.iloc[0])).round().tolist() == [600, 200]
     assert cleaned.geom_type.tolist() == ["MultiPolygon", "Polygon"]
-    assert CleanCoverage(min_area_m2=500)(features, 1.0)["id"].tolist() == ["f0"]
-    assert CleanCoverage(min_part=0.5)(features, 1.0).geom_type.tolist() == ["Polygon", "Polygon"]
+    assert Coverage(min_area_m2=500).shape(features, 1.0)["id"].tolist() == ["f0"]
+    assert Coverage(min_part=0.5).shape(features, 1.0).geom_type.tolist() == ["Polygon", "Polygon"]
 
 
 def pd_index(n: int) -> gpd.pd.Index:
@@ -213,8 +214,8 @@ def test_what_lies_elsewhere_changes_nothing() -> None:
         geometry=[shapely.box(40, 10, 40.001, 10.001), translate(features.geometry.iloc[0], 0.01, 0)],
         crs=4326,
     )
-    together = CleanCoverage()(gpd.pd.concat([far, features], ignore_index=True), 1.0).iloc[2:]
-    alone = CleanCoverage()(features, 1.0)
+    together = Coverage().shape(gpd.pd.concat([far, features], ignore_index=True), 1.0).iloc[2:]
+    alone = Coverage().shape(features, 1.0)
     assert shapely.equals_exact(together.geometry.to_numpy(), alone.geometry.to_numpy()).all()
 
 
@@ -225,17 +226,17 @@ def test_odd_input_passes(capfd: pytest.CaptureFixture[str]) -> None:
     before = features.geometry.to_numpy().copy()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        cleaned = CleanCoverage()(features, 1.0)
+        cleaned = Coverage().shape(features, 1.0)
     assert cleaned["id"].tolist() == ["f0", "f4"]
     assert cleaned.geometry.name == "outline"
     assert all(a is b for a, b in zip(features.geometry.to_numpy(), before, strict=True))
-    assert len(CleanCoverage()(features.iloc[:0], 1.0)) == 0
-    assert len(CleanCoverage()(features.iloc[1:4], 1.0)) == 0
+    assert len(Coverage().shape(features.iloc[:0], 1.0)) == 0
+    assert len(Coverage().shape(features.iloc[1:4], 1.0)) == 0
     unnamed = features.drop(columns="class")
-    assert CleanCoverage()(unnamed, 1.0)["id"].tolist() == ["f0", "f4"]
+    assert Coverage().shape(unnamed, 1.0)["id"].tolist() == ["f0", "f4"]
     assert capfd.readouterr() == ("", "")
 
 
 def test_no_crs_is_refused() -> None:
     with pytest.raises(NoGeoreference, match="no CRS"):
-        CleanCoverage()(gpd.GeoDataFrame({"id": ["a"]}, geometry=[shapely.box(0, 0, 9, 9)]), 1.0)
+        Coverage().shape(gpd.GeoDataFrame({"id": ["a"]}, geometry=[shapely.box(0, 0, 9, 9)]), 1.0)

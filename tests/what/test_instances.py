@@ -3,10 +3,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage as ndi
 
-from hybridseg.theme import InstancePolicy
-from hybridseg.what.instances import find_objects, touching
+from hybridseg.what.instances import Instances, find_objects, touching
 
-POLICY = InstancePolicy(smooth_m=0.5, rise=0.1, peak=0.3)
+POLICY = Instances(smooth_m=0.5, rise=0.1, peak=0.3)
 
 
 def depth_of(labels: np.ndarray) -> np.ndarray:
@@ -41,6 +40,18 @@ def test_a_shallow_dip_does_not_split():
     interior = extent * 0.9
     interior[:, 30] -= 0.04
     assert len(find_objects(extent, interior, POLICY, 0.5).peaks) == 1
+
+
+def test_join_makes_one_of_two_peaks_where_the_saddle_is_high():
+    extent = np.zeros((40, 60), np.float32)
+    extent[10:30, 10:50] = 1
+    interior = extent * 0.9
+    interior[:, 28:32] = 0.4 * extent[:, 28:32]  # a ridge in shade
+    policy = POLICY.model_copy(update={"smooth_m": 0.0})
+    for join, count in ((1.0, 2), (0.5, 2), (0.3, 1)):
+        found = find_objects(extent, interior, policy.model_copy(update={"join": join}), 0.5)
+        assert len(found.peaks) == count
+        assert (found.labels > 0).sum() == extent.sum()
 
 
 def test_score_is_the_mean_extent_inside():

@@ -9,19 +9,29 @@ import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
 
 from hybridseg.errors import PromptsError
+from hybridseg.read.opening import open_scene
+from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
-from hybridseg.theme import InstancePolicy
-from hybridseg.types import PROMPT_COLUMNS, Window
-from hybridseg.what.prompts import FindInstances, Lattice, as_prompts, join_prompts, read_prompts, write_prompts
+from hybridseg.tables import PROMPT_COLUMNS, Prompts
+from hybridseg.types import Window
+from hybridseg.what.instances import Instances
+from hybridseg.what.lattice import Block, Lattice
+from hybridseg.what.prompts import read_prompts
 from tests.what.test_instances import depth_of, two_touching
 
-POLICY = InstancePolicy(max_object_m=15)
+POLICY = Instances(max_object_m=15)
 CRS = "EPSG:32645"
-FIND = FindInstances(
-    "building", POLICY, Lattice(Affine(0.5, 0, 500_000, 0, -0.5, 3_000_000), CRS, (1_000_000, -6_000_000), 0.5)
-)
+AFFINE = Affine(0.5, 0, 500_000, 0, -0.5, 3_000_000)
+LATTICE = Lattice(AFFINE, CRS, (1_000_000, -6_000_000), 0.5)
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    """Grey ground of 80 by 80 m."""
+    return open_scene(np.full((3, 160, 160), 90, np.uint8), geobox=GeoBox((160, 160), AFFINE, CRS))
 
 
 def scattered(side: int = 160, seed: int = 0) -> np.ndarray:
@@ -40,10 +50,11 @@ def find_in_blocks(labels: np.ndarray, core_px: int, offset_px: int) -> gpd.GeoD
     whole = Window(0, 0, labels.shape[1], labels.shape[0])
     parts = []
     for core in tile(labels.shape, core_px, offset_px):
-        block = core.pad(FIND.halo_px).clip(whole)
-        at = block.slices(whole)
-        parts.append(FIND(extent[at], interior[at], block, core))
-    return join_prompts(parts, CRS)
+        window = core.pad(POLICY.halo_px(LATTICE)).clip(whole)
+        at = window.slices(whole)
+        block = Block(extent[at], interior[at], np.ones(extent[at].shape, bool), window, core)
+        parts.append(POLICY.find(block, LATTICE, "building"))
+    return POLICY.gather(parts, LATTICE, "building").rows
 
 
 @settings(max_examples=12, deadline=None)
@@ -74,35 +85,84 @@ def test_small_and_doubtful_objects_are_left_out():
     assert len(find_in_blocks(labels, 60, 0)) == 1
 
 
-def test_write_then_read_is_the_same(tmp_path: Path):
-    prompts = find_in_blocks(scattered(), 80, 0)
-    write_prompts(prompts, tmp_path / "p.parquet")
-    back = read_prompts(tmp_path / "p.parquet", "building", CRS)
-    assert back["id"].tolist() == prompts["id"].tolist()
-    for column in ("support", "positive", "negative"):
-        assert shapely.equals(back[column].to_numpy(), prompts[column].to_numpy()).all()
+def test_write_then_read_is_the_same(scene: Scene, tmp_path: Path):
+    prompts = Prompts(find_in_blocks(scattered(), 80, 0))
+    prompts.write(tmp_path / "p.parquet")
+    back, scored = read_prompts(tmp_path / "p.parquet", ["building"], scene)
+    assert scored
+    assert back.fingerprint() == prompts.fingerprint()
 
 
-def test_no_prompts_is_a_file_too(tmp_path: Path):
-    write_prompts(as_prompts([], CRS), tmp_path / "p.parquet")
-    assert len(read_prompts(tmp_path / "p.parquet", "building", CRS)) == 0
+def test_no_prompts_is_a_file_too(scene: Scene, tmp_path: Path):
+    Prompts.from_records([], CRS).write(tmp_path / "p.parquet")
+    assert len(read_prompts(tmp_path / "p.parquet", ["building"], scene)[0]) == 0
 
 
-def test_polygons_drawn_by_hand_are_prompts(tmp_path: Path):
-    drawn = gpd.GeoDataFrame(geometry=[shapely.box(500_010, 2_999_950, 500_030, 2_999_980)], crs=CRS)
-    drawn.to_crs(4326).to_file(tmp_path / "mine.gpkg")
-    prompts = read_prompts(tmp_path / "mine.gpkg", "building", CRS)
-    assert prompts["class"].tolist() == ["building"]
-    assert prompts["score"].tolist() == [1.0]
-    assert prompts.geometry[0].area == pytest.approx(600, rel=1e-3)
-    assert prompts.geometry[0].contains(prompts["positive"][0])
+@pytest.mark.parametrize("name", ["p.parquet", "p.gpkg"])
+def test_prompts_brought_to_another_crs_have_their_peaks_inside(name: str, scene: Scene, tmp_path: Path):
+    prompts = Prompts(find_in_blocks(scattered(), 80, 0))
+    abroad = prompts.rows.to_crs(4326)  # as a GIS does: numbers in columns stay as they are
+    if name == "p.parquet":
+        abroad.to_parquet(tmp_path / name)
+    else:
+        abroad.drop(columns=["positive", "negative"]).to_file(tmp_path / name)
+    rows = read_prompts(tmp_path / name, ["building"], scene)[0].rows
+    assert rows["id"].tolist() == prompts.rows["id"].tolist()
+    assert rows["support"].contains(gpd.GeoSeries.from_xy(rows["peak_x"], rows["peak_y"], crs=CRS)).all()
 
 
-def test_what_cannot_be_prompts_is_said_in_one_line(tmp_path: Path):
+def drawn(**columns: object) -> gpd.GeoDataFrame:
+    return gpd.GeoDataFrame(
+        {k: [v] for k, v in columns.items()}, geometry=[shapely.box(500_010, 2_999_950, 500_030, 2_999_980)], crs=CRS
+    )
+
+
+def test_polygons_drawn_by_hand_are_prompts(scene: Scene, tmp_path: Path):
+    drawn().to_crs(4326).to_file(tmp_path / "mine.gpkg")
+    prompts, scored = read_prompts(tmp_path / "mine.gpkg", ["building"], scene)
+    assert not scored
+    rows = prompts.rows
+    assert rows["class"].tolist() == ["building"]
+    assert rows["score"].tolist() == [1.0]
+    assert rows.geometry[0].area == pytest.approx(600, rel=1e-3)
+    assert rows.geometry[0].contains(rows["positive"][0])
+
+
+def test_a_calibrated_map_gives_its_raw_scores(scene: Scene):
+    prompts, scored = read_prompts(drawn(score=0.9, score_raw=0.6), ["building"], scene)
+    assert scored
+    assert prompts.rows["score"].tolist() == [0.6]
+
+
+def moved(layer: gpd.GeoDataFrame, metres: float) -> gpd.GeoDataFrame:
+    return layer.set_geometry(layer.translate(metres))
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (drawn(**{"class": "house"}), r"classes that no theme looks for: house \(1\); the themes look for building"),
+        (drawn(score=5.0), "score 5.0"),
+        (drawn(score=np.nan), "score nan"),
+        (drawn(score="high"), "score holds text"),
+        (moved(drawn(), 100_000), "1 of 1 prompts lie beside the scene"),
+        (drawn().set_geometry(drawn().scale(1000, 1000)), "2 times as long as the scene"),
+        (drawn().set_geometry([shapely.Polygon()]), "outline"),
+        (drawn().set_geometry([shapely.box(np.nan, 0, 1, 1)]), "outline"),
+    ],
+    ids=["class", "score", "no score", "text", "beside", "vast", "empty", "nan"],
+)
+def test_prompts_that_cannot_be_meant_are_refused(layer: gpd.GeoDataFrame, said: str, scene: Scene):
+    with pytest.raises(PromptsError, match=said) as caught:
+        read_prompts(layer, ["building"], scene)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_prompts_is_said_in_one_line(scene: Scene, tmp_path: Path):
     (tmp_path / "text.gpkg").write_text("no")
     points = gpd.GeoDataFrame(geometry=[shapely.Point(0, 0)], crs=CRS)
     points.to_file(tmp_path / "points.gpkg")
     for name, word in (("text.gpkg", "cannot read"), ("gone.parquet", "cannot read"), ("points.gpkg", "Point")):
         with pytest.raises(PromptsError, match=word) as caught:
-            read_prompts(tmp_path / name, "building", CRS)
+            read_prompts(tmp_path / name, ["building"], scene)
         assert "\n" not in str(caught.value)

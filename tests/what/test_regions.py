@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from scipy import ndimage as ndi
 
 from hybridseg.read.tiles import tile
-from hybridseg.theme import RegionPolicy
-from hybridseg.types import PROMPT_COLUMNS, Window
-from hybridseg.what.prompts import Lattice
-from hybridseg.what.regions import FindRegions
+from hybridseg.tables import PROMPT_COLUMNS
+from hybridseg.types import Window
+from hybridseg.what.lattice import Block, Lattice
+from hybridseg.what.regions import Regions
 
 CRS = "EPSG:32645"
 LATTICE = Lattice(Affine(1, 0, 500_000, 0, -1, 3_000_000), CRS, (500_000, -3_000_000), 1.0)
-POLICY = RegionPolicy(smooth_m=1, min_area_m2=30, min_hole_m2=20, piece_m=50, overlap_m=10)
+POLICY = Regions(smooth_m=1, min_area_m2=30, min_hole_m2=20, piece_m=50, overlap_m=10)
 
 
 def blobs(side: int = 130) -> np.ndarray:
@@ -25,15 +25,15 @@ def blobs(side: int = 130) -> np.ndarray:
     return (1 / (1 + np.exp(-60 * noise))).astype(np.float32)
 
 
-def find(extent: np.ndarray, core_px: int = 500, offset_px: int = 0, policy: RegionPolicy = POLICY) -> gpd.GeoDataFrame:
-    stage = FindRegions("water", policy, LATTICE)
+def find(extent: np.ndarray, core_px: int = 500, offset_px: int = 0, policy: Regions = POLICY) -> gpd.GeoDataFrame:
     whole = Window(0, 0, extent.shape[1], extent.shape[0])
     parts = []
     for core in tile(extent.shape, core_px, offset_px):
-        block = core.pad(stage.halo_px).clip(whole)
-        at = block.slices(whole)
-        parts.append(stage(extent[at], extent[at], block, core))
-    return stage.join(parts)
+        window = core.pad(policy.halo_px(LATTICE)).clip(whole)
+        at = window.slices(whole)
+        block = Block(extent[at], extent[at], np.ones(extent[at].shape, bool), window, core)
+        parts.append(policy.find(block, LATTICE, "water"))
+    return policy.gather(parts, LATTICE, "water").rows
 
 
 @settings(max_examples=10, deadline=None)

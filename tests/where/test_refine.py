@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 import shapely
 
-from hybridseg.read.raster import RasterScene
-from hybridseg.theme import Gate, PromptPolicy
-from hybridseg.types import Window
-from hybridseg.where.hints import SLOPE
+from hybridseg.read.opening import open_scene
+from hybridseg.read.scene import Scene
+from hybridseg.types import HINT_SLOPE, Chip, Window
+from hybridseg.where.prompting import PromptSettings
 from hybridseg.where.refine import BATCH, Prompt, Refine
 from tests.conftest import BLOCKS
 from tests.doubles import Threshold
 
 WHOLE = Window(0, 0, 256, 256)
-ALL = PromptPolicy()
+ALL = PromptSettings()
 NONE = np.zeros((0, 2))
-LENIENT = Gate(iou_pred=0, stability=0, agreement=0)
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,9 @@ class Spy(Threshold):
     encoded: list[np.ndarray] = field(default_factory=list, compare=False)
     told: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = field(default_factory=list, compare=False)
 
-    def encode(self, pixels: np.ndarray) -> np.ndarray:
-        self.encoded.append(pixels)
-        return super().encode(pixels)
+    def encode(self, chip: Chip) -> np.ndarray:
+        self.encoded.append(chip.pixels)
+        return super().encode(chip)
 
     def decode(self, embedding: Any, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None) -> Any:
         self.told.append((points, labels, hints))
@@ -40,11 +39,11 @@ class Spy(Threshold):
 
 
 @pytest.fixture
-def source(blocks: Path) -> RasterScene:
-    return RasterScene.open(blocks)
+def source(blocks: Path) -> Scene:
+    return open_scene(blocks)
 
 
-def truth(source: RasterScene, block: tuple[int, int, int, int]) -> shapely.Polygon:
+def truth(source: Scene, block: tuple[int, int, int, int]) -> shapely.Polygon:
     """The block in the source's CRS."""
     y, x, h, w = block
     affine = source.geobox.affine
@@ -63,31 +62,30 @@ def iou(one: shapely.Geometry, two: shapely.Geometry) -> float:
 
 
 @pytest.mark.parametrize("parts", [{"box", "points", "hint"}, {"box"}, {"box", "hint"}])
-def test_outlines_are_the_true_rectangles(parts: set[str], source: RasterScene):
-    refine = Refine(Spy(), PromptPolicy(parts=frozenset(parts)), Gate())
+def test_outlines_are_the_true_rectangles(parts: set[str], source: Scene):
+    refine = Refine(Spy(), PromptSettings(parts=frozenset(parts)))
     results = refine(source, WHOLE, [prompt(block) for block in BLOCKS])
     assert len(results) == len(BLOCKS)
     for block, result in zip(BLOCKS, results, strict=True):
-        assert result.verdict.kept
         assert result.outline is not None
         assert iou(result.outline, truth(source, block)) > 0.9
 
 
-def test_with_points_alone_the_part_under_the_support_is_taken(source: RasterScene):
+def test_with_points_alone_the_part_under_the_support_is_taken(source: Scene):
     # without a box the double gives all that is bright, so the gate must not ask for agreement
-    refine = Refine(Spy(), PromptPolicy(parts=frozenset({"points"})), LENIENT)
+    refine = Refine(Spy(), PromptSettings(parts=frozenset({"points"})))
     for block, result in zip(BLOCKS, refine(source, WHOLE, [prompt(block) for block in BLOCKS]), strict=True):
         assert iou(result.outline, truth(source, block)) > 0.9
-        assert result.verdict.agreement < 0.5
+        assert result.agreement < 0.5
 
 
-def test_a_window_that_reaches_beyond_the_raster_refines_what_is_inside(source: RasterScene):
+def test_a_window_that_reaches_beyond_the_raster_refines_what_is_inside(source: Scene):
     block = BLOCKS[0]
-    (result,) = Refine(Spy(), ALL, Gate())(source, Window(-40, -50, 192, 192), [prompt(block)])
+    (result,) = Refine(Spy(), ALL)(source, Window(-40, -50, 192, 192), [prompt(block)])
     assert iou(result.outline, truth(source, block)) > 0.9
 
 
-def test_the_model_is_told_what_the_policy_says(source: RasterScene):
+def test_the_model_is_told_what_the_policy_says(source: Scene):
     y, x, h, w = BLOCKS[0]
     negative = np.array([[10.0, 10.0], [20.0, 20.0], [30.0, 5.0], [5.0, 30.0]])
     asked = prompt(BLOCKS[0], negative)
@@ -99,7 +97,7 @@ def test_the_model_is_told_what_the_policy_says(source: RasterScene):
         ({"hint"}, [], []),
     ]:
         spy = Spy()
-        Refine(spy, PromptPolicy(parts=frozenset(parts), negatives=2), LENIENT)(source, WHOLE, [asked])
+        Refine(spy, PromptSettings(parts=frozenset(parts), negatives=2))(source, WHOLE, [asked])
         ((points, labels, hints),) = spy.told
         said = labels[0] >= 0
         assert labels[0][said].tolist() == kinds
@@ -107,53 +105,53 @@ def test_the_model_is_told_what_the_policy_says(source: RasterScene):
         assert (hints is not None) == ("hint" in parts)
 
 
-def test_a_hint_is_the_support_on_the_decoders_grid(source: RasterScene):
+def test_a_hint_is_the_support_on_the_decoders_grid(source: Scene):
     spy = Spy()
-    Refine(spy, ALL, LENIENT)(source, WHOLE, [prompt(BLOCKS[4])])
+    Refine(spy, ALL)(source, WHOLE, [prompt(BLOCKS[4])])
     _, _, hints = spy.told[0]
     y, x, h, w = BLOCKS[4]
     assert hints.shape == (1, 128, 128)
-    covered = hints[0] / SLOPE + 0.5
+    covered = hints[0] / HINT_SLOPE + 0.5
     assert covered[(y + h // 2) // 2, (x + w // 2) // 2] == 1
     assert covered[0, 0] == 0
     assert covered.sum() * 4 == pytest.approx(prompt(BLOCKS[4]).support.area, rel=0.01)
 
 
-def test_a_negative_point_outside_the_window_is_ignored(source: RasterScene):
+def test_a_negative_point_outside_the_window_is_ignored(source: Scene):
     spy = Spy()
     window = Window(20, 20, 80, 80)
     negative = np.array([[10.0, 50.0], [90.0, 90.0], [50.0, 101.0]])
-    (result,) = Refine(spy, ALL, Gate())(source, window, [prompt(BLOCKS[0], negative)])
+    (result,) = Refine(spy, ALL)(source, window, [prompt(BLOCKS[0], negative)])
     points, labels, _ = spy.told[0]
     assert labels[0].tolist()[:6] == [2, 3, 1, -1, 0, -1]
     assert (points[0][labels[0] == -1] == 0).all()
     assert result.outline is not None
 
 
-def test_prompts_of_differing_number_are_padded(source: RasterScene):
+def test_prompts_of_differing_number_are_padded(source: Scene):
     spy = Spy()
     asked = [prompt(BLOCKS[0]), prompt(BLOCKS[1], np.array([[60.0, 50.0], [60.0, 60.0]]))]
-    Refine(spy, ALL, Gate())(source, WHOLE, asked)
+    Refine(spy, ALL)(source, WHOLE, asked)
     _, labels, _ = spy.told[0]
     assert [row[row >= 0].tolist() for row in labels] == [[2, 3, 1], [2, 3, 1, 0, 0]]
 
 
-def test_what_a_prompt_is_told_does_not_depend_on_its_batch(source: RasterScene):
+def test_what_a_prompt_is_told_does_not_depend_on_its_batch(source: Scene):
     # each padding point is one more token to SAM2 and moves its masks, so its number must be the same in every batch:
     # else an object's outline depends on which neighbours the extent lets in
     spy = Spy()
     bare, busy = prompt(BLOCKS[0]), prompt(BLOCKS[1], np.array([[60.0, 50.0], [60.0, 60.0], [70.0, 70.0]]))
     for together in ([bare], [bare, busy]):
-        Refine(spy, ALL, Gate())(source, WHOLE, together)
+        Refine(spy, ALL)(source, WHOLE, together)
     (alone, alone_labels, _), (among, among_labels, _) = spy.told
     assert alone_labels[0].tolist() == among_labels[0].tolist()
     assert np.array_equal(alone[0], among[0])
 
 
-def test_more_prompts_than_a_batch_share_one_encode_and_keep_their_order(source: RasterScene):
+def test_more_prompts_than_a_batch_share_one_encode_and_keep_their_order(source: Scene):
     spy = Spy()
     count = 2 * BATCH + 5
-    results = Refine(spy, ALL, Gate())(source, WHOLE, [prompt(BLOCKS[i % len(BLOCKS)]) for i in range(count)])
+    results = Refine(spy, ALL)(source, WHOLE, [prompt(BLOCKS[i % len(BLOCKS)]) for i in range(count)])
     assert len(spy.encoded) == 1
     assert [len(points) for points, _, _ in spy.told] == [BATCH, BATCH, 5]
     assert len(results) == count
@@ -161,13 +159,25 @@ def test_more_prompts_than_a_batch_share_one_encode_and_keep_their_order(source:
         assert iou(result.outline, truth(source, BLOCKS[i % len(BLOCKS)])) > 0.9
 
 
-def test_a_refused_mask_has_no_outline_but_a_verdict(source: RasterScene):
-    (result,) = Refine(Spy(iou=0.2), ALL, Gate())(source, WHOLE, [prompt(BLOCKS[0])])
-    assert result.outline is None
-    assert not result.verdict.kept
-    assert result.verdict.iou_pred == pytest.approx(0.2)
-    assert result.verdict.agreement > 0.8
+def test_a_mask_has_its_figures_and_its_outline_whatever_they_are(source: Scene):
+    (result,) = Refine(Spy(iou=0.2), ALL)(source, WHOLE, [prompt(BLOCKS[0])])
+    assert result.outline is not None
+    assert result.iou_pred == pytest.approx(0.2)
+    assert result.agreement > 0.8
 
 
-def test_no_prompts_give_no_results(source: RasterScene):
-    assert Refine(Spy(), ALL, Gate())(source, WHOLE, []) == []
+def test_clicks_and_prompts_with_a_support_may_share_a_window(source: Scene):
+    spy = Spy()
+    y, x, h, w = BLOCKS[1]
+    click = Prompt(None, np.array([[x + w / 2, y + h / 2]]), NONE)
+    first, second, third = Refine(spy, ALL)(source, WHOLE, [prompt(BLOCKS[0]), click, prompt(BLOCKS[2])])
+    assert [hints is None for _, _, hints in spy.told] == [False, True]
+    assert len(spy.encoded) == 1
+    assert iou(second.outline, truth(source, BLOCKS[1])) > 0.9
+    assert np.isnan(second.agreement)
+    assert iou(first.outline, truth(source, BLOCKS[0])) > 0.9
+    assert iou(third.outline, truth(source, BLOCKS[2])) > 0.9
+
+
+def test_no_prompts_give_no_results(source: Scene):
+    assert Refine(Spy(), ALL)(source, WHOLE, []) == []

@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from hybridseg.write.style import PALETTE, color_table, colour, qml
+from hybridseg.write.style import PALETTE, Kind, color_table, colour, qml
 
 AWKWARD = ["building", "farm & <field>", "l'eau", 'say "hi"', "back\\slash", "水"]
 
@@ -69,3 +69,26 @@ def test_colours_of_themes_and_others() -> None:
 def test_color_table() -> None:
     table = color_table(["water", "road"])
     assert table == {0: (0, 0, 0, 0), 1: (0, 114, 178, 255), 2: (230, 159, 0, 255)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "type_", "layer", "stroke"),
+    [("lines", "1", "line", "SimpleLine", "line_color"), ("nodes", "0", "marker", "SimpleMarker", "outline_color")],
+)
+def test_lines_and_nodes_have_a_colour_a_class(kind: Kind, number: str, type_: str, layer: str, stroke: str) -> None:
+    root = ET.fromstring(qml(["road", "water"], kind))
+    assert root.findtext("layerGeometryType") == number
+    assert [symbol.get("type") for symbol in root.iter("symbol")] == [type_] * 3
+    assert [found.get("class") for found in root.findall(".//symbol/layer")] == [layer] * 3
+    assert [str(rule.get("filter")) for rule in root.iter("rule")] == [
+        "\"class\" = 'road'",
+        "\"class\" = 'water'",
+        "ELSE",
+    ]
+    colours = [str(option.get("value")) for option in root.iter("Option") if option.get("name") == stroke]
+    assert colours == ["230,159,0,255", "0,114,178,255", "153,153,153,255"]
+
+
+def test_a_layer_without_classes_is_called_by_its_kind() -> None:
+    assert rules(qml([], "nodes"))["ELSE"].get("label") == "nodes"
+    assert rules(qml(["road"], "lines"))["ELSE"].get("label") == "other"

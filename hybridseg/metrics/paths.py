@@ -1,0 +1,153 @@
+"""Shortest paths of a road network looked for in another: one direction of average path length similarity (APLS)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import dijkstra
+
+from hybridseg.metrics.bootstrap import ratio
+
+SNAP_M = 0.01
+"""Ends of lines closer than this are one node: what two programs write for one junction differs by less."""
+
+_SHORTEST_EDGE_M = 1e-9
+_MOST_STARTS, _FEWEST_STARTS = 500, 20
+
+
+@dataclass(frozen=True)
+class Paths:
+    """How well the shortest paths of one network are preserved in another, by the control point where they start.
+
+    Attributes:
+        start: (s, 2) float64, the control points.
+        kept: (s,) float64, sum over the paths from each of 1 minus the relative difference in length.
+        number: (s,) float64, number of paths from each.
+    """
+
+    start: np.ndarray
+    kept: np.ndarray
+    number: np.ndarray
+
+    @property
+    def score(self) -> float:
+        """Mean over all paths; nan without any."""
+        return float(ratio(self.kept.sum(), self.number.sum()))
+
+
+def noded(lines: np.ndarray) -> np.ndarray:
+    """Return a network cut where lines cross and joined where just two ends meet, duplicates removed: (e,) LineStrings.
+
+    Bridges become junctions, because a layer of lines does not tell which of two is on top.
+    """
+    return np.asarray(shapely.get_parts(shapely.line_merge(shapely.union_all(lines, grid_size=SNAP_M))))
+
+
+def segments(lines: np.ndarray, longest_m: float) -> np.ndarray:
+    """Cut lines into straight pieces of two points, none longer than `longest_m`: (k,) LineStrings."""
+    points, line = shapely.get_coordinates(shapely.segmentize(lines, longest_m), return_index=True)
+    on = np.flatnonzero(np.diff(line) == 0)
+    return np.asarray(shapely.linestrings(np.stack([points[on], points[on + 1]], axis=1)))
+
+
+def compare_paths(
+    network: np.ndarray,
+    other: np.ndarray,
+    snap_m: float = 4.0,
+    spacing_m: float = 50.0,
+    shortest_m: float = 10.0,
+    seed: int = 0,
+    most_lengths: int = 10_000_000,
+) -> Paths:
+    """Look for the shortest paths of one network in another.
+
+    Van Etten et al. 2018 (SpaceNet: a remote sensing dataset and challenge series). Control points are the ends and
+    junctions of the network and points every `spacing_m` or less along its edges; each is put on the nearest edge of
+    the other network within `snap_m`. A path that is L long here and L' there scores 1 - min(1, |L - L'| / L); it
+    scores 0 where an end has no place there or no path connects the ends. The defaults are those of the authors' tool,
+    which puts no points on straight edges, however.
+
+    Args:
+        network: (e,) LineStrings that meet at their ends, see `noded`; a CRS in metres.
+        other: the same of the other network.
+        snap_m: greatest distance of a control point from the other network (m).
+        spacing_m: greatest distance of control points along an edge (m).
+        shortest_m: leave out shorter paths (m).
+        seed: of the random sample of starts.
+        most_lengths: greatest number of paths. With more than 500 control points, or where all paths would be more than
+            this, paths start at a random sample of control points (20 at least) and lead to all.
+    """
+    if not len(network):
+        return Paths(np.zeros((0, 2)), np.zeros(0), np.zeros(0))
+    edge, at = _stations(network, spacing_m)
+    points = shapely.get_coordinates(shapely.line_interpolate_point(network[edge], at))
+    points, first = np.unique(np.round(points, 6), axis=0, return_index=True)
+    chosen = _sample(len(points), seed, most_lengths)
+    here = _lengths(network, edge[first], at[first], chosen)
+    there = np.full(here.shape, np.inf)
+    if len(other):
+        on, near = shapely.STRtree(other).query_nearest(shapely.points(points), max_distance=snap_m, all_matches=False)
+        place = shapely.line_locate_point(other[near], shapely.points(points[on]))
+        starts = np.flatnonzero(np.isin(chosen, on))
+        if len(starts):
+            there[np.ix_(starts, on)] = _lengths(other, near, place, np.searchsorted(on, chosen[starts]))
+    is_path = np.isfinite(here) & (here >= shortest_m)
+    kept = np.zeros(here.shape)
+    found = is_path & np.isfinite(there)
+    kept[found] = 1 - np.minimum(1, np.abs(there[found] - here[found]) / here[found])
+    return Paths(points[chosen], kept.sum(axis=1), is_path.sum(axis=1).astype(float))
+
+
+def _stations(network: np.ndarray, spacing_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of all edges and points between them: (edge (k,), distance along it (k,) in metres)."""
+    length = shapely.length(network)
+    pieces = np.ceil(length / spacing_m).astype(int)
+    pieces[shapely.is_closed(network)] = np.maximum(pieces[shapely.is_closed(network)], 3)
+    edge = np.repeat(np.arange(len(network)), pieces + 1)
+    step = np.arange(len(edge)) - np.repeat(np.cumsum(pieces + 1) - (pieces + 1), pieces + 1)
+    return edge, step / pieces[edge] * length[edge]
+
+
+def _sample(number: int, seed: int, most_lengths: int) -> np.ndarray:
+    """Return the control points at which paths start, in order."""
+    size = min(_MOST_STARTS, max(_FEWEST_STARTS, most_lengths // number))
+    if number <= size:
+        return np.arange(number)
+    return np.sort(np.random.default_rng(seed).choice(number, size, replace=False))
+
+
+def _lengths(network: np.ndarray, edge: np.ndarray, at: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Lengths of shortest paths between stations on a network, (s, k) float64; inf where none connects them.
+
+    Args:
+        network: (e,) LineStrings.
+        edge: (k,) int, the edge of each station.
+        at: (k,) float64, its distance along the edge (m).
+        chosen: (s,) int, the stations to start at.
+    """
+    e, length = len(network), shapely.length(network)
+    ends = np.concatenate([shapely.get_coordinates(shapely.get_point(network, i)) for i in (0, -1)])
+    places, end_node = np.unique(np.round(ends / SNAP_M).astype(np.int64), axis=0, return_inverse=True)
+    node = np.concatenate([end_node.ravel(), len(places) + np.arange(len(edge))])
+    on = np.concatenate([np.arange(e), np.arange(e), edge])
+    along = np.concatenate([np.zeros(e), length, at])
+    order = np.lexsort((along, on))
+    same = np.flatnonzero(np.diff(on[order]) == 0)
+    one, two = order[same], order[same + 1]
+    weight = np.maximum(along[two] - along[one], _SHORTEST_EDGE_M)
+    graph = _graph(node[one], node[two], weight, len(places) + len(edge))
+    stations = len(places) + np.arange(len(edge))
+    lengths = dijkstra(graph, directed=False, indices=stations[chosen])[:, stations]
+    return np.round(lengths, 6)  # removes what `_SHORTEST_EDGE_M` adds
+
+
+def _graph(one: np.ndarray, two: np.ndarray, weight: np.ndarray, size: int) -> csr_array:
+    """Build an undirected graph; of parallel edges only the shortest is kept."""
+    low, high = np.minimum(one, two), np.maximum(one, two)
+    order = np.lexsort((weight, high, low))
+    low, high, weight = low[order], high[order], weight[order]
+    first = np.append(True, (np.diff(low) != 0) | (np.diff(high) != 0)) & (low != high)
+    return csr_array((weight[first], (low[first], high[first])), shape=(size, size))

@@ -1,0 +1,92 @@
+"""Backbones by name: which bands they take, and the feature maps they give, fine to coarse.
+
+    lite0                     EfficientNet-Lite0, the embedded classifiers' own trunk
+    lite0-pyramid             the same with a trained classifier's pyramid above it: the features of the linear head
+    sam2, sam2:REFINER        the encoder of a refiner (sam2-lite, or an official checkpoint)
+    timm:NAME                 any model of timm that gives features
+    torchgeo:WEIGHTS          as torchgeo names them: Swin_V2_B_Weights.NAIP_RGB_SI_SATLAS, DOFABase16_Weights.DOFA_MAE
+    terratorch:NAME           clay_v15, prithvi_eo_v2_300, ... (extra `geofm`)
+
+Each kind is a module with `build(name, pretrained) -> Backbone`, imported when it is asked for: torchgeo and terratorch
+take seconds to import. A backbone takes images as `base.prepare` gives them: 8-bit red, green and blue or, where it was
+trained on other bands, those as they are stored in the raster.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+import httpx2  # the client that huggingface-hub 2 uses
+
+from hybridseg.errors import WeightsError
+from hybridseg.nn import loader
+from hybridseg.nn.backbones.base import Backbone
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of backbone.
+
+    module: has the function `build`.
+    argument: what is to be given after the colon; None: nothing.
+    optional: whether the colon and the argument may be left out.
+    """
+
+    module: str
+    argument: str | None = None
+    optional: bool = False
+
+
+KINDS: Mapping[str, Kind] = {
+    "lite0": Kind("hybridseg.nn.backbones.lite0"),
+    "lite0-pyramid": Kind("hybridseg.nn.backbones.pyramid"),
+    "sam2": Kind("hybridseg.nn.backbones.sam2", "REFINER", optional=True),
+    "timm": Kind("hybridseg.nn.backbones.timm", "NAME"),
+    "torchgeo": Kind("hybridseg.nn.backbones.torchgeo", "WEIGHTS"),
+    "terratorch": Kind("hybridseg.nn.backbones.terratorch", "NAME"),
+}
+
+
+def build_backbone(name: str, pretrained: bool = False) -> Backbone:
+    """Make a backbone by name.
+
+    Args:
+        name: see the head of this file.
+        pretrained: with its published weights, fetched to the user's cache unless they are there; else with random
+            ones, to be filled from a model folder, and without any use of the network.
+
+    Raises:
+        WeightsError: unknown name, or weights that cannot be had.
+        MissingExtra: it needs an extra.
+    """
+    kind, _, argument = name.partition(":")
+    known = KINDS.get(kind)
+    if known is None or not (known.optional or bool(argument) == (known.argument is not None)):
+        raise WeightsError(f"no backbone {name!r}; give one of {', '.join(_forms())}")
+    module = importlib.import_module(known.module)
+    try:
+        backbone: Backbone = module.build(argument, pretrained)
+    except (OSError, httpx2.HTTPError) as error:
+        raise WeightsError(
+            f"cannot fetch the weights of {name} ({type(error).__name__}); check the connection or the cache"
+        ) from error
+    return backbone
+
+
+def _forms() -> list[str]:
+    """Each kind as it is to be written."""
+    forms = []
+    for name, kind in KINDS.items():
+        forms += [name] if kind.argument is None or kind.optional else []
+        forms += [f"{name}:{kind.argument}"] if kind.argument else []
+    return forms
+
+
+_load = loader(__name__, ("base", "cells", "lite0", "pyramid", "sam2", "terratorch", "timm", "torchgeo"))
+
+
+def __getattr__(name: str) -> ModuleType:
+    return _load(name)

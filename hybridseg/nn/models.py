@@ -1,0 +1,73 @@
+"""The networks of the two sweeps, opened once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hybridseg.nn.classify.classifier import Classifier, load_classifier
+from hybridseg.nn.sam2.embedding import EmbeddingFolder
+from hybridseg.nn.sam2.official import load_refiner
+from hybridseg.nn.sam2.promptable import Promptable
+from hybridseg.nn.sam2.shared_encoder import SharedClassifier, SharedRefiner, share_encoder
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """A classifier and a refiner. Both pickle by name, so a value that holds them may go to another process.
+
+    classifier: of the first sweep.
+    refiner: of the second; None: the coarse outlines are the result.
+    shared: whether both have their features from one encoder; the second sweep then asks for the windows of the first.
+    """
+
+    classifier: Classifier | SharedClassifier
+    refiner: Promptable | SharedRefiner | None = None
+    shared: bool = False
+
+    @classmethod
+    def open(
+        cls,
+        classifier: str | Path,
+        refiner: str | Path = "none",
+        device: str = "auto",
+        share_encoder: bool = False,
+        cache: Path | None = None,
+    ) -> Models:
+        """Open both; a network that is already open in this process is not opened again.
+
+        Args:
+            classifier: name or folder, see `load_classifier`.
+            refiner: name, folder or file, see `load_refiner`; `none` for no refiner.
+            device: auto, cpu, cuda, cuda:1 or mps.
+            share_encoder: encode each window once for both, where the classifier was trained on the encoder of this
+                refiner; elsewhere each has its own.
+            cache: embeddings wait in its folder `embeddings` between the sweeps; None: the second sweep encodes again.
+
+        Raises:
+            WeightsError: one cannot be had.
+            HybridsegError: there is no such device.
+        """
+        first = load_classifier(classifier, device)
+        if refiner == "none":
+            return cls(first)
+        second = load_refiner(refiner, device)
+        both = _share(first, second, cache) if share_encoder else None
+        return cls(first, second) if both is None else cls(*both, shared=True)
+
+    @property
+    def refiner_name(self) -> str:
+        """Name of the refiner, or `none`."""
+        return "none" if self.refiner is None else self.refiner.name
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """sha256 of the weights of each, by name."""
+        used = [self.classifier] if self.refiner is None else [self.refiner, self.classifier]
+        return {network.name: network.sha256 for network in used}
+
+
+def _share(
+    classifier: Classifier, refiner: Promptable, cache: Path | None
+) -> tuple[SharedClassifier, SharedRefiner] | None:
+    return share_encoder(classifier, refiner, None if cache is None else EmbeddingFolder(cache / "embeddings"))

@@ -1,0 +1,116 @@
+"""sam2-lite: SAM2's own model on the light trunk, 512 px, about 6 M parameters.
+
+The mask decoder and memory are sam2's classes with sam2's switches (configs/sam2.1_hiera_t.yaml); the trunk and the
+widths differ, and the prompt encoder also draws. So all code that runs an official checkpoint runs this one, too.
+"""
+
+from __future__ import annotations
+
+from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
+from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
+from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
+from sam2.modeling.position_encoding import PositionEmbeddingSine
+from sam2.modeling.sam.transformer import RoPEAttention
+from sam2.modeling.sam2_base import SAM2Base
+
+from hybridseg.nn.backbones.lite0 import Lite0
+from hybridseg.nn.sam2.prompt_encoder import DrawingPromptEncoder
+
+IMAGE_SIZE = 512
+DECODE_SIZE = 256
+"""Side of the image, and of the part around each prompt that is decoded (px), as in training: the decoder attends to
+all that it is given; on the whole image it finds less and takes longer."""
+WIDTH = 128
+MEMORY_WIDTH = 32
+
+
+def build_sam2_lite(image_size: int = IMAGE_SIZE, decode_size: int = DECODE_SIZE) -> SAM2Base:
+    """The untrained architecture. No weight depends on the sizes, which must be multiples of 32.
+
+    Args:
+        image_size: side of the image (px).
+        decode_size: side of the part of it that the decoder sees, around each prompt (px).
+    """
+    trunk = Lite0(first=1)
+    encoder = ImageEncoder(
+        trunk=trunk,
+        neck=FpnNeck(
+            position_encoding=_sine(WIDTH),
+            d_model=WIDTH,
+            backbone_channel_list=trunk.channel_list,
+            fpn_top_down_levels=[2, 3],
+            fpn_interp_model="nearest",
+        ),
+        scalp=1,
+    )
+    model = SAM2Base(
+        image_encoder=encoder,
+        memory_attention=_memory_attention(image_size // 16),
+        memory_encoder=_memory_encoder(),
+        image_size=image_size,
+        num_maskmem=7,
+        sigmoid_scale_for_mem_enc=20.0,
+        sigmoid_bias_for_mem_enc=-10.0,
+        use_mask_input_as_output_without_sam=True,
+        directly_add_no_mem_embed=True,
+        no_obj_embed_spatial=True,
+        use_high_res_features_in_sam=True,
+        multimask_output_in_sam=True,
+        iou_prediction_use_sigmoid=True,
+        use_obj_ptrs_in_encoder=True,
+        add_tpos_enc_to_obj_ptrs=True,
+        proj_tpos_enc_in_obj_ptrs=True,
+        use_signed_tpos_enc_to_obj_ptrs=True,
+        only_obj_ptrs_in_the_past_for_eval=True,
+        pred_obj_scores=True,
+        pred_obj_scores_mlp=True,
+        fixed_no_obj_ptr=True,
+        multimask_output_for_tracking=True,
+        use_multimask_token_for_obj_ptr=True,
+        multimask_min_pt_num=0,
+        multimask_max_pt_num=1,
+        use_mlp_for_obj_ptr_proj=True,
+    )
+    model.sam_prompt_encoder = DrawingPromptEncoder(
+        embed_dim=WIDTH,
+        image_embedding_size=(decode_size // 16, decode_size // 16),
+        input_image_size=(decode_size, decode_size),
+        mask_in_chans=16,
+    )
+    return model
+
+
+def _sine(width: int) -> PositionEmbeddingSine:
+    return PositionEmbeddingSine(num_pos_feats=width, normalize=True, scale=None, temperature=10000)
+
+
+def _memory_attention(side: int) -> MemoryAttention:
+    shared = {
+        "rope_theta": 10000.0, "feat_sizes": [side, side], "embedding_dim": WIDTH,
+        "num_heads": 1, "downsample_rate": 1, "dropout": 0.1,
+    }  # fmt: skip
+    layer = MemoryAttentionLayer(
+        activation="relu",
+        dim_feedforward=4 * WIDTH,
+        dropout=0.1,
+        pos_enc_at_attn=False,
+        self_attention=RoPEAttention(**shared),
+        d_model=WIDTH,
+        pos_enc_at_cross_attn_keys=True,
+        pos_enc_at_cross_attn_queries=False,
+        cross_attention=RoPEAttention(**shared, rope_k_repeat=True, kv_in_dim=MEMORY_WIDTH),
+    )
+    return MemoryAttention(d_model=WIDTH, pos_enc_at_input=True, layer=layer, num_layers=2)
+
+
+def _memory_encoder() -> MemoryEncoder:
+    return MemoryEncoder(
+        out_dim=MEMORY_WIDTH,
+        position_encoding=_sine(MEMORY_WIDTH),
+        mask_downsampler=MaskDownSampler(kernel_size=3, stride=2, padding=1, embed_dim=WIDTH),
+        fuser=Fuser(
+            layer=CXBlock(dim=WIDTH, kernel_size=7, padding=3, layer_scale_init_value=1e-6, use_dwconv=True),
+            num_layers=2,
+        ),
+        in_dim=WIDTH,
+    )

@@ -1,0 +1,148 @@
+"""Refiners by name: the embedded sam2-lite and other model folders, official checkpoints from the hub, or a file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+
+import httpx2  # the client that huggingface-hub 2 uses
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, build_sam2
+from sam2.modeling.sam2_base import SAM2Base
+from torch import Tensor
+
+from hybridseg.errors import WeightsError
+from hybridseg.nn.cards import Stamp, model_folder, sha256, stamp
+from hybridseg.nn.device import pick_device
+from hybridseg.nn.sam2.lite import build_sam2_lite
+from hybridseg.nn.sam2.promptable import Promptable
+from hybridseg.nn.weights import brief, check_finite, load_weights
+
+OFFICIAL = {repo.removeprefix("facebook/"): repo for repo in HF_MODEL_ID_TO_FILENAMES}
+"""Name to Hugging Face repository: sam2-hiera-tiny ... sam2.1-hiera-large."""
+SUFFIXES = (".pt", ".pth")
+OPENED = 4
+"""Refiners that a process keeps open."""
+
+_SIZES = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base-plus", (144, 48): "large"}
+"""Size by the trunk's width and number of blocks."""
+_PATCH, _BLOCKS = "image_encoder.trunk.patch_embed.proj.weight", "image_encoder.trunk.blocks."
+
+
+def load_refiner(name: str | Path, device: str = "auto", decode_px: int | None = None) -> Promptable:
+    """A refiner ready to encode and decode; one object for all who ask in a process: copy it before changing it.
+
+    Args:
+        name: `sam2-lite` or another model folder; the name of an official checkpoint (`sam2.1-hiera-tiny`, in any of
+            four sizes, 2.0 and 2.1: fetched to the user's Hugging Face cache unless it is there); or the path of an
+            official `.pt`, whose architecture is read off its weights.
+        device: see nn.device.pick_device.
+        decode_px: side of the part of the image around each prompt that the decoder sees, a multiple of 32; default:
+            what the model was trained on, 256 px of sam2-lite and the whole image of official ones. Tracking needs the
+            whole image.
+
+    Raises:
+        WeightsError: unknown name, no connection, or a file that is no SAM2 checkpoint.
+    """
+    path = _weights_of(name)
+    return _open(path, stamp(path), device, decode_px)
+
+
+@lru_cache(maxsize=OPENED)
+def _open(path: Path, _: Stamp, device: str, decode_px: int | None) -> Promptable:
+    target = pick_device(device)
+    if path.suffix in SUFFIXES:
+        model, source = _load_official(path), path
+    else:
+        model, source = build_sam2_lite(), path.parent
+        load_weights(model, source)
+    if decode_px is not None:
+        _decode_on(model, decode_px)
+    model = model.eval().requires_grad_(False).to(target, memory_format=torch.channels_last)
+    name = path.stem if source == path else source.name
+    return Promptable(model, name, sha256(path), partial(load_refiner, str(source.absolute()), device, decode_px))
+
+
+def _decode_on(model: SAM2Base, side_px: int) -> None:
+    """Make the decoder see `side_px` around each prompt; no weight depends on it."""
+    if side_px not in range(32, model.image_size + 1, 32):
+        raise WeightsError(f"decode_px is {side_px}; give a multiple of 32 up to {model.image_size}")
+    encoder = model.sam_prompt_encoder
+    encoder.image_embedding_size = (side_px // 16, side_px // 16)
+    encoder.input_image_size = (side_px, side_px)
+    encoder.mask_input_size = (side_px // 4, side_px // 4)
+
+
+def _weights_of(name: str | Path) -> Path:
+    """The file that holds a refiner's weights; fetched where `name` is that of an official one."""
+    official = OFFICIAL.get(str(name).removeprefix("facebook/"))
+    if official is not None:
+        return _fetch(official)
+    if str(name).endswith(SUFFIXES):
+        return Path(name)
+    try:
+        return model_folder(name) / "weights.safetensors"
+    except WeightsError as error:
+        raise WeightsError(f"{error}; or an official one: {', '.join(OFFICIAL)}; or the path of a .pt file") from error
+
+
+def _fetch(repo: str) -> Path:
+    """The checkpoint from the hub, or from the cache when it is there or HF_HUB_OFFLINE is set."""
+    filename = HF_MODEL_ID_TO_FILENAMES[repo][1]
+    # its retries are not for the user: what is wrong in the end becomes one line below
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        return Path(hf_hub_download(repo, filename))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, httpx2.HTTPError) as error:
+        raise WeightsError(
+            f"cannot fetch {filename} of {repo} from the hub ({type(error).__name__}); "
+            "check the connection, or download it elsewhere and give its path to --refiner"
+        ) from error
+
+
+def _load_official(path: Path) -> SAM2Base:
+    state = _read_state(path)
+    width = state[_PATCH].shape[0]
+    blocks = len({key.split(".")[3] for key in state if key.startswith(_BLOCKS)})
+    size = _SIZES.get((width, blocks))
+    version = "2.1" if "no_obj_embed_spatial" in state else "2"
+    if size is None:
+        raise WeightsError(f"{path} is a SAM2 checkpoint of unknown size ({width} wide, {blocks} blocks)")
+    model = build_sam2(HF_MODEL_ID_TO_FILENAMES[f"facebook/sam{version}-hiera-{size}"][0], device="cpu")
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit SAM{version} {size}: {brief(error)}") from error
+    return model
+
+
+def _read_state(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of an official checkpoint, by name, each checked to be one."""
+    refusal = WeightsError(f"{path} is not a SAM2 checkpoint; give an official one, e.g. sam2.1_hiera_tiny.pt")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["model"]
+    except FileNotFoundError as error:
+        raise WeightsError(f"no checkpoint at {path}; give the path of an official SAM2 .pt file") from error
+    except Exception as error:  # torch raises whatever a foreign file leads its unpickler into
+        raise refusal from error
+    if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
+        raise refusal
+    if not all(_is_plain(value) for value in state.values()) or _PATCH not in state or not state[_PATCH].ndim:
+        raise refusal
+    check_finite(path, state)
+    return state
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is a tensor of real numbers that lie in memory."""
+    return (
+        isinstance(value, Tensor)
+        and value.device.type == "cpu"
+        and value.layout == torch.strided
+        and not value.is_complex()
+        and not value.is_quantized
+    )

@@ -1,0 +1,195 @@
+"""One encoder for both sweeps: a window is encoded once, and its embedding is kept between them.
+
+The classifier must have been trained on the features of the refiner's own encoder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import get_ident
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hybridseg.nn.backbones.base import normalise
+from hybridseg.nn.classify.classifier import Classifier
+from hybridseg.nn.classify.heads import FeatureMaps
+from hybridseg.nn.device import encoder_precision, full_precision, native_bf16
+from hybridseg.nn.sam2.embedding import Embedding, EmbeddingFolder, arrays_of
+from hybridseg.nn.sam2.promptable import Promptable, split_features
+from hybridseg.types import Chip, NetworkSpec
+
+LIKELY = 0.25
+"""Embeddings of windows where no class reaches this anywhere are not kept: nothing is prompted there."""
+
+
+def share_encoder(
+    classifier: Classifier, refiner: Promptable, cache: EmbeddingFolder | None = None
+) -> tuple[SharedClassifier, SharedRefiner] | None:
+    """Return the pair that shares one encoder, or None if the classifier was trained on a different encoder.
+
+    Weights are compared one by one, in fp16, as model folders hold them.
+
+    Args:
+        classifier: of the first sweep.
+        refiner: of the second.
+        cache: where embeddings are kept between the sweeps; None: each sweep encodes.
+    """
+    body = getattr(classifier.net.trunk, "body", None)
+    if not isinstance(body, nn.Module):
+        return None
+    own, other = body.state_dict(), refiner.model.image_encoder.trunk.state_dict()
+    same = own.keys() == other.keys() and all(
+        own[k].shape == other[k].shape and torch.equal(own[k].half(), other[k].to(own[k].device).half()) for k in own
+    )
+    encoder = SharedEncoder(refiner, cache)
+    return (SharedClassifier(classifier, encoder), SharedRefiner(encoder)) if same else None
+
+
+@dataclass(frozen=True, eq=False)
+class SharedEncoder:
+    """A refiner's encoder whose embeddings are kept.
+
+    An embedding is filed under a hash of the weights, of the arithmetic and of the pixels. It is rounded to fp16, kept
+    or not, so that results do not depend on what was kept.
+
+    refiner: encodes.
+    cache: of embeddings, if any.
+    """
+
+    refiner: Promptable
+    cache: EmbeddingFolder | None = None
+
+    def features(self, pixels: np.ndarray) -> tuple[Tensor, list[Tensor], dict[str, np.ndarray]]:
+        """Run the encoder: the normalised image, the trunk's maps (fine to coarse), and the embedding's arrays."""
+        device = self.refiner.device
+        images = normalise(torch.from_numpy(pixels)[None].to(device))
+        with _captured(self.refiner.model.image_encoder.trunk) as levels, encoder_precision(device):
+            coarse, fine = split_features(self.refiner.model, images)
+        return images, [level.float() for level in levels], arrays_of(coarse, fine)
+
+    def keep(self, pixels: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
+        """File the embedding of some pixels, where there is a cache."""
+        if self.cache is not None:
+            self.cache.save(self._key(pixels), arrays)
+
+    @torch.inference_mode()
+    def embedding(self, chip: Chip) -> Embedding:
+        """The embedding of a chip: the one kept, or a new one."""
+        arrays = None if self.cache is None else self.cache.load(self._key(chip.pixels))
+        if arrays is None:
+            _, _, arrays = self.features(chip.pixels)
+        return Embedding.from_arrays(arrays, chip.geobox, self.refiner.device)
+
+    def _key(self, pixels: np.ndarray) -> str:
+        weights = bytes.fromhex(self.refiner.sha256)
+        arithmetic = b"bf16" if native_bf16(self.refiner.device) else b"fp32"
+        return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=weights, person=arithmetic).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class SharedClassifier:
+    """A classifier that has its features from a shared encoder, and keeps what the refiner will need.
+
+    classifier: its head is used.
+    encoder: gives the features.
+    """
+
+    classifier: Classifier
+    encoder: SharedEncoder
+
+    @property
+    def name(self) -> str:
+        """The classifier's name."""
+        return self.classifier.name
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the classifier's weights."""
+        return self.classifier.sha256
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """What it takes and gives."""
+        return self.classifier.spec
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """The classifier's card."""
+        return self.classifier.card
+
+    @torch.inference_mode()
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        """(3, S, S) uint8 to (2 x classes, S/2, S/2) float32 in [0, 1]; see `Classifier.predict`."""
+        images, levels, arrays = self.encoder.features(pixels)
+        with full_precision(images.device):
+            heat = self.classifier.net.from_features(images, levels)[0].sigmoid().cpu().numpy()
+        if heat[::2].max() >= LIKELY:
+            self.encoder.keep(pixels, arrays)
+        return heat
+
+    def features(self, pixels: np.ndarray) -> FeatureMaps:
+        """As `Classifier.features`."""
+        return self.classifier.features(pixels)
+
+
+@dataclass(frozen=True, eq=False)
+class SharedRefiner:
+    """A refiner that has its embeddings from a shared encoder.
+
+    encoder: gives the embeddings.
+    """
+
+    encoder: SharedEncoder
+
+    @property
+    def name(self) -> str:
+        """The refiner's name."""
+        return self.encoder.refiner.name
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the refiner's weights."""
+        return self.encoder.refiner.sha256
+
+    @property
+    def size_px(self) -> int:
+        """Side of the image that the model takes."""
+        return self.encoder.refiner.size_px
+
+    @property
+    def mask_px(self) -> int:
+        """Side of hints and logits."""
+        return self.encoder.refiner.mask_px
+
+    def encode(self, chip: Chip) -> Embedding:
+        """The embedding of a chip: the one that the first sweep kept, or a new one."""
+        return self.encoder.embedding(chip)
+
+    def decode(
+        self, embedding: Embedding, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `Promptable.decode`."""
+        return self.encoder.refiner.decode(embedding, points, labels, hints)
+
+
+@contextmanager
+def _captured(trunk: nn.Module) -> Iterator[list[Tensor]]:
+    """Capture the outputs of a module, via a forward hook, while the block runs: those of this thread's own calls."""
+    outputs: list[Tensor] = []
+    thread = get_ident()
+
+    def keep(_: nn.Module, __: object, output: list[Tensor]) -> None:
+        if get_ident() == thread:
+            outputs.extend(output)
+
+    handle = trunk.register_forward_hook(keep)
+    try:
+        yield outputs
+    finally:
+        handle.remove()

@@ -1,0 +1,13 @@
+"""Losses and optimisation: the only place that imports Lightning and scikit-learn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hybridseg.nn import loader
+
+if TYPE_CHECKING:
+    from hybridseg.nn.training import fit, learners, linear, memory_learner, precision
+
+__all__ = ["fit", "learners", "linear", "memory_learner", "precision"]
+__getattr__ = loader(__name__, __all__)

@@ -1,0 +1,210 @@
+"""The base of all learners, and their optimisation by Lightning: resumable, on CPU or GPU, curves as CSV."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from hybridseg.errors import MissingExtra
+from hybridseg.nn.backbones.lite0 import freeze_batchnorm
+
+try:
+    import lightning
+    from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+    from lightning.pytorch.loggers import CSVLogger
+except ImportError as error:
+    raise MissingExtra("training needs Lightning: uv sync --extra train") from error
+
+
+class Learner(lightning.LightningModule):
+    """AdamW, the trunk at a quarter of the rate, with warm-up and a cosine down to a hundredth.
+
+    warm_start: whether the whole network comes trained and is worth keeping if training does not improve it.
+    """
+
+    warm_start = False
+
+    def __init__(self, net: nn.Module, trunk: nn.Module, steps: int, rate: float = 1e-3, warmup: int = 100) -> None:
+        """Prepare to train.
+
+        Args:
+            net: all that is trained.
+            trunk: the pretrained part of it.
+            steps: of the whole training.
+            rate: learning rate at the end of the warm-up.
+            warmup: steps of it.
+        """
+        super().__init__()
+        self.net, self.steps, self.rate, self.warmup = net, steps, rate, warmup
+        self._trunk = [trunk]  # in a list: not a second registration of the same parameters
+
+    @property
+    def trunk(self) -> Any:
+        """The pretrained part."""
+        return self._trunk[0]
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser, two parameter groups."""
+        slow = list(self.trunk.parameters())
+        ids = {id(p) for p in slow}
+        fast = [p for p in self.net.parameters() if id(p) not in ids]
+        groups = [{"params": slow, "lr": self.rate / 4}, {"params": fast, "lr": self.rate}]
+        return self.scheduled(torch.optim.AdamW(groups, weight_decay=0.05))
+
+    def scheduled(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """The optimiser as Lightning takes it, with a rate that changes at every step."""
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _factor(self, step: int) -> float:
+        return min(1.0, (step + 1) / self.warmup) * (
+            0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.steps)))
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Keep the pretrained trunk's batch statistics."""
+        freeze_batchnorm(self.trunk)
+
+
+class _Stream(IterableDataset):
+    def __init__(self, batches: Iterator[Any]) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.batches:
+            yield _tensors(batch)
+
+
+class _Batches(Dataset):
+    def __init__(self, batches: Sequence[Any]) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.batches[index]
+
+
+def _tensors(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    if isinstance(value, dict):
+        return {key: _tensors(item) for key, item in value.items()}
+    return tuple(_tensors(item) for item in value)
+
+
+def fit(
+    learner: Learner,
+    batches: Iterator[Any],
+    folder: Path,
+    stop: int | None = None,
+    every: int = 100,
+    quiet: bool = False,
+    watch: Sequence[Any] | None = None,
+    patience: int = 5,
+    accelerator: str = "auto",
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    workers: int = 0,
+) -> int:
+    """Optimise; go on from `folder/last.ckpt` where there is one.
+
+    The curves are `folder/curves/version_<k>/metrics.csv`, one for each time that the training was started.
+
+    Args:
+        learner: what to optimise.
+        batches: endless.
+        folder: of checkpoints and curves.
+        stop: step to stop at; default: `learner.steps`.
+        every: steps between two checkpoints, and between two looks at `watch`.
+        quiet: no progress bar.
+        watch: validation batches for a learner that logs `val_loss`. Training stops when they have not improved
+            `patience` times in a row; the best weights are kept in `folder/best.ckpt` and left in the learner, or the
+            first ones where it has a warm start and nothing was better.
+        patience: see `watch`.
+        accelerator: as Lightning calls it.
+        precision: of the forward pass, as Lightning calls it.
+        workers: 1 draws batches in a process of their own, 0 in this one.
+
+    Returns:
+        the step reached; 0 where the first weights were best.
+    """
+    known = learner.warm_start
+    first = copy.deepcopy(learner.state_dict()) if known else {}
+    best_before = _mean_loss(learner, watch) if known and watch else np.inf
+    checkpoint = ModelCheckpoint(
+        dirpath=folder, save_last=True, save_top_k=0, every_n_train_steps=every, enable_version_counter=False
+    )
+    last = folder / "last.ckpt"
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    trainer = lightning.Trainer(
+        max_steps=stop or learner.steps,
+        accelerator=accelerator,
+        precision=precision,
+        devices=1,
+        logger=CSVLogger(folder, name="curves"),
+        callbacks=[
+            checkpoint,
+            *([] if quiet else [TQDMProgressBar(refresh_rate=10)]),
+            *([] if watch is None else _watchers(folder, patience)),
+        ],
+        enable_progress_bar=not quiet,
+        enable_model_summary=False,
+        gradient_clip_val=1.0,
+        log_every_n_steps=20 if watch is None else min(20, every),
+        val_check_interval=None if watch is None else every,
+        num_sanity_val_steps=0,
+    )
+    learner.net.to(memory_format=torch.channels_last)
+    context = "fork" if workers else None  # a generator cannot be sent to a process started afresh
+    with warnings.catch_warnings():
+        # batches come ready from one stream: neither workers nor a length would help
+        warnings.filterwarnings("ignore", message=".*(num_workers|__len__).*")
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* not empty")  # the curves lie there too
+        trainer.fit(
+            learner,
+            DataLoader(_Stream(batches), batch_size=None, num_workers=workers, multiprocessing_context=context),
+            None if watch is None else DataLoader(_Batches([_tensors(batch) for batch in watch]), batch_size=None),
+            ckpt_path=last if last.exists() else None,
+        )
+    trainer.save_checkpoint(last)
+    best = folder / "best.ckpt"
+    if watch is not None and best.exists():
+        learner.load_state_dict(torch.load(best, map_location="cpu", weights_only=True)["state_dict"])
+    if known and watch and _mean_loss(learner, watch) >= best_before:
+        learner.load_state_dict(first)
+        return 0
+    return int(trainer.global_step)
+
+
+def _mean_loss(learner: Any, watch: Sequence[Any]) -> float:
+    learner.eval()
+    with torch.no_grad():
+        losses = [float(learner.loss(_tensors(batch))) for batch in watch]
+    learner.train()
+    return float(np.mean(losses))
+
+
+def _watchers(folder: Path, patience: int) -> list[Callback]:
+    best = ModelCheckpoint(
+        dirpath=folder, filename="best", monitor="val_loss", save_top_k=1, enable_version_counter=False
+    )
+    return [EarlyStopping("val_loss", patience=patience), best]
+
+
+def step_reached(folder: Path) -> int:
+    """Step of the checkpoint that a training in this folder would go on from; 0 without one."""
+    last = folder / "last.ckpt"
+    return int(torch.load(last, map_location="cpu", weights_only=True)["global_step"]) if last.exists() else 0

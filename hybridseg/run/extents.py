@@ -1,0 +1,74 @@
+"""Which ground and which objects a run must look at so that those inside an extent come out as without it."""
+
+from __future__ import annotations
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from affine import Affine
+from odc.geo.geobox import GeoBox
+
+from hybridseg.read.scene import Scene
+from hybridseg.tables import Prompts
+from hybridseg.types import Extent, Window
+from hybridseg.where.refine import Prompt
+
+RINGS = 2
+"""Objects that touch those inside are refined too, and those that touch these: an outline gives way to its neighbours,
+which give way to theirs."""
+
+
+def grow(extent: Extent, by_m: float, scene: Scene) -> Extent:
+    """Return the extent with so much around it, as far as the scene reaches."""
+    dx, dy = (by_m / scale for scale in scene.metres_per_unit)
+    left, bottom, right, top = scene.geobox.boundingbox.bbox
+    grown = (extent[0] - dx, extent[1] - dy, extent[2] + dx, extent[3] + dy)
+    return max(grown[0], left), max(grown[1], bottom), min(grown[2], right), min(grown[3], top)
+
+
+def neighbourhood(prompts: Prompts, extent: Extent, near_m: float, scene: Scene) -> np.ndarray:
+    """Return (N,) bool: prompts with their peak inside an extent, and `RINGS` rings of neighbours around them.
+
+    Args:
+        prompts: N of them, each with a support.
+        extent: in the CRS.
+        near_m: objects whose boxes come closer than this are neighbours.
+        scene: gives the scale.
+    """
+    wanted = prompts.within(extent).to_numpy().copy()
+    bounds = prompts.rows.bounds.to_numpy()
+    dx, dy = (near_m / 2 / scale for scale in scene.metres_per_unit)
+    boxes = shapely.box(bounds[:, 0] - dx, bounds[:, 1] - dy, bounds[:, 2] + dx, bounds[:, 3] + dy)
+    tree = shapely.STRtree(boxes)
+    for _ in range(RINGS):
+        wanted[tree.query(boxes[wanted], predicate="intersects")[1]] = True
+    return wanted
+
+
+def place_on(grid: GeoBox, other: GeoBox) -> Window:
+    """Return the window of `grid` that another grid of the same pixels covers."""
+    col, row = ~grid.affine @ (other.affine.c, other.affine.f)
+    return Window(round(col), round(row), other.width, other.height)
+
+
+def to_pixels(prompts: Prompts, geobox: GeoBox) -> list[Prompt]:
+    """Return prompts in the pixels of a grid of their CRS."""
+    to_px: Affine = ~geobox.affine
+
+    def move(xy: np.ndarray) -> np.ndarray:
+        return np.column_stack(
+            [to_px.a * xy[:, 0] + to_px.b * xy[:, 1] + to_px.c, to_px.d * xy[:, 0] + to_px.e * xy[:, 1] + to_px.f]
+        )
+
+    rows: gpd.GeoDataFrame = prompts.rows
+    moved = (shapely.transform(rows[name].to_numpy(), move) for name in ("support", "positive", "negative"))
+    return [
+        Prompt(None if s is None or s.is_empty else s, shapely.get_coordinates(p), shapely.get_coordinates(n))
+        for s, p, n in zip(*moved, strict=True)
+    ]
+
+
+def bordered(prompts: list[Prompt]) -> np.ndarray:
+    """Return (N,) bool: which prompts have a border to refine; a piece of a region that fills its square has none."""
+    supports = np.array([p.support for p in prompts])
+    return np.asarray(shapely.area(supports) < (1 - 1e-6) * shapely.area(shapely.envelope(supports)))

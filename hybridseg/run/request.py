@@ -1,0 +1,180 @@
+"""What a user asked for, resolved: words and numbers to values, each refused in one line where it cannot be meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite, nan
+from pathlib import Path
+from typing import TypeAlias
+
+import geopandas as gpd
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from hybridseg import nn
+from hybridseg.cog import SUFFIXES
+from hybridseg.errors import HybridsegError, OutputError, ThemeError
+from hybridseg.theme import Theme, load_theme
+from hybridseg.types import Extent
+
+PARTS = ("box", "points", "hint")
+
+Paths: TypeAlias = str | Path | Sequence[str | Path]
+"""One path, which may hold commas, or several."""
+
+
+def parse_extent(value: str | Sequence[float] | None) -> Extent | None:
+    """Return left, bottom, right, top of text or numbers.
+
+    Raises:
+        HybridsegError: they are no four numbers, or empty.
+    """
+    if value is None:
+        return None
+    numbers = _numbers(value, "extent")
+    if len(numbers) != 4:
+        raise HybridsegError(f"extent has {len(numbers)} numbers, not 4; give left,bottom,right,top in the scene's CRS")
+    left, bottom, right, top = numbers
+    if not (left < right and bottom < top):
+        raise HybridsegError(f"extent {left:g},{bottom:g},{right:g},{top:g} is empty; give left,bottom,right,top")
+    return left, bottom, right, top
+
+
+def parse_bands(value: str | Sequence[int] | None, name: str = "bands") -> list[int] | None:
+    """Return numbers of bands; `name` is the flag's.
+
+    Raises:
+        HybridsegError: they are no whole numbers.
+    """
+    if value is None:
+        return None
+    numbers = _numbers(value, name)
+    if any(not number.is_integer() for number in numbers):
+        raise HybridsegError(f"{name} is {value!r}; give whole numbers with commas between, e.g. 4,3,2")
+    return [int(number) for number in numbers]
+
+
+def words(value: str | Path | Sequence[str] | None) -> list[str]:
+    """Return the words of `a,b` or of a list, each stripped; a path is one word."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [word.strip() for word in value.split(",")]
+    return [str(value)] if isinstance(value, Path) else [str(word) for word in value]
+
+
+def resolve_themes(
+    theme: str | Path | Sequence[str] | None,
+    model: str | Path | None = None,
+    parts: str | Sequence[str] | None = None,
+    refiner: str | None = None,
+) -> list[Theme]:
+    """Return the themes asked for, with the classifier of `model`, the prompts of `parts`, and the refiner, if given.
+
+    Raises:
+        ThemeError: unknown, doubled or empty names; the model holds no theme.
+        WeightsError: no such model.
+    """
+    names = words(theme)
+    if not all(names) or len(set(names)) < len(names):
+        raise ThemeError(f"theme is {','.join(names)!r}; give names with commas between, each once")
+    if model is None:
+        themes = [load_theme(name) for name in names or ["buildings"]]
+    elif names:
+        themes = [load_theme(name).model_copy(update={"classifier": str(model)}) for name in names]
+    else:
+        themes = themes_in(model)
+    if len({t.name for t in themes}) < len(themes):
+        raise ThemeError(f"themes {', '.join(t.name for t in themes)} share a name; give each a `name:` of its own")
+    if refiner is not None:
+        themes = [t.model_copy(update={"refiner": str(refiner)}) for t in themes]
+    if parts is None:
+        return themes
+    chosen = words(parts)
+    if not chosen or set(chosen) - set(PARTS):
+        raise ThemeError(f"prompts are {','.join(chosen)!r}; give some of {','.join(PARTS)}")
+    return [t.with_prompts(parts=frozenset(chosen)) for t in themes]
+
+
+def themes_in(model: str | Path) -> list[Theme]:
+    """Return the themes of a model folder (made by `finetune`), which look with its own classifier.
+
+    Args:
+        model: path of the folder, or `hf:OWNER/NAME` on the Hugging Face hub.
+
+    Raises:
+        WeightsError: no such model.
+        ThemeError: it holds no theme.
+    """
+    folder = nn.cards.model_folder(model)
+    paths = sorted(folder.glob("theme*.yaml"))
+    if not paths:
+        raise ThemeError(f"{folder} holds no theme.yaml; give --theme with `classifier: {folder}` instead of --model")
+    # the folder may have been moved or copied since: what it says of its own place does not count
+    return [load_theme(path).model_copy(update={"classifier": str(folder)}) for path in paths]
+
+
+def check_crs(crs: str | None, out: str | Path | None) -> None:
+    """Check that a result can be written in a CRS.
+
+    Raises:
+        OutputError: the CRS is unknown or no map's, or the output is a raster, which keeps the scene's grid.
+    """
+    if crs is None:
+        return
+    if out is not None and Path(out).suffix.lower() in SUFFIXES:
+        raise OutputError(f"{out} is a class raster, which keeps the scene's grid; leave out --crs, or write vectors")
+    try:
+        found = CRS.from_user_input(crs)
+    except CRSError as error:
+        raise OutputError(f"the CRS {crs!r} is unknown; give an EPSG code, e.g. --crs EPSG:4326") from error
+    if not (found.is_geographic or found.is_projected):
+        raise OutputError(f"the CRS {crs!r} is a {found.type_name}, not one of a map; give e.g. --crs EPSG:4326")
+
+
+def in_crs(layer: gpd.GeoDataFrame, crs: str | None) -> gpd.GeoDataFrame:
+    """Return a layer in a CRS; None keeps its own.
+
+    Raises:
+        OutputError: the CRS does not reach there.
+    """
+    if crs is None:
+        return layer
+    moved = layer.to_crs(crs)
+    if len(moved) and not all(map(isfinite, moved.total_bounds)):
+        raise OutputError(f"the result cannot be given in {crs}, which does not reach there; choose another --crs")
+    return moved
+
+
+def join_arguments(scene: Paths, labels: Paths, within: Paths | None) -> list[tuple[str, str, str | None]]:
+    """Return (scene, labels, complete area) for each scene.
+
+    Args:
+        scene: one raster or several.
+        labels: as many, in order.
+        within: as many, or None: the whole of each scene is labelled.
+
+    Raises:
+        HybridsegError: their numbers differ.
+    """
+    scenes, layers = _several(scene), _several(labels)
+    areas = _several(within) if within is not None else [None] * len(scenes)
+    if not len(scenes) == len(layers) == len(areas):
+        numbers = f"{len(scenes)} scenes came with {len(layers)} labels"
+        numbers += "" if within is None else f" and {len(areas)} areas"
+        raise HybridsegError(f"{numbers}; give one for each scene, in order")
+    return list(zip(scenes, layers, areas, strict=True))
+
+
+def _several(paths: Paths) -> list[str]:
+    return [str(paths)] if isinstance(paths, str | Path) else [str(path) for path in paths]
+
+
+def _numbers(value: str | Sequence[float], name: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(v) for v in (value.split(",") if isinstance(value, str) else value))
+    except (TypeError, ValueError):
+        numbers = (nan,)
+    if not all(isfinite(number) for number in numbers):
+        raise HybridsegError(f"{name} is {value!r}; give numbers with commas between, e.g. 4,3,2")
+    return numbers

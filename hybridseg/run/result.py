@@ -1,0 +1,147 @@
+"""What a run gives: features, what made them, and its counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+
+from hybridseg.heatmap import Heatmap
+from hybridseg.tables import Features, Prompts, Refined
+from hybridseg.theme import Theme
+from hybridseg.types import Failure, Sweep
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts and times of one extraction.
+
+    windows_in_raster: windows that a full cover of the raster would refine.
+    refined, coarse: prompts whose refined mask was kept, and those whose coarse outline stayed.
+    overlapping: objects dropped because they doubled another.
+    seconds: wall time by sweep.
+    notes: what a user should know of the result, a line each.
+    """
+
+    scene: str
+    out: str | None
+    theme: str
+    refiner: str
+    windows_classified: int
+    windows_in_raster: int
+    windows_refined: int
+    prompts: int
+    refined: int
+    coarse: int
+    overlapping: int
+    features: int
+    seconds: Mapping[str, float]
+    failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as for JSON."""
+        return asdict(self)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return (what, how much) for a person to read."""
+        rows = [
+            ("features", f"{self.features:,} of theme {self.theme}"),
+            ("prompts", f"{self.prompts:,}: {self.refined:,} kept refined, {self.coarse:,} kept coarse"),
+            ("dropped", f"{self.overlapping:,} that doubled another"),
+            ("classified", f"{self.windows_classified:,} windows"),
+            (
+                "refined",
+                f"{self.windows_refined:,} of {self.windows_in_raster:,} windows over the raster ({self.refiner})",
+            ),
+            ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())),
+        ]
+        rows += [("note", note) for note in self.notes]
+        if self.failures:
+            rows.append(("FAILED", f"{len(self.failures)} windows; their ground is empty or coarse in the result"))
+            rows += [("", f"{f.place}: {f.reason}") for f in self.failures]
+        if self.out:
+            rows.append(("written", self.out))
+        return rows
+
+
+@dataclass(frozen=True)
+class Steps:
+    """All values of one survey, in the order in which they were made.
+
+    heatmap, prompts: None where the masks came from elsewhere.
+    notes: what a user should know of the features, a line each.
+    """
+
+    theme: Theme
+    refiner: str
+    heatmap: Heatmap | None
+    prompts: Prompts | None
+    refined: Refined
+    features: Features
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sweeps(self) -> list[tuple[str, Sweep]]:
+        """What was done after the heatmap, by name."""
+        return [
+            ("find objects", self.prompts.sweep if self.prompts is not None else Sweep()),
+            ("refine", self.refined.sweep),
+            ("shape", self.features.sweep),
+        ]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of a run.
+
+    features: a row an object, with `FEATURE_COLUMNS`; or lines with their columns.
+    summary: counts, times, failures.
+    provenance: what made it, as plain values.
+    nodes: of a network of lines; None for polygons.
+    """
+
+    features: gpd.GeoDataFrame
+    summary: Summary
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    nodes: gpd.GeoDataFrame | None = None
+
+    @classmethod
+    def of(cls, scene: str, steps: Sequence[Steps]) -> Result:
+        """Put the surveys of one scene together; a heatmap that several share counts once."""
+        heatmaps = {s.heatmap.fingerprint: s.heatmap.sweep for s in steps if s.heatmap is not None}
+        sweeps = [("classify", sweep) for sweep in heatmaps.values()]
+        sweeps += [pair for s in steps for pair in s.sweeps]
+        layers = [s.features.rows for s in steps]
+        features = gpd.GeoDataFrame(pd.concat(layers, ignore_index=True), crs=layers[0].crs)
+        prompts = sum(len(s.refined) for s in steps)
+        refined = sum(int(s.theme.gate.passes(s.refined).sum()) for s in steps)
+        summary = Summary(
+            scene=scene,
+            out=None,
+            theme=",".join(s.theme.name for s in steps),
+            refiner=",".join(sorted({s.refiner for s in steps} - {"none"})) or "none",
+            windows_classified=sum(sweep.windows for sweep in heatmaps.values()),
+            windows_in_raster=sum(s.refined.sweep.in_raster for s in steps),
+            windows_refined=sum(s.refined.sweep.windows for s in steps),
+            prompts=prompts,
+            refined=refined,
+            coarse=prompts - refined,
+            overlapping=sum(s.features.dropped for s in steps),
+            features=len(features),
+            seconds=total_seconds(sweeps),
+            failures=tuple(failure for _, sweep in sweeps for failure in sweep.failures),
+            notes=tuple(note for s in steps for note in s.notes),
+        )
+        return cls(features, summary)
+
+
+def total_seconds(sweeps: Sequence[tuple[str, Sweep]]) -> dict[str, float]:
+    """Return the seconds of named sweeps, those of one name added up; names of no time are left out."""
+    seconds: dict[str, float] = {}
+    for name, sweep in sweeps:
+        seconds[name] = seconds.get(name, 0.0) + sweep.seconds
+    return {name: round(value, 2) for name, value in seconds.items() if value}

@@ -1,0 +1,145 @@
+"""Search for the settings of a theme that score best on labelled scenes: objects first, then prompts and gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from hybridseg.errors import ThemeError
+from hybridseg.files import replacing
+from hybridseg.labels.labelled import Labelled
+from hybridseg.metrics.summary import Summary, summarise
+from hybridseg.run.progress import Progress, Quiet
+from hybridseg.run.survey import Survey
+from hybridseg.search.ascent import GATES, Settings, ascend, objective, settings_of
+from hybridseg.shape import AsTraced
+from hybridseg.tables import Refined
+from hybridseg.theme import Theme
+from hybridseg.what import other_kinds
+from hybridseg.where.gate import Gate
+
+TOLERANCE_PX = 2
+PARTS = {
+    True: [("box", "hint"), ("box", "points", "hint")],
+    False: [("hint",), ("points", "hint")],  # boxes of lakes and road networks hold mostly something else
+}
+"""Parts of prompts that are tried, by whether objects count one by one."""
+QUIET = Quiet()
+
+
+def write_theme(theme: Theme, out: Path, comment: str) -> Path:
+    """Write a theme's settings, those that differ from the defaults, under a line of comment; return the path.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    settings = theme.model_dump(mode="json", exclude_defaults=True)
+    for part in ("objects", "shape"):
+        if part in settings:
+            settings[part] = {"kind": getattr(theme, part).kind, **settings[part]}
+    with replacing(out) as beside:
+        beside.write_text(f"# {comment}\n" + yaml.safe_dump(settings, sort_keys=False))
+    return out
+
+
+def search_theme(
+    start: Theme, places: Sequence[Labelled], refiner: str, device: str = "auto", progress: Progress = QUIET
+) -> tuple[Theme, str]:
+    """Return the theme with the best settings found, and a line that says what they score.
+
+    Args:
+        start: the theme to start from.
+        places: labelled scenes, not those that the classifier was trained on.
+        refiner: the one to search with; the theme gets `none` where the coarse outlines score better.
+        device: auto, cpu, cuda, mps.
+        progress: told how far the search is.
+
+    Raises:
+        ThemeError: the theme has nothing to search, or its classifier does not know its class.
+    """
+    if not start.objects.choices():
+        raise ThemeError(f"theme {start.name} finds objects by {start.objects.kind}, which has nothing to tune")
+    trials = []
+    progress.start("heatmaps", len(places), "scenes")
+    for place in places:
+        survey = Survey.open(place.scene, start, refiner, device)
+        survey.heatmap(place.extent)
+        trials.append(Trial(place, survey))
+        progress.step()
+    progress.start("search objects", None, "settings tried")
+    coarse, coarse_score = _search_objects(start, trials, progress)
+    progress.start("search prompts", len(PARTS[start.counted]), "kinds, each with its gate")
+    refined, score = _search_refining(coarse, trials, progress)
+    name = refiner if score > coarse_score else "none"
+    best = refined if score > coarse_score else coarse
+    report = f"coarse {coarse_score:.3f}, refined {score:.3f} (object F1 or area IoU, plus half of boundary F1)"
+    return best.model_copy(update={"refiner": name, "shape": start.shape}), report
+
+
+def _search_objects(theme: Theme, trials: Sequence[Trial], progress: Progress) -> tuple[Theme, float]:
+    """The best way to find objects, with the best of its settings."""
+    kinds = [theme.objects, *(other_kinds(theme.objects) if theme.counted else ())]
+    # shaping takes long and moves outlines little: the search goes without it
+    tried = [theme.model_copy(update={"objects": kind, "shape": AsTraced()}) for kind in kinds]
+    found = [_search_kind(one, trials, progress) for one in tried]
+    return max(found, key=lambda pair: pair[1])
+
+
+def _search_kind(theme: Theme, trials: Sequence[Trial], progress: Progress) -> tuple[Theme, float]:
+    choices = theme.objects.choices()
+
+    def with_objects(settings: Settings) -> Theme:
+        return theme.model_copy(update={"objects": theme.objects.model_copy(update=settings)})
+
+    def score(settings: Settings) -> float:
+        progress.step()
+        return objective([trial.coarse(with_objects(settings)) for trial in trials], theme.counted)
+
+    best, reached = ascend(settings_of(theme.objects, choices), choices, score)
+    return with_objects(best), reached
+
+
+def _search_refining(theme: Theme, trials: Sequence[Trial], progress: Progress) -> tuple[Theme, float]:
+    """Prompts first, each with its best gate: a gate is searched without refining again."""
+    best, reached = theme, -1.0
+    for chosen in PARTS[theme.counted]:
+        candidate = theme.with_prompts(parts=frozenset(chosen))
+        refined = [trial.refine(candidate) for trial in trials]
+
+        def score(settings: Settings, theme: Theme = candidate, refined: Sequence[Refined] = refined) -> float:
+            gated = theme.model_copy(update={"gate": Gate(**settings)})
+            pairs = zip(trials, refined, strict=True)
+            return objective([trial.score(gated, masks) for trial, masks in pairs], theme.counted)
+
+        gate, value = ascend(settings_of(theme.gate, GATES), GATES, score)
+        progress.step()
+        if value > reached:
+            best, reached = candidate.model_copy(update={"gate": Gate(**gate)}), value
+    return best, reached
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A labelled scene with its survey, whose heatmap is there; settings are tried on it."""
+
+    place: Labelled
+    survey: Survey
+
+    def coarse(self, theme: Theme) -> Summary:
+        """Score a theme's coarse outlines."""
+        survey = replace(self.survey, theme=theme)
+        return self.score(theme, Refined.from_prompts(survey.prompts(self.place.extent)))
+
+    def refine(self, theme: Theme) -> Refined:
+        """Return the masks of a theme's prompts."""
+        survey = replace(self.survey, theme=theme)
+        return survey.refine(survey.prompts(self.place.extent))
+
+    def score(self, theme: Theme, refined: Refined) -> Summary:
+        """Score masks with a theme's gate and shape."""
+        survey, place = replace(self.survey, theme=theme), self.place
+        features = survey.features(refined, place.extent).rows
+        return summarise(features, place.truth, place.area, TOLERANCE_PX * survey.scene.gsd_m)

@@ -1,0 +1,145 @@
+"""Features of one class made into a layer without overlaps: one row an object, ground claimed once."""
+
+from __future__ import annotations
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from hybridseg.shape.geometry import repaired
+
+_SLIVER = 1e-7
+"""Share of the smaller polygon below which a common area is rounding, not overlap."""
+
+
+def resolve_overlaps(
+    features: gpd.GeoDataFrame,
+    duplicate_iou: float = 0.5,
+    duplicate_containment: float = 0.8,
+    min_left: float = 0.25,
+) -> gpd.GeoDataFrame:
+    """Return features without duplicates and overlaps; neighbours that only touch stay as they are.
+
+    The better feature (higher score, then lower id) always wins. First duplicates go, as in non-maximum suppression:
+    a feature is dropped when a better one that stays covers the same object. Then, where two still overlap, the worse
+    one gives up the common ground and keeps its largest piece.
+
+    The outcome depends on neither row order nor index, and applying it twice changes nothing.
+
+    Args:
+        features: polygons of one class in any CRS (only shares of areas count), with columns `id` (unique), `score`.
+        duplicate_iou: two features with a greater intersection over union are one object.
+        duplicate_containment: so are two whose intersection is a greater share of the smaller one.
+        min_left: a trimmed feature must keep this share of its area, or it goes too.
+
+    Returns:
+        The remaining rows in order of `id`, index 0..n-1, all columns kept (`area_m2` is not computed anew).
+    """
+    ranked = features.sort_values(["score", "id"], ascending=[False, True], ignore_index=True)
+    polygons = repaired(ranked.geometry.to_numpy())
+    kept = shapely.area(polygons) > 0
+
+    better, worse, common = _overlaps(polygons)
+    kept = _suppress(polygons, kept, better, worse, common, duplicate_iou, duplicate_containment)
+    both = kept[better] & kept[worse]
+    rivals = _rivals(better[both], worse[both], len(polygons))
+    for row in np.unique(worse[both]):  # best first: all rivals of a row are final when its turn comes
+        left = _trim(polygons[row], polygons[[rival for rival in rivals[row] if kept[rival]]])
+        kept[row] = left.area >= min_left * polygons[row].area
+        polygons[row] = left
+
+    ranked[ranked.geometry.name] = gpd.GeoSeries(polygons, crs=features.crs)
+    return ranked[kept].sort_values("id", ignore_index=True)
+
+
+def set_apart(polygons: np.ndarray) -> np.ndarray:
+    """Return polygons (n,) without common ground: of two the smaller gives it up, and keeps its largest piece.
+
+    Each looks at what its larger neighbours were given as, not at what those give up in turn: no chain of consequences
+    across the map. One that would lose all stays as it is.
+    """
+    order = np.lexsort((*shapely.bounds(polygons).T, -shapely.area(polygons)))
+    ranked = polygons[order]
+    better, worse, _ = _overlaps(ranked)
+    rivals = _rivals(better, worse, len(ranked))
+    out = polygons.copy()
+    for row in np.unique(worse):
+        left = _trim(ranked[row], ranked[rivals[row]])
+        if left.area > 0:
+            out[order[row]] = left
+    return out
+
+
+def union_pieces(features: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Return regions from their pieces: rows of one `id` become one, its outline their union.
+
+    `origin` is that of the greater part of the ground, `score` and the verdicts are means weighted by area. Rows in
+    order of `id`; a region whose pieces fell apart is a MultiPolygon.
+    """
+    weighted = ("score", "iou_pred", "stability", "agreement")
+    rows = []
+    for identity, pieces in features.groupby("id", sort=True):
+        areas = pieces.geometry.area.to_numpy()
+        row = {"id": identity, "class": pieces["class"].iloc[0]}
+        row["origin"] = "refined" if areas[pieces["origin"] == "refined"].sum() >= areas.sum() / 2 else "coarse"
+        for name in weighted:
+            known = pieces[name].notna().to_numpy()
+            row[name] = np.average(pieces[name][known], weights=areas[known]) if known.any() else np.nan
+        rows.append(row | {"geometry": shapely.make_valid(shapely.union_all(pieces.geometry.to_numpy()))})
+    columns = [name for name in features.columns if name != features.geometry.name]
+    frame = gpd.GeoDataFrame(rows, columns=[*columns, "geometry"], geometry="geometry", crs=features.crs)
+    return frame.astype({name: features[name].dtype for name in columns})
+
+
+def _overlaps(polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return pairs of rows that share ground: (better, worse, common area), better < worse, by worse, then better."""
+    first, second = shapely.STRtree(polygons).query(polygons, predicate="intersects")
+    first, second = first[second < first], second[second < first]
+    common = shapely.area(shapely.intersection(polygons[first], polygons[second]))
+    order = np.lexsort((second, first))
+    order = order[common[order] > 0]
+    return second[order], first[order], common[order]
+
+
+def _rivals(better: np.ndarray, worse: np.ndarray, count: int) -> list[np.ndarray]:
+    """Return for each row the better ones that it meets; pairs as from `_overlaps`."""
+    return np.split(better, np.searchsorted(worse, np.arange(1, count)))
+
+
+def _suppress(
+    polygons: np.ndarray,
+    kept: np.ndarray,
+    better: np.ndarray,
+    worse: np.ndarray,
+    common: np.ndarray,
+    duplicate_iou: float,
+    duplicate_containment: float,
+) -> np.ndarray:
+    """Return `kept` (n,) bool, less every row that is a duplicate of a better one that is kept."""
+    area_better, area_worse = shapely.area(polygons[better]), shapely.area(polygons[worse])
+    same = common > duplicate_iou * (area_better + area_worse - common)
+    same |= common > duplicate_containment * np.minimum(area_better, area_worse)
+    kept = kept.copy()
+    for winner, loser in zip(better[same], worse[same], strict=True):  # ordered by loser, so each winner is settled
+        kept[loser] &= not kept[winner]
+    return kept
+
+
+def _trim(polygon: BaseGeometry, rivals: np.ndarray) -> BaseGeometry:
+    """Return the largest piece of `polygon` that shares no ground with `rivals` (empty when nothing is left).
+
+    A piece can be so much smaller than the whole that what was rounding before is an overlap now: hence the loop, which
+    ends when nothing above rounding is shared with what really stays.
+    """
+    for _ in range(len(rivals)):
+        common = shapely.area(shapely.intersection(polygon, rivals))
+        overlapping = common > _SLIVER * np.minimum(polygon.area, shapely.area(rivals))
+        if not overlapping.any():
+            break
+        pieces = shapely.get_parts(shapely.difference(polygon, shapely.union_all(rivals[overlapping])))
+        pieces = pieces[shapely.get_dimensions(pieces) == 2]
+        if len(pieces) == 0:
+            return shapely.Polygon()
+        polygon = pieces[np.argmax(shapely.area(pieces))]
+    return polygon

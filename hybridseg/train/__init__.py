@@ -1,1 +1,0 @@
-"""The verb `train`: labelled scenes, samples, recipes."""

@@ -1,0 +1,1 @@
+"""The verb `train`: data sets, samples, recipes."""

@@ -1,0 +1,87 @@
+"""What a training is made of: one YAML file each, under configs/recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hybridseg.errors import ThemeError
+
+
+class DataSet(BaseModel):
+    """One source of scenes and how often it is drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    share: float = Field(gt=0, description="how often it is drawn, relative to the others")
+    dataset: str | None = Field(None, description="its name in the table, if not the entry's own")
+    split: str = "train"
+    images: str = Field("*", description="glob of the images to take, by name without ending")
+    label: str = Field("building", description="class of its objects")
+    codes: dict[str, int] = Field(default_factory=dict, description="class to code, where labels are codes; 0 unknown")
+    unknown: list[int] = Field(default_factory=list, description="codes of ground to say nothing of")
+    without: list[str] = Field(default_factory=list, description="classes that it holds none of")
+    ndwi: str | None = Field(None, description="glob of images to label by NDWI instead of the table")
+    ndwi_bands: tuple[int, int] = Field((2, 4), description="numbers of the green and the infrared band; SWIR: MNDWI")
+    rgb_bands: tuple[int, int, int] = Field((1, 2, 3), description="numbers of the bands that are shown, with `ndwi`")
+    rgb_gain: tuple[float, float, float] = Field((1.0, 1.0, 1.0), description="what they are multiplied by")
+    gsd_m: float | None = Field(None, gt=0, description="its GSD, where the table does not know or scale is to vary")
+    work_gsd_m: float | None = Field(None, gt=0, description="what it is shown at, if not at the recipe's gsd_m")
+    zoom: tuple[float, float] = Field((0.65, 1.5), description="classifier only: range of random scale")
+    towns: int = Field(0, ge=0, description="render so many towns instead of reading the set from the table")
+    supports: str | None = Field(None, description="refiner only: model whose heatmap gives coarse supports")
+    supports_theme: str = Field("buildings", description="theme that says how objects are found on that heatmap")
+    supports_on: str = Field("*", description="glob of the images that this model was not trained on")
+
+
+class Recipe(BaseModel):
+    """A training run. Lengths are pixels where they end in `_px`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["classifier", "refiner", "memory"]
+    model: str = Field(description="name of the folder under models/ that the weights go to")
+    classes: list[str] = Field(default_factory=lambda: ["building"], description="classifier only: what it tells apart")
+    start: str | None = Field(None, description="model to start from; none: ImageNet trunk")
+    sets: dict[str, DataSet]
+    steps: int = Field(gt=0, description="length of the learning rate's schedule")
+    stop: int | None = Field(None, gt=0, description="end after so many steps, with the rate still high; none: steps")
+    batch: int = Field(8, gt=0)
+    size_px: int = Field(256, multiple_of=32)
+    rate: float = Field(1e-3, gt=0)
+    seed: int = 0
+    free: int | None = Field(None, ge=0, description="so many last stages of the trunk learn; none: all of it")
+    shade: list[str] = Field(default_factory=list, description="classifier only: classes with one side put in shade")
+    dye: list[str] = Field(default_factory=list, description="classifier only: classes of water, to be recoloured")
+    park: list[str] = Field(default_factory=list, description="classifier only: classes that parked cars are not")
+    paste: list[str] = Field(default_factory=list, description="classifier only: classes copied onto other ground")
+    mix: bool = Field(False, description="classifier only: fill what lies beside a tile with another crop")
+    degrade: bool = Field(False, description="classifier only: coarser pixels, haze, JPEG")
+    gsd_m: float = Field(0.25, gt=0, description="classifier only: ground sampling distance that it works at")
+    card: dict[str, object] = Field(
+        default_factory=dict, description="copied into the card: classes, GSD range, licence"
+    )
+
+    @model_validator(mode="after")
+    def _a_memory_needs_a_refiner(self) -> Self:
+        if self.kind == "memory" and not self.start:
+            raise ValueError("kind memory trains the memory of a refiner: give the refiner's folder as `start`")
+        return self
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        ThemeError: no such file, unknown key or value out of range; names the key.
+    """
+    try:
+        return Recipe.model_validate(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise ThemeError(f"no recipe at {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "not YAML"}
+        raise ThemeError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

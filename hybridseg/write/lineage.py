@@ -1,0 +1,249 @@
+"""Where a result comes from: enough to make it again, and in words that people read in QGIS."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import platform
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import rasterio
+
+from hybridseg.read.paths import without_secrets
+from hybridseg.types import METADATA_KEY
+
+KEY = METADATA_KEY
+PACKAGES = ("torch", "torchvision", "sam2", "timm", "rasterio", "pyogrio", "shapely")
+"""Packages whose release can change a result."""
+
+COLUMNS = {
+    "id": "Name of the object, from its class and place: the same in every run over the same ground",
+    "class": "What the object is",
+    "score": "Chance that the object is of its class, 0 to 1, as far as the classifier is calibrated",
+    "score_raw": "The classifier's own score before calibration, 0 to 1",
+    "origin": "Whose outline it is: refined (SAM2) or coarse (classifier)",
+    "iou_pred": "IoU that SAM2 predicts for its mask, 0 to 1; empty where it was not asked",
+    "stability": "IoU of SAM2's masks at a lower and a higher threshold, 0 to 1; empty where it was not asked",
+    "agreement": "IoU of SAM2's mask with the classifier's outline, 0 to 1; empty where it was not asked",
+    "area_m2": "Area on the ground in square metres",
+    "width_m": "Width on the ground in metres, from edge to edge across the line",
+    "length_m": "Length on the ground in metres",
+    "from_node": "id of the node where the line starts",
+    "to_node": "id of the node where the line ends",
+    "degree": "Number of ends of lines that meet at the node",
+}
+"""Meaning of each column of a result, in one line."""
+
+_CONTROL = re.compile(r"[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True)
+class Credit:
+    """Who must be named with a result.
+
+    of: `imagery`, or the name of a model.
+    attribution: the line to print.
+    licence: its name or address, as in CC-BY-4.0; empty where none is known.
+    """
+
+    of: str
+    attribution: str
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a result, from what, when.
+
+    hybridseg: version.
+    versions: of Python, GDAL and the packages that count, by name.
+    request: every setting after defaults and choices are resolved, as JSON values: with it the run can be repeated.
+    models: sha256 of each model's weights, by the model's name.
+    source: the scene; source_fingerprint: hash of its content.
+    created: UTC, ISO 8601.
+    credits: of imagery and weights.
+    """
+
+    hybridseg: str
+    versions: Mapping[str, str]
+    request: Mapping[str, Any]
+    models: Mapping[str, str]
+    source: str
+    source_fingerprint: str
+    created: str
+    credits: tuple[Credit, ...] = ()
+
+    @classmethod
+    def collect(
+        cls,
+        *,
+        request: Mapping[str, Any],
+        models: Mapping[str, str],
+        source: str,
+        source_fingerprint: str,
+        credits: Iterable[Credit] = (),
+        versions: Mapping[str, str] | None = None,
+    ) -> Provenance:
+        """Add versions and time to what only the caller knows.
+
+        A result may be published, so passwords and signed queries are cut from all addresses.
+
+        Args:
+            request: JSON values; paths, tuples and sets are turned into them.
+            models: sha256 by name.
+            source: name of the scene.
+            source_fingerprint: hash of its content.
+            credits: of imagery and weights.
+            versions: default: those installed.
+
+        Raises:
+            TypeError: the request holds something that JSON cannot.
+        """
+        return cls(
+            hybridseg=_version("hybridseg"),
+            versions=dict(installed_versions() if versions is None else versions),
+            request={str(key): _plain(value) for key, value in request.items()},
+            models=dict(models),
+            source=without_secrets(source),
+            source_fingerprint=source_fingerprint,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            credits=tuple(credits),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, equal to what is read back from JSON."""
+        return asdict(self) | {"credits": [asdict(credit) for credit in self.credits]}
+
+    def to_json(self) -> str:
+        """Return one line of ASCII."""
+        return json.dumps(self.to_dict())
+
+
+def installed_versions() -> dict[str, str]:
+    """Return versions of Python, GDAL and `PACKAGES`, found without importing them."""
+    return {
+        "python": platform.python_version(),
+        "gdal": rasterio.__gdal_version__,
+        **{package: _version(package) for package in PACKAGES},
+    }
+
+
+def file_hash(path: Path | str) -> str:
+    """Return the sha256 of a file, such as the prompts that a run started from."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def title(provenance: Mapping[str, Any], classes: Sequence[str], kind: str) -> str:
+    """Return a layer's title for a catalogue, as in "building (polygons) of town.tif".
+
+    Args:
+        provenance: see `Provenance.to_dict`; entries that are missing are left out.
+        classes: those in the layer.
+        kind: what its geometries are (polygons, lines, nodes).
+    """
+    named = ", ".join(classes) if len(classes) < 6 else f"{len(classes)} classes"
+    what = f"{named} ({kind})" if classes else kind
+    source = re.split(r"[/\\]", str(provenance.get("source", "")).rstrip("/\\"))[-1]
+    return _clean(f"{what} of {source}" if source else what)
+
+
+def abstract(provenance: Mapping[str, Any]) -> str:
+    """Return what people want to know of a result, a line each: how it was made, with which settings, credits."""
+    lines = []
+    if maker := provenance.get("hybridseg"):
+        lines.append(f"Made by hybridseg {maker} at {provenance.get('created', 'a time not given')}.")
+    if source := provenance.get("source"):
+        lines.append(f"Scene: {source} (fingerprint {provenance.get('source_fingerprint', 'not given')}).")
+    lines += [f"Model: {name} (sha256 {hash_})." for name, hash_ in (provenance.get("models") or {}).items()]
+    for name, value in (provenance.get("request") or {}).items():
+        text = json.dumps(value, ensure_ascii=False).strip('"')
+        if value is not None and "\\n" not in text and len(text) < 200:  # a theme's YAML is for machines
+            lines.append(f"{name}: {text}")
+    lines += [f"{line}." for line in attributions(provenance)]
+    return _clean("\n".join(lines))
+
+
+def attributions(provenance: Mapping[str, Any]) -> list[str]:
+    """Return a line for each credit."""
+    return [_clean(f"{c['of']}: {c['attribution']}" + _in_brackets(c["licence"])) for c in _credits(provenance)]
+
+
+def licences(provenance: Mapping[str, Any]) -> list[str]:
+    """Return the licences of imagery and weights, each once."""
+    return list(dict.fromkeys(_clean(c["licence"]) for c in _credits(provenance) if c["licence"]))
+
+
+def qgis_metadata(provenance: Mapping[str, Any], heading: str, crs_wkt: str) -> str:
+    """Return a layer's metadata in the XML of QGIS, which shows it under Properties, Metadata.
+
+    Args:
+        provenance: see `Provenance.to_dict`.
+        heading: the layer's title.
+        crs_wkt: of the layer.
+    """
+    root = ET.Element("qgis", version="3.28.0")
+    versions = ", ".join(f"{name} {number}" for name, number in (provenance.get("versions") or {}).items())
+    texts = [
+        ("identifier", heading),
+        ("type", "dataset"),
+        ("title", heading),
+        ("abstract", abstract(provenance)),
+        *(("rights", line) for line in attributions(provenance)),
+        *(("license", name) for name in licences(provenance)),
+        *(("history", f"Made with {_clean(versions)}") for _ in [0] if versions),
+    ]
+    for tag, text in texts:
+        ET.SubElement(root, tag).text = text
+    crs = ET.SubElement(ET.SubElement(root, "crs"), "spatialrefsys", nativeFormat="Wkt")
+    ET.SubElement(crs, "wkt").text = crs_wkt
+    ET.indent(root)
+    return f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n{ET.tostring(root, encoding='unicode')}\n"
+
+
+def _credits(provenance: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    return list(provenance.get("credits") or [])
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON has it, without secrets."""
+    if isinstance(value, str | Path):
+        return without_secrets(str(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(_plain(part) for part in value)
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else str(value)  # JSON has no word for the others
+    raise TypeError(f"a request holds JSON values, not {type(value).__name__}: {value!r}")
+
+
+def _clean(text: str) -> str:
+    """The text without what UTF-8 or XML cannot hold, such as bytes of a file name in another encoding."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,158 @@
+"""Results to files and back: polygons, or lines with their nodes; the suffix chooses the format."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pyarrow as pa
+from pyogrio.errors import DataLayerError, DataSourceError
+from pyproj import CRS
+
+from hybridseg.errors import OutputError
+from hybridseg.files import check_output, replacing
+from hybridseg.types import FEATURE_COLUMNS
+from hybridseg.write.formats import FORMATS, Format, Layer
+from hybridseg.write.geopackage import RESERVED
+from hybridseg.write.lineage import COLUMNS, title
+from hybridseg.write.style import Kind
+
+ERRORS = (DataSourceError, DataLayerError, sqlite3.Error, pa.ArrowException)
+"""What the libraries raise that write the files."""
+
+
+_TEXTS = ("id", "class", "origin")
+_NUMBERS = ("score", "score_raw", "iou_pred", "stability", "agreement", "area_m2")
+_DTYPES: dict[str, type] = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_NUMBERS, float)}
+
+
+def write_result(
+    features: gpd.GeoDataFrame,
+    path: Path | str,
+    provenance: Mapping[str, Any],
+    crs: CRS | str | int | None = None,
+    nodes: gpd.GeoDataFrame | None = None,
+) -> Path:
+    """Write a result to one file, in the format of its suffix; the file appears whole or not at all.
+
+    Args:
+        features: polygons with `FEATURE_COLUMNS` and perhaps others, or lines with any columns; may be empty.
+        path: ends in one of `FORMATS`.
+        provenance: JSON values, see `Provenance.to_dict`.
+        crs: to write in, anything pyproj takes; None keeps that of the features. GeoJSON is WGS84 always.
+        nodes: where lines start and end. A GeoPackage gets the layers `lines` and `nodes`; formats of one layer leave
+            the nodes out. Otherwise the layer has the file's name.
+
+    Raises:
+        OutputError: the file cannot be written there, or not in this CRS.
+    """
+    path = check_output(path, FORMATS)
+    format_ = FORMATS[path.suffix.lower()]
+    features = _tidy(features)
+    kinds: list[tuple[Kind, gpd.GeoDataFrame]] = [("polygons" if "origin" in features else "lines", features)]
+    if nodes is not None and format_.many:
+        kinds.append(("nodes", _tidy(nodes)))
+    classes = sorted(features["class"].unique()) if "class" in features else []
+    layers = [
+        Layer(
+            name=_layer_name(path) if len(kinds) == 1 else kind,
+            frame=_in_crs(frame, crs, path),
+            kind=kind,
+            title=title(provenance, classes, kind),
+        )
+        for kind, frame in kinds
+    ]
+
+    def verify(beside: Path) -> None:
+        for layer in layers:
+            _compare(layer, format_.read(beside, layer.name))
+
+    with replacing(path, verify, ERRORS) as beside:
+        format_.write(layers, beside, provenance)
+    return path
+
+
+def read_result(path: Path | str, layer: str | None = None) -> gpd.GeoDataFrame:
+    """Return a layer of a file that `write_result` made, in the file's CRS and order.
+
+    Args:
+        path: the file.
+        layer: name; default: the first with geometries.
+
+    Raises:
+        OutputError: no such file, or not one of `FORMATS`.
+    """
+    path, format_ = _existing(path)
+    features = format_.read(path, layer)
+    if features.empty and len(features.columns) == 1:  # an empty GeoJSON has no columns
+        features = features.reindex(columns=list(FEATURE_COLUMNS))
+    return features.astype({name: dtype for name, dtype in _DTYPES.items() if name in features})
+
+
+def read_provenance(path: Path | str) -> dict[str, Any] | None:
+    """Return what `write_result` was told of the result's origin; None where the file does not say.
+
+    Raises:
+        OutputError: no such file, or not one of `FORMATS`.
+    """
+    path, format_ = _existing(path)
+    text = format_.provenance(path)
+    return None if text is None else json.loads(text)
+
+
+def _tidy(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Columns in our order and of one type each, whatever the rows (all may be NaN, or there may be none)."""
+    if frame.crs is None:
+        raise ValueError("features have no CRS")
+    polygons = frame.geom_type.isin(["Polygon", "MultiPolygon"]).any() or "origin" in frame
+    if polygons and (missing := [name for name in FEATURE_COLUMNS if name not in frame]):
+        raise ValueError(f"features lack the columns {missing}")
+    if frame.geometry.name != "geometry":
+        frame = frame.rename_geometry("geometry")
+    ours = [name for name in COLUMNS if name in frame]
+    others = [name for name in frame.columns if name not in {*ours, "geometry"}]
+    frame = frame[[*ours, "geometry", *others]]
+    frame.attrs = {}  # whatever the caller keeps there is not for the file
+    return frame.astype({name: dtype for name, dtype in _DTYPES.items() if name in frame})
+
+
+def _in_crs(frame: gpd.GeoDataFrame, crs: CRS | str | int | None, path: Path) -> gpd.GeoDataFrame:
+    """The rows in a CRS; refused where that has no finite place for them."""
+    frame = frame if crs is None else frame.to_crs(crs)
+    placed = frame.to_crs(4326) if path.suffix.lower() == ".geojson" else frame
+    if not frame.geometry.is_empty.all() and not np.isfinite(placed.total_bounds).all():
+        raise OutputError(
+            f"{path} cannot be written in {placed.crs.name!r}: the result lies where that CRS is not defined; "
+            "choose another with --crs"
+        )
+    return frame
+
+
+def _compare(layer: Layer, read: gpd.GeoDataFrame) -> None:
+    """Refuse what was read back when it is not what was written."""
+    if len(read) != len(layer.frame):
+        raise ValueError(f"{len(read)} rows of {len(layer.frame)} are left")
+    if len(read) and "id" in layer.frame and set(read["id"].astype(str)) != set(layer.frame["id"].astype(str)):
+        raise ValueError("ids are lost")
+    if read.geometry.isna().sum() != layer.frame.geometry.isna().sum():
+        raise ValueError("geometries are lost")
+
+
+def _existing(path: Path | str) -> tuple[Path, Format]:
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise OutputError(f"{path} is no features file: expected one of {', '.join(sorted(FORMATS))}")
+    if not path.is_file():
+        raise OutputError(f"{path} does not exist: give a features file that hybridseg wrote")
+    return path, FORMATS[path.suffix.lower()]
+
+
+def _layer_name(path: Path) -> str:
+    """The file's stem, unless GeoPackage keeps the name for itself."""
+    name = path.stem
+    return f"features_{name}" if name.lower().startswith(RESERVED) else name

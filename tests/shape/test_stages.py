@@ -1,0 +1,74 @@
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from pydantic import TypeAdapter, ValidationError
+
+from hybridseg.shape import AsTraced, Buildings, Coverage, Lines, Rows, Shape
+
+STAGES = [Buildings, Rows, Coverage, Lines, AsTraced]
+ANY = TypeAdapter(Shape)
+
+
+def numbers(stage: type) -> list[str]:
+    return [name for name, field in stage.model_fields.items() if field.annotation in (int, float)]
+
+
+SETTINGS = [(stage, name) for stage in STAGES for name in numbers(stage)]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_kind_chooses_the_stage_and_it_comes_back_from_its_own_settings(stage: type) -> None:
+    kind = stage().kind
+    assert ANY.validate_python({"kind": kind}) == stage()
+    assert ANY.validate_python(stage().model_dump(mode="json")) == stage()
+
+
+def test_an_unknown_kind_or_setting_is_refused_by_name() -> None:
+    with pytest.raises(ValidationError, match="'buildings', 'rows', 'coverage', 'lines', 'none'"):
+        ANY.validate_python({"kind": "roads"})
+    with pytest.raises(ValidationError, match="min_agreement"):
+        ANY.validate_python({"kind": "rows", "min_agreement": 0.9})
+
+
+@pytest.mark.parametrize(("stage", "name"), SETTINGS)
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
+def test_numbers_are_finite_and_within_bounds(stage: type, name: str, value: float) -> None:
+    with pytest.raises(ValidationError, match=name):
+        stage(**{name: value})
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_setting_says_what_it_does(stage: type) -> None:
+    assert all(field.description for name, field in stage.model_fields.items() if name != "kind")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_frozen_and_hashable(stage: type) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        stage().kind = "other"
+    assert hash(stage()) == hash(stage())
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_gives_nothing(stage: type) -> None:
+    none = gpd.GeoDataFrame({"id": [], "class": [], "score": []}, geometry=[], crs=32636)
+    shaped = stage().shape(none, 0.3)
+    assert len(shaped) == 0
+    assert list(shaped.columns) == list(none.columns)
+    assert shaped.crs == none.crs
+
+
+@pytest.mark.parametrize("stage", [AsTraced, Lines])
+def test_outlines_stay_as_they_were_traced(stage: type) -> None:
+    stairs = shapely.union_all([shapely.box(i, i, i + 2, i + 2) for i in range(9)])
+    features = gpd.GeoDataFrame({"id": ["a"], "class": "road", "score": 1.0}, geometry=[stairs], crs=32636)
+    assert shapely.equals_exact(stage().shape(features, 1.0).geometry.to_numpy(), np.array([stairs])).all()
+
+
+def test_the_reach_follows_the_settings() -> None:
+    assert Rows(near_m=40).reach_m == 80
+    assert Coverage(gap_m=12).reach_m == 12
+    assert Lines(join_gap_m=25).reach_m == 25
+    assert AsTraced().reach_m == 0
+    assert Buildings().reach_m > 0

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+import yaml
+from PIL import Image
+
+from hybridseg.errors import ThemeError
+from hybridseg.labels.images import LabelledImage
+from hybridseg.labels.samples import ClassifierSamples
+from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.training.learners import ClassifierLearner
+from hybridseg.resources import configs_folder
+from hybridseg.training.datasets import load_images
+from hybridseg.training.recipe import DataSet, Recipe, load_recipe
+from hybridseg.training.refiner import RefinerSamples, boxed
+from hybridseg.training.run import train
+from hybridseg.training.supports import find_supports
+from hybridseg.types import MAX_POINTS
+from townscape import render_town
+
+
+@pytest.fixture(scope="module")
+def scene() -> LabelledImage:
+    town = render_town(256, 0.3, seed=1, density=0.8)
+    image = np.ascontiguousarray(town.image.transpose(1, 2, 0))
+    return LabelledImage(image, {"building": town.instances()}, np.ones(image.shape[:2], bool), 0.3, "town", "town-1")
+
+
+@pytest.mark.parametrize("path", sorted((configs_folder() / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_recipe_in_the_repository_is_valid(path: Path):
+    assert load_recipe(path).sets
+
+
+def test_a_wrong_recipe_names_the_key(tmp_path: Path):
+    path = tmp_path / "r.yaml"
+    path.write_text("kind: classifier\nmodel: x\nsteps: 0\nsets: {}\n")
+    with pytest.raises(ThemeError, match="steps"):
+        load_recipe(path)
+    with pytest.raises(ThemeError, match="no recipe"):
+        load_recipe(tmp_path / "gone.yaml")
+
+
+def test_tiles_of_a_web_map_grid_are_joined_and_objects_across_edges_made_one(tmp_path: Path):
+    rows = ["dataset,image,label,split,place,gsd_m"]
+    whole = np.zeros((64, 128), np.uint16)
+    whole[10:30, 50:80] = 5  # across the edge between the two tiles
+    whole[40:60, 10:30] = 6
+    for x in (0, 1):
+        part = whole[:, 64 * x : 64 * x + 64]
+        Image.fromarray(part).save(tmp_path / f"l-{x}-7-19.png")
+        Image.new("RGB", (64, 64), (x, 0, 0)).save(tmp_path / f"i-{x}-7-19.png")
+        rows.append(f"d,i-{x}-7-19.png,l-{x}-7-19.png,train,p,0.2")
+    (tmp_path / "tiles.csv").write_text("\n".join(rows))
+    (scene,) = load_images(tmp_path / "tiles.csv", "d", DataSet(share=1))
+    assert scene.image.shape == (64, 128, 3)
+    assert len(np.unique(scene.instances)) == 3
+    assert len(np.unique(scene.instances[10:30, 50:80])) == 1
+    with pytest.raises(ThemeError, match="split=val"):
+        load_images(tmp_path / "tiles.csv", "d", DataSet(share=1, split="val"))
+
+
+def test_class_codes_speak_of_their_classes_only_and_0_of_none(tmp_path: Path):
+    codes = np.zeros((64, 64), np.uint8)
+    codes[:, 20:], codes[10:20, 30:40], codes[40:50, 30:40] = 5, 3, 3
+    Image.fromarray(codes).save(tmp_path / "l.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "i.png")
+    (tmp_path / "tiles.csv").write_text("dataset,image,label,split,place,gsd_m\nd,i.png,l.png,train,p,\n")
+    with pytest.raises(ThemeError, match="gsd_m"):
+        load_images(tmp_path / "tiles.csv", "d", DataSet(share=1, codes={"water": 3}))
+    entry = DataSet(share=1, codes={"water": 3, "road": 2}, without=["solar"], gsd_m=1.5)
+    (scene,) = load_images(tmp_path / "tiles.csv", "d", entry)
+    assert scene.gsd_m == 1.5
+    assert {name: int(layer.max()) for name, layer in scene.objects.items()} == {"water": 2, "road": 0, "solar": 0}
+    assert not scene.valid[:, :20].any()
+    assert scene.valid[:, 20:].all()
+
+
+def test_water_from_the_near_infrared(tmp_path: Path):
+    bands = np.full((4, 40, 60), 100, np.uint8)
+    bands[3, :, :20] = 20  # water takes the infrared in
+    bands[3, :, 20:40] = 95  # not sure
+    bands[3, :, 40:] = 200
+    profile = {"driver": "GTiff", "count": 4, "height": 40, "width": 60, "dtype": "uint8"}
+    with rasterio.open(
+        tmp_path / "a.tif", "w", **profile, crs="EPSG:26914", transform=rasterio.Affine(5, 0, 0, 0, -5, 0)
+    ) as file:
+        file.write(bands)
+    (tmp_path / "tiles.csv").write_text("")
+    entry = DataSet(share=1, label="water", ndwi="*.tif")
+    (scene,) = load_images(tmp_path / "tiles.csv", "p", entry)
+    assert scene.gsd_m == 5
+    assert (scene.objects["water"] > 0)[1:-1, :20].all()  # opening takes the corners
+    assert not scene.valid[:, 21:40].any()
+    assert not scene.objects["water"][:, 40:].any()
+    with pytest.raises(ThemeError, match="no files"):
+        load_images(tmp_path / "tiles.csv", "p", DataSet(share=1, ndwi="*.jp2"))
+
+
+def test_a_class_that_a_batch_says_nothing_of_learns_nothing():
+    learner = ClassifierLearner(Segmenter(2), steps=1)
+    images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
+    targets = torch.zeros(2, 2, 3, 64, 64)
+    targets[:, 0, 2] = 1
+    learner.log = lambda *_, **__: None
+    learner.training_step((images, targets), 0).backward()
+    rows = learner.net.head[1].weight.grad.flatten(1).abs().sum(1)
+    assert (rows[:2] > 0).all()
+    assert not rows[2:].any()
+
+
+def test_refiner_samples_are_of_every_kind_and_point_at_their_masks(scene: LabelledImage):
+    samples = RefinerSamples({"town": [boxed(scene, scene.instances)]}, {"town": 1.0}, size_px=128)
+    batch = next(samples.batches(30, seed=0))
+    count = len(batch["masks"])
+    assert batch["points"].shape == (count, MAX_POINTS, 2)
+    assert batch["hints"].shape == (count, 1, 32, 32)
+    assert batch["image_of"].max() == 29
+    hinted, in_box = batch["hints"].any((1, 2, 3)), (batch["labels"] == 2).any(1)
+    clicked = (batch["labels"] == 1).any(1)
+    for kind in (hinted & in_box, hinted & ~in_box, in_box & ~hinted, ~hinted & ~in_box & clicked, batch["lone"]):
+        assert 0.02 < kind.mean() < 0.7
+    assert ((batch["labels"][batch["lone"]] >= 0).sum(1) == 1).all()
+    for mask, points, labels, hint in zip(
+        batch["masks"], batch["points"], batch["labels"], batch["hints"], strict=True
+    ):
+        for (x, y), kind in zip(points, labels, strict=True):
+            if kind == 1:
+                assert mask[int(y), int(x)]
+            if kind == 0 and (x, y) != (0.5, 0.5):
+                assert not mask[int(y), int(x)]
+        assert (labels >= 0).any() or hint.any()
+
+
+@pytest.mark.parametrize("kind", ["classifier", "refiner"])
+def test_training_learns_stops_and_goes_on(kind: str, tmp_path: Path):
+    plan = Recipe.model_validate(
+        {"kind": kind, "model": "x", "sets": {"town": {"share": 1, "towns": 1}}, "steps": 2, "batch": 2, "size_px": 64}
+    )
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(plan.model_dump(mode="json") | {"start": None}))
+    folder = train(path, runs=tmp_path / "runs", quiet=True)
+    assert yaml.safe_load((folder / "card.yaml").read_text())["steps"] == 2
+    path.write_text(path.read_text().replace("steps: 2", "steps: 3"))
+    assert yaml.safe_load((train(path, runs=tmp_path / "runs", quiet=True) / "card.yaml").read_text())["steps"] == 3
+
+
+def test_a_resumed_training_draws_other_samples_but_always_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    plan = {"kind": "classifier", "model": "x", "sets": {"town": {"share": 1, "towns": 1}}, "steps": 2, "batch": 2}
+    path, runs = tmp_path / "small.yaml", tmp_path / "runs"
+    path.write_text(yaml.safe_dump({**plan, "size_px": 64}))
+    seeds: list[object] = []
+    batches = ClassifierSamples.batches
+
+    def spied(self: ClassifierSamples, size: int, seed: object) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        seeds.append(seed)
+        return batches(self, size, seed)
+
+    monkeypatch.setattr(ClassifierSamples, "batches", spied)
+    train(path, runs=runs, quiet=True)
+    shutil.copytree(runs, tmp_path / "kept")
+    path.write_text(yaml.safe_dump({**plan, "size_px": 64, "steps": 4}))
+    weights = []
+    for now in (1e9, 2e9):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        shutil.rmtree(runs)
+        shutil.copytree(tmp_path / "kept", runs)
+        folder = train(path, runs=runs, quiet=True)
+        weights.append((folder / "weights.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    assert seeds == [0, [0, 2], [0, 2]]
+
+
+def test_supports_need_a_theme_that_their_model_knows(scene: LabelledImage, tmp_path: Path):
+    assert find_supports(scene, DataSet(share=1), tmp_path) is None
+    assert find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_on="x*"), tmp_path) is None
+    with pytest.raises(ThemeError, match="wants water; give another supports_theme"):
+        find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_theme="water"), tmp_path)
+    found = find_supports(scene, DataSet(share=1, supports="buildings-lite0"), tmp_path)
+    assert found is not None
+    assert found.max() > 3
