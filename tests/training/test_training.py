@@ -181,7 +181,7 @@ def test_a_resumed_training_draws_other_samples_but_always_the_same(tmp_path: Pa
 def test_supports_need_a_theme_that_their_model_knows(scene: LabelledImage, tmp_path: Path):
     assert find_supports(scene, DataSet(share=1), tmp_path) is None
     assert find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_on="x*"), tmp_path) is None
-    with pytest.raises(ThemeError, match="wants water; give another supports_theme"):
+    with pytest.raises(ThemeError, match=r"theme water looks for water, but .* give another supports_theme"):
         find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_theme="water"), tmp_path)
     found = find_supports(scene, DataSet(share=1, supports="buildings-lite0"), tmp_path)
     assert found is not None
