@@ -15,7 +15,7 @@ from rasterio.enums import ColorInterp
 
 from hybridseg.errors import BandsMissing, HybridsegError, NoGeoreference, SourceError
 from hybridseg.read.ground import work_grid
-from hybridseg.read.scene import open_scene
+from hybridseg.read.opening import open_scene
 from hybridseg.types import Window
 from tests.rasters import EAST, NORTH, default_image, make, utm_affine, write
 

@@ -15,7 +15,7 @@ import rasterio
 
 from hybridseg.errors import SourceError, SourceUnavailable
 from hybridseg.read import raster
-from hybridseg.read.scene import open_scene
+from hybridseg.read.opening import open_scene
 from hybridseg.types import Window
 from tests.rasters import default_image, make, utm_affine, write
 
