@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hybridseg.training.augment import degrade
-from hybridseg.training.classifier import Changes, ClassifierSamples, pool
-from hybridseg.training.scenes import Scene
-from hybridseg.training.surfaces import dye_water, park, shade_sides
+
+from hybridseg.labels.changes import degrade, dye_water, park, shade_sides
+from hybridseg.labels.images import LabelledImage
+from hybridseg.labels.samples import Changes, ClassifierSamples, pool
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def test_other_sensors_keep_size_and_type(rng: np.random.Generator):
     assert degrade(measured, rng) is measured
 
 
-def scene(value: int, objects: np.ndarray) -> Scene:
+def scene(value: int, objects: np.ndarray) -> LabelledImage:
     image = np.full((*objects.shape, 3), value, np.uint8)
-    return Scene(image, {"solar": objects}, np.ones(objects.shape, bool), 0.25, "d", f"s{value}")
+    return LabelledImage(image, {"solar": objects}, np.ones(objects.shape, bool), 0.25, "d", f"s{value}")
 
 
 def test_what_lies_beside_a_tile_is_filled_with_another_crop():
