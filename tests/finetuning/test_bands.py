@@ -70,9 +70,8 @@ def given(folder: Path, scene: str = "s2.tif", **more: Any) -> dict[str, Any]:
 
 
 def test_a_linear_head_on_13_bands_is_learnt_and_extracted_with(folder: Path, tmp_path: Path):
-    out = finetune(
-        **given(folder, backbone_bands=",".join(map(str, BANDS)), validation=0.2), out=tmp_path / "mine"
-    ).folder
+    chosen = given(folder, backbone_bands=",".join(map(str, BANDS)), validation=0.2)
+    out = finetune(**chosen, out=tmp_path / "mine").folder
     card = yaml.safe_load((out / "card.yaml").read_text())
     assert (card["backbone"], card["scaling"], card["source_bands"]) == (ALL, "reflectance x 10000", BANDS)
     assert card["bands"].split(", ")[:3] == ["B1", "B2", "B3"]
