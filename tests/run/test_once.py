@@ -1,9 +1,8 @@
-"""A classifier and a refiner with one encoder: each window is encoded once, and the map is as good and as stable."""
+"""A classifier and a refiner with one encoder: each window is encoded once, and the map says so."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import geopandas as gpd
@@ -11,17 +10,19 @@ import numpy as np
 import pytest
 import yaml
 
+from hybridseg.demo import render_town
 from hybridseg.errors import ThemeError
 from hybridseg.finetuning.run import finetune
 from hybridseg.metrics.objects import match
+from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.nn.sam2.official import load_refiner
-from hybridseg.nn.sam2.shared_encoder import SharedClassifier, SharedRefiner
+from hybridseg.nn.sam2.promptable import Promptable
+from hybridseg.nn.sam2.shared_encoder import SharedClassifier
 from hybridseg.read.opening import open_scene
 from hybridseg.run.extract import extract
-from hybridseg.run.request import resolve_themes
 from hybridseg.run.survey import Survey
+from hybridseg.theme import load_theme
 from hybridseg.where.windows import ObjectWindows
-from townscape import render_town
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +34,20 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def model(town: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     scene, labels = map(str, town)
     out = tmp_path_factory.mktemp("model") / "mine"
-    finetune(scene=scene, labels=labels, theme="buildings", backbone="sam2", out=out, search_settings=False)
-    return out
+    return finetune(
+        scene=scene, labels=labels, theme="buildings", backbone="sam2", out=out, search_settings=False
+    ).folder
 
 
-@pytest.fixture
-def encodings() -> Iterator[list[object]]:
-    """Grows by one whenever sam2-lite encodes: there is one such refiner in a process."""
-    runs: list[object] = []
-    encoder = load_refiner("sam2-lite", "cpu").model.image_encoder
-    handle = encoder.register_forward_hook(lambda *_: runs.append(None))
-    yield runs
-    handle.remove()
+class Counted:
+    """How often a refiner's encoder runs."""
+
+    def __init__(self, refiner: Promptable) -> None:
+        self.runs = 0
+        refiner.model.image_encoder.register_forward_hook(self)
+
+    def __call__(self, *_: object) -> None:
+        self.runs += 1
 
 
 def test_finetune_on_the_refiners_encoder_shares_its_windows(model: Path):
@@ -52,16 +55,14 @@ def test_finetune_on_the_refiners_encoder_shares_its_windows(model: Path):
 
 
 def test_a_theme_may_keep_windows_of_its_own(model: Path, town: tuple[Path, Path]):
-    (theme,) = resolve_themes(None, model, None)
-    scene = open_scene(town[0])
-    shared = Survey.open(scene, theme, device="cpu").models
-    assert shared.shared
-    assert isinstance(shared.classifier, SharedClassifier)
-    assert isinstance(shared.refiner, SharedRefiner)
+    theme, scene = load_theme(model / "theme.yaml"), open_scene(town[0])
+    shared = Survey.open(scene, theme, device="cpu")
+    assert isinstance(shared.models.classifier, SharedClassifier)
+    assert shared.models.shared
     own = Survey.open(scene, theme.with_prompts(windows="own"), device="cpu").models
+    assert own.classifier is load_classifier(model, "cpu")
+    assert own.refiner is load_refiner("sam2-lite", "cpu")
     assert not own.shared
-    assert own.classifier is shared.classifier.classifier
-    assert own.refiner is shared.refiner.encoder.refiner
 
 
 def test_the_sweeps_windows_are_the_objects_windows():
@@ -76,15 +77,24 @@ def test_the_sweeps_windows_are_the_objects_windows():
 
 @pytest.mark.parametrize("share", [1.0, 0.6])
 def test_the_second_sweep_encodes_nothing_that_the_first_has_seen(
-    model: Path, town: tuple[Path, Path], encodings: list[object], share: float
+    model: Path, town: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, share: float
 ):
     left, bottom, right, top = open_scene(town[0]).geobox.boundingbox
+    counts = []
+
+    def counted(*args: object) -> Promptable:
+        refiner = load_refiner(*args)
+        counts.append(Counted(refiner))
+        return refiner
+
+    monkeypatch.setattr("hybridseg.nn.models.load_refiner", counted)
     extent = None if share == 1 else (left, bottom, left + share * (right - left), top)
     result = extract(town[0], None, model=model, device="cpu", extent=extent)
-    assert result.summary.refined > 10
-    assert len(encodings) == result.summary.windows_classified >= 4
+    features, summary = result.features, result.summary
+    assert summary.refined > 10
+    assert counts[0].runs == summary.windows_classified >= 4
     if extent is None:
-        assert match(result.features.geometry, gpd.read_file(town[1]).geometry).f1 > 0.6
+        assert match(features.geometry, gpd.read_file(town[1]).geometry).f1 > 0.6
 
 
 def test_the_result_does_not_depend_on_the_extent(model: Path, town: tuple[Path, Path]):
