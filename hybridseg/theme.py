@@ -31,9 +31,9 @@ _Gsd = Annotated[float, Field(ge=1e-3, le=1e4)]
 class Theme(Settings):
     """One theme, whole. Lengths are metres."""
 
-    name: str
-    label: str = Field(description="class written to the result")
-    classifier: str = Field(description="embedded model, or path of a model folder")
+    name: str = Field(pattern=r"^[^/\\\p{Cc}]+$", description="part of the names of files")
+    label: str = Field(min_length=1, description="class written to the result")
+    classifier: str = Field(min_length=1, description="embedded model, or path of a model folder")
     refiner: str = Field("sam2-lite", description="what refines when the user names none; `none` where coarse is best")
     work_gsd_m: tuple[_Gsd, _Gsd] | None = Field(
         None, description="finest and coarsest GSD that the classifier is shown; the source's own in between"
@@ -117,12 +117,15 @@ def load_theme(name: str | Path) -> Theme:
         found = "is empty" if settings is None else "holds no settings"
         raise ThemeError(f"{path} {found}; a theme gives at least `name:`, `label:` and `classifier:`")
     try:
+        json.dumps(settings, ensure_ascii=False, default=str, skipkeys=True).encode()
         theme = Theme.model_validate(settings)
-        theme.fingerprint()
     except ValidationError as error:
         first = error.errors()[0]
-        raise ThemeError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        said = f"{'.'.join(map(str, first['loc'])):.200}: {first['msg']}"
+        raise ThemeError(f"{path}: {' '.join(said.split())[:400]}") from error
     except UnicodeEncodeError as error:
         raise ThemeError(f"{path} holds text that is no Unicode: {error.reason}") from error
+    except (ValueError, RecursionError) as error:  # an anchor inside itself
+        raise ThemeError(f"{path} holds itself: {' '.join(str(error).split())[:300]}") from error
     # a model's own theme lies in its folder, wherever that is moved to
     return theme.model_copy(update={"classifier": str(path.parent)}) if theme.classifier == "." else theme

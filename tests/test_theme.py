@@ -37,6 +37,8 @@ def another(value: Any) -> Any:
     """A value that is allowed where this one is."""
     if isinstance(value, list):
         return value[1:]
+    if isinstance(value, bool):
+        return not value
     if isinstance(value, int):
         return value + 1 if value < 8 else value - 1
     if isinstance(value, float):
@@ -72,7 +74,7 @@ def test_the_fingerprint_changes_with_any_setting(path: tuple[str, ...]):
         part = part[key]
     unset = {"work_gsd_m": (0.2, 1.0), "max_gsd_m": 2.0}
     if path[-1] == "kind":  # another kind has other settings
-        settings["objects"] = {"kind": "regions"}
+        settings[path[0]] = {"kind": {"objects": "regions", "shape": "rows"}[path[0]]}
     else:
         part[path[-1]] = unset.get(path[-1]) or another(part[path[-1]])
     assert Theme.model_validate(settings).fingerprint() != theme.fingerprint()
@@ -103,6 +105,38 @@ def test_the_fingerprint_does_not_depend_on_how_the_file_is_written(tmp_path: Pa
         ({"gate": {"iou_pred": "much"}}, r"gate\.iou_pred"),
         ({"prompts": {"parts": ["box", "lines"]}}, r"prompts\.parts"),
         ({"shape": "round"}, "shape"),
+        ({"shape": {"kind": 5}}, "shape"),
+        ({"shape": ["rows"]}, "shape"),
+        ({"shape": {"kind": "buildings", "allow_45": "perhaps"}}, r"shape\.buildings\.allow_45"),
+        ({"objects": {"kind": "squares"}}, "objects"),
+        ({"objects": {"kind": "regions", "peak": 0.3}}, r"objects\.regions\.peak"),
+        ({"objects": [1, 2]}, "objects"),
+        ({"objects": "instances"}, "objects"),
+        ({"prompts": 3}, "prompts"),
+        ({"gate": None}, "gate"),
+        ({"name": ["a"]}, "name"),
+        ({"name": ""}, "name"),
+        ({"name": "../mine"}, "name"),
+        ({"name": "my\nown"}, "name"),
+        ({"label": 7}, "label"),
+        ({"label": ""}, "label"),
+        ({"classifier": ""}, "classifier"),
+        ({"work_gsd_m": [0, 1]}, r"work_gsd_m\.0"),
+        ({"work_gsd_m": [-1, 1]}, r"work_gsd_m\.0"),
+        ({"work_gsd_m": [0.5, float("inf")]}, r"work_gsd_m\.1"),
+        ({"work_gsd_m": [float("nan"), 1]}, r"work_gsd_m\.0"),
+        ({"work_gsd_m": [2, 1]}, r"work_gsd_m is \[2.0, 1.0\]; give the finest first"),
+        ({"work_gsd_m": [1]}, "work_gsd_m"),
+        ({"work_gsd_m": 1}, "work_gsd_m"),
+        ({"work_gsd_m": "fine"}, "work_gsd_m"),
+        ({"max_gsd_m": 0}, "max_gsd_m"),
+        ({"max_gsd_m": float("inf")}, "max_gsd_m"),
+        ({"objects": {"min_area_m2": float("inf")}}, r"objects\.instances\.min_area_m2"),
+        ({"objects": {"max_object_m": 0}}, r"objects\.instances\.max_object_m"),
+        ({"prompts": {"span": 0.0}}, r"prompts\.span"),
+        ({"two\nlines": 1}, "two lines"),
+        ({"long" * 500: 1}, "longlong"),
+        ({5: 1}, "5"),
     ],
 )
 def test_what_is_not_allowed_is_named_in_one_line(settings: dict[str, Any], said: str, tmp_path: Path):
@@ -110,6 +144,21 @@ def test_what_is_not_allowed_is_named_in_one_line(settings: dict[str, Any], said
         load_theme(write(tmp_path, MINIMAL | settings))
     assert "\n" not in str(error.value)
     assert "mine.yaml" in str(error.value)
+    assert len(str(error.value)) < 500 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("settings", [{"shape": "rows"}, {"shape": {"kind": "rows"}}, {"shape": "none"}])
+def test_a_shape_may_be_given_by_its_kind_alone(settings: dict[str, Any], tmp_path: Path):
+    shape = load_theme(write(tmp_path, MINIMAL | settings)).shape
+    assert shape.kind == (settings["shape"] if isinstance(settings["shape"], str) else settings["shape"]["kind"])
+
+
+def test_one_gsd_may_be_the_finest_and_the_coarsest(tmp_path: Path):
+    theme = load_theme(write(tmp_path, MINIMAL | {"work_gsd_m": [2, 2]}))
+    assert [theme.gsd_m(source, 0.25) for source in (0.1, 2.0, 30.0)] == [2.0, 2.0, 2.0]
+    assert load_theme(write(tmp_path, MINIMAL)).gsd_m(0.1, 0.25) == 0.25
+    between = load_theme(write(tmp_path, MINIMAL | {"work_gsd_m": [1, 5]}))
+    assert [between.gsd_m(source, 0.25) for source in (0.1, 2.0, 30.0)] == [1.0, 2.0, 5.0]
 
 
 @pytest.mark.parametrize(
@@ -121,8 +170,27 @@ def test_what_is_not_allowed_is_named_in_one_line(settings: dict[str, Any], said
         ("a: [", "is not YAML"),
         ("name: 2026-13-45", "is not YAML"),
         ("\0\1\2", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
+        ("a: " + "[" * 2000 + "]" * 2000, "is not YAML"),
+        ("a: &a [*a, *b]", "is not YAML"),
+        ("? [1, 2]\n: 3", "is not YAML"),
+        ("name: &a [*a]", "holds itself"),
+        ("name: &a {b: *a}", "holds itself"),
     ],
-    ids=["empty", "text", "list", "no YAML", "no date", "binary"],
+    ids=[
+        "empty",
+        "text",
+        "list",
+        "no YAML",
+        "no date",
+        "binary",
+        "deep",
+        "deep and closed",
+        "no anchor",
+        "no key",
+        "itself",
+        "itself again",
+    ],
 )
 def test_a_file_that_is_no_theme_gives_one_line(content: str, said: str, tmp_path: Path):
     with pytest.raises(ThemeError, match=rf"mine\.yaml {said}") as error:
@@ -135,6 +203,15 @@ def test_a_file_that_is_not_text_gives_one_line(tmp_path: Path):
     with pytest.raises(ThemeError, match=r"mine\.yaml") as error:
         load_theme(tmp_path / "mine.yaml")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", MINIMAL)
+def test_half_a_character_is_refused_in_one_line(key: str, tmp_path: Path):
+    lines = [f'{name}: "{value}\\ud83d"' if name == key else f"{name}: {value}" for name, value in MINIMAL.items()]
+    with pytest.raises(ThemeError, match=r"mine\.yaml holds text that is no Unicode") as error:
+        load_theme(write(tmp_path, "\n".join(lines)))
+    assert "\n" not in str(error.value)
+    str(error.value).encode()
 
 
 def test_a_missing_setting_is_named(tmp_path: Path):

@@ -166,3 +166,12 @@ def _from_dataset(
     if reopens(dataset):
         return RasterScene.open(dataset.name, bands, crs, nodata)
     return ArrayScene.from_dataset(dataset, bands, crs, nodata=nodata)
+
+
+def file_of(source: Any) -> Any:
+    """Return what was opened by `open_scene`, as far as that is known: a path, or an open dataset with its `files`."""
+    if isinstance(source, SceneOnGrid):
+        return file_of(source.scene)
+    if isinstance(source, RasterScene):
+        return source.path
+    return source.encoding.get("source") if is_dataarray(source) else source

@@ -13,8 +13,7 @@ import rasterio
 
 from hybridseg.cog import SUFFIXES as RASTERS
 from hybridseg.files import check_not_input, check_output
-from hybridseg.read.opening import SceneOnGrid, open_scene
-from hybridseg.read.raster import RasterScene
+from hybridseg.read.opening import file_of, open_scene
 from hybridseg.read.scene import Scene
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.request import check_crs, in_crs, parse_bands, parse_extent, resolve_themes, words
@@ -188,9 +187,6 @@ def _input(source: str | Path | gpd.GeoDataFrame | None) -> dict[str, str] | Non
 
 def _inputs(scene: Any, theme: Any, themes: Sequence[Theme], others: Sequence[object]) -> list[object]:
     """All that a run reads, as `check_not_input` takes it."""
-    while isinstance(scene, SceneOnGrid):
-        scene = scene.scene
-    image = scene.path if isinstance(scene, RasterScene) else scene
     files = [word for word in words(theme) if word.endswith(SETTINGS)]
     networks = [network for t in themes for network in (t.classifier, t.refiner)]
-    return [image, *files, *networks, *others]
+    return [file_of(scene), *files, *networks, *others]

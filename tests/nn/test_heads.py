@@ -6,7 +6,6 @@ import torch
 from torch.nn import functional as F
 
 from hybridseg.errors import BandsMissing, ThemeError, WeightsError
-from hybridseg.finetuning.features import HALO_PX, sample_features
 from hybridseg.nn.backbones import build_backbone
 from hybridseg.nn.backbones.base import Body, BodyBackbone, InputSpec, freeze, normalise, prepare, stages
 from hybridseg.nn.backbones.pyramid import pyramid_of
@@ -26,31 +25,6 @@ def test_the_linear_head_is_a_1x1_convolution_of_all_levels_at_stride_2():
             for level, s in zip(net.trunk(x), net.trunk.strides, strict=True)
         ]
         assert torch.allclose(net(x), net.head(torch.cat(levels, 1)), atol=1e-4)
-
-
-def test_features_sampled_are_those_that_the_head_sees():
-    trunk = build_backbone("lite0").eval()
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 255, (96, 128, 3), dtype=np.uint8)
-    image[20:60, 30:80] = 250
-    targets = np.zeros((1, 3, 96, 128), np.float32)
-    targets[0, :2, 20:60, 30:80] = 0.9
-    targets[0, 2, :, 10:] = 1
-    (samples,) = sample_features(trunk, image, targets, 50, rng)
-    assert samples.extent.sum() == 50
-    assert len(samples.features) == 100
-    net = LinearSegmenter(1, trunk).eval()
-    fit_linear(net, [[samples]])
-    x = torch.from_numpy(samples.features)
-    direct = x @ net.head.weight[:, :, 0, 0].T + net.head.bias
-    with torch.no_grad():
-        # as much empty ground around as the features were looked at with
-        shown = np.pad(image, [(HALO_PX, HALO_PX), (HALO_PX, HALO_PX), (0, 0)]).transpose(2, 0, 1)
-        heatmap = net(normalise(torch.from_numpy(shown.copy())[None]))[0, :, *[slice(HALO_PX // 2, -HALO_PX // 2)] * 2]
-    assert heatmap.shape == (2, 48, 64)
-    for value in direct[:5, 0].tolist():
-        assert (heatmap[0] - value).abs().min() < 1e-3
-    assert ((direct[:, 0] > 0).numpy() == samples.extent).mean() > 0.9
 
 
 def test_one_sided_labels_are_refused():
