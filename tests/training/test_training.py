@@ -199,7 +199,9 @@ def test_supports_need_a_theme_that_their_model_knows(scene: LabelledImage, tmp_
 @pytest.mark.parametrize("theme", ["buildings", "regions"])
 def test_supports_are_those_that_an_extraction_would_refine(scene: LabelledImage, tmp_path: Path, theme: str):
     if theme == "regions":
-        regions = load_theme("buildings").model_copy(update={"objects": Regions(min_area_m2=6, min_hole_m2=0, piece_m=20, overlap_m=4)})
+        regions = load_theme("buildings").model_copy(
+            update={"objects": Regions(min_area_m2=6, min_hole_m2=0, piece_m=20, overlap_m=4)}
+        )
         theme = str(write_theme(regions, tmp_path / "regions.yaml", "connected extent, in pieces"))
     found = find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_theme=theme), tmp_path)
     assert found is not None
