@@ -11,7 +11,9 @@ head differs.
 
 from __future__ import annotations
 
+import functools
 import json
+import operator
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,7 +31,7 @@ from matplotlib.figure import Figure
 from hybridseg.finetuning.run import finetune
 from hybridseg.metrics.summary import summarise
 from hybridseg.run.extract import extract
-from hybridseg.search.settings import write_theme
+from hybridseg.search import write_theme
 from hybridseg.theme import load_theme
 
 COUNTS = (10, 30, 100)
@@ -69,13 +71,11 @@ class Place:
     def score(self, model: Path | None, away: shapely.Geometry) -> float:
         """F1 on all ground but `away` of a model folder, or of the theme's own classifier."""
         how = {"theme": str(self.theme)} if model is None else {"model": str(model)}
-        right, all_of_both = 0.0, 0.0
+        parts = []
         for scene in self.scenes:
-            found = extract(str(scene), None, refiner="none", **how)
-            part = summarise(found, self.truth, shapely.difference(_ground(scene), away), 0.3).to_dict()
-            right += part["f1"] * (part["objects"] + part["found"])
-            all_of_both += part["objects"] + part["found"]
-        return right / all_of_both
+            found = extract(str(scene), None, refiner="none", **how).features
+            parts.append(summarise(found, self.truth, shapely.difference(_ground(scene), away), 0.3))
+        return functools.reduce(operator.add, parts).objects.f1
 
     def run(self, count: int, head: str, seed: int) -> Path:
         """A model folder from so many labels."""
@@ -86,7 +86,7 @@ class Place:
         return finetune(
             scene=str(self.scenes[0]), labels=str(labels), theme=str(self.theme), complete_within=str(within),
             out=self.work / f"{head}-{count}-{seed}", search_settings=False, refiner="none", quiet=True, **HEADS[head],
-        )  # fmt: skip
+        ).folder  # fmt: skip
 
 
 def measure(name: str, data: Path) -> None:

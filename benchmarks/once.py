@@ -16,12 +16,12 @@ from pathlib import Path
 import geopandas as gpd
 import rasterio
 import shapely
-from hybridseg.run.model import themes_in
 
 from hybridseg.finetuning.run import finetune
 from hybridseg.metrics.summary import summarise
 from hybridseg.run.extract import extract
-from hybridseg.search.settings import write_theme
+from hybridseg.search import write_theme
+from hybridseg.theme import load_theme
 
 RESULTS = Path(__file__).parent / "results" / "once.json"
 TOLERANCE_M = 0.3
@@ -43,14 +43,14 @@ def main(data: Path) -> None:
         model = finetune(
             scene=str(scene), labels=str(work / "labels.gpkg"), theme="buildings", backbone="sam2", out=work / "model",
             complete_within=str(work / "within.gpkg"), search_settings=False, refiner="sam2-lite", quiet=True,
-        )  # fmt: skip
-        (theme,) = themes_in(model)
+        ).folder  # fmt: skip
+        theme = load_theme(model / "theme.yaml")
         extract(scene, None, model=model, extent=(third + 10, top - 50, third + 60, top))  # warms up
         for windows in ("own", "shared"):
             path = write_theme(theme.with_prompts(windows=windows), work / f"{windows}.yaml", f"windows: {windows}")
-            features = extract(scene, None, theme=path, extent=rest)
-            scores = summarise(features, truth, shapely.box(*rest), TOLERANCE_M).to_dict()
-            took = features.attrs["summary"].seconds
+            result = extract(scene, None, theme=path, extent=rest)
+            scores = summarise(result.features, truth, shapely.box(*rest), TOLERANCE_M).to_dict()
+            took = result.summary.seconds
             found[windows] = {
                 **{name: round(float(scores[name]), 3) for name in ("f1", "boundary_f1", "objects")},
                 **{f"{sweep}_s": round(took[sweep], 1) for sweep in ("classify", "refine")},

@@ -242,7 +242,7 @@ VERBS: dict[str, Verb] = {
         _finetune,
     ),
     "tune": Verb(
-        "hybridseg.tuning.run",
+        "hybridseg.tuning",
         "Find a theme's thresholds, prompts and gate on labelled scenes, and write them as a theme's YAML.",
         _tune,
     ),

@@ -1,8 +1,8 @@
 """Compare a map with a reference, whoever made them: `evaluate` is the verb, `report.Report` its result.
 
-`compare` brings both sides into one CRS, onto one area, with the same classes. `measure` holds the metrics, on plain
-arrays. `block_sums` measures each block of the area, `polygons` and `lines` compute figures from the sums, `show` draws
-the report. Imports run measure <- compare <- block_sums <- polygons, lines <- evaluate, and report <- show <- evaluate.
+`compare` brings both sides into one CRS, onto one area, with the same classes. `block_sums` measures each block of the
+area with `hybridseg.metrics`, `polygons` and `lines` compute figures from the sums, `show` draws the report. Imports
+run compare <- block_sums <- polygons, lines <- evaluate, and report <- show <- evaluate.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 import pyogrio
 from pyogrio.errors import DataLayerError, DataSourceError
 
-from hybridseg.files import check_output, replacing
 from hybridseg.errors import OutputError
 from hybridseg.evaluation.block_sums import Paired
 from hybridseg.evaluation.compare.comparison import Comparison, LayerInput, Request, build_comparison, input_text
 from hybridseg.evaluation.compare.rasters import RasterKind
 from hybridseg.evaluation.lines import LineSums
-from hybridseg.metrics.bootstrap import FEW_BLOCKS, Blocks, Bootstrap, Figure, Sample
 from hybridseg.evaluation.polygons import PolygonSums
 from hybridseg.evaluation.report import UNITS, Report, Rival
 from hybridseg.evaluation.show.page import page
+from hybridseg.files import check_output, replacing
+from hybridseg.metrics.bootstrap import FEW_BLOCKS, Blocks, Bootstrap, Figure, Sample
 
 __all__ = ["evaluate"]
 

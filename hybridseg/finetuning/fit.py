@@ -43,7 +43,7 @@ def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[Scene])
 def load_trunk(backbone: str, head: str, start: Mapping[str, Any] | None, device: str) -> Any:
     """The backbone with its weights, on its device."""
     if start is not None and head == "linear":
-        trunk: Any = nn.backbones.pyramid.pyramid_of(_segmenter(start, device))
+        trunk: Any = nn.classify.pyramid.pyramid_of(_segmenter(start, device))
     elif start is not None:
         trunk = nn.backbones.build_backbone(backbone)  # the classifier to go on from brings its own weights
     else:

@@ -25,7 +25,7 @@ _OTHER_WORDS = {"edge", "near", "infrared", "short", "shortwave", "nir", "swir"}
 """A description with one of these is not of a visible band: "red edge", "near infrared (red)"."""
 _SENTINEL_2 = ("4", "3", "2")
 """Numbers of red, green and blue in the names B04, B03, B02."""
-_MOST_ASPECT = 100.0
+_MOST_ASPECT = 20.0
 """The sides of a pixel differ by less than this factor."""
 _LEAST_SINE = 0.1
 """The angle between the sides of a pixel is more than this (0.1: 6 degrees)."""

@@ -99,16 +99,15 @@ def _along(values: npt.NDArray[Any], scale: float, start: float, count: int) -> 
 
 def _across(values: npt.NDArray[Any], to_source: Affine, shape: tuple[int, int]) -> npt.NDArray[Any]:
     """The same for grids turned against each other: the mean of bilinear samples, one a source pixel; 0 outside."""
-    n = math.ceil(max(1, *ratios(to_source)) - _ALIGNED)
-    steps = (np.arange(n) + 0.5) / n
+    across, down = (math.ceil(max(1, math.hypot(*step)) - _ALIGNED) for step in (to_source[0::3], to_source[1::3]))
     out: npt.NDArray[Any] = np.zeros((len(values), *shape), np.float32)
-    for dy in steps:
-        for dx in steps:
+    for dy in (np.arange(down) + 0.5) / down:
+        for dx in (np.arange(across) + 0.5) / across:
             # Pixel indices count from centres, so half a pixel goes off; and arrays take rows first.
             a, b, c, d, e, f = tuple(to_source @ Affine.translation(dx, dy))[:6]
             for channel, total in zip(values, out, strict=True):
                 total += ndimage.affine_transform(
                     channel, [[e, d], [b, a]], (f - 0.5, c - 0.5), shape, order=1, mode="grid-constant"
                 )
-    out /= n**2
+    out /= across * down
     return out

@@ -18,6 +18,7 @@ from xml.etree import ElementTree as ET
 
 import rasterio
 
+from hybridseg.read.paths import without_secrets
 from hybridseg.types import METADATA_KEY
 
 KEY = METADATA_KEY
@@ -42,7 +43,6 @@ COLUMNS = {
 }
 """Meaning of each column of a result, in one line."""
 
-_SECRETS = re.compile(r"(\w+://)(?:[^/\s@]*@)?([^\s?#]*)(?:[?#]\S*)?")
 _CONTROL = re.compile(r"[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -141,16 +141,6 @@ def file_hash(path: Path | str) -> str:
     """Return the sha256 of a file, such as the prompts that a run started from."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def without_secrets(text: str) -> str:
-    """Return the text with its addresses cut to host and path: no user, password and query.
-
-    Example:
-        >>> without_secrets("https://me:pw@host/a.tif?sig=123")
-        'https://host/a.tif'
-    """
-    return _SECRETS.sub(r"\1\2", text)
 
 
 def title(provenance: Mapping[str, Any], classes: Sequence[str], kind: str) -> str:

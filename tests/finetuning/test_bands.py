@@ -11,16 +11,16 @@ import pytest
 import torch
 import yaml
 
+from hybridseg.demo import render_town
 from hybridseg.errors import BandsMissing, HybridsegError, ThemeError, WeightsError
 from hybridseg.finetuning import fit
 from hybridseg.finetuning.run import finetune
 from hybridseg.metrics.objects import match
 from hybridseg.nn import backbones
 from hybridseg.nn.classify.classifier import load_classifier
-from hybridseg.read.raster import RasterScene
+from hybridseg.read.opening import open_scene
 from hybridseg.run.extract import extract
 from tests.rasters import write
-from townscape import render_town
 
 ALL = "torchgeo:ResNet18_Weights.SENTINEL2_ALL_MOCO"
 BANDS = [14 - number for number in range(1, 14)]
@@ -70,17 +70,16 @@ def given(folder: Path, scene: str = "s2.tif", **more: Any) -> dict[str, Any]:
 
 
 def test_a_linear_head_on_13_bands_is_learnt_and_extracted_with(folder: Path, tmp_path: Path):
-    out = finetune(
-        **given(folder, backbone_bands=",".join(map(str, BANDS)), validation=0.2), out=tmp_path / "mine"
-    ).folder
+    chosen = given(folder, backbone_bands=",".join(map(str, BANDS)), validation=0.2)
+    out = finetune(**chosen, out=tmp_path / "mine").folder
     card = yaml.safe_load((out / "card.yaml").read_text())
     assert (card["backbone"], card["scaling"], card["source_bands"]) == (ALL, "reflectance x 10000", BANDS)
     assert card["bands"].split(", ")[:3] == ["B1", "B2", "B3"]
     assert card["scores"]["places"][0]["objects"] > 0
     scene, truth = str(folder / "s2.tif"), gpd.read_file(folder / "town_truth.gpkg")
-    features = extract(scene, None, model=out, refiner="none", bands="10,11,12").features
-    assert match(features.geometry, truth.geometry).f1 > 0.3
-    assert features.attrs["summary"].failures == ()
+    result = extract(scene, None, model=out, refiner="none", bands="10,11,12")
+    assert match(result.features.geometry, truth.geometry).f1 > 0.3
+    assert result.summary.failures == ()
     with pytest.raises(BandsMissing, match="has bands 1 to 12"):
         extract(folder / "twelve.tif", None, model=out, refiner="none", bands="10,11,12")
     with pytest.raises(BandsMissing, match=r"the model looks at 13 bands as reflectance x 10000.* multiply them"):
@@ -98,8 +97,8 @@ def test_a_convolutional_head_on_all_bands_in_order(folder: Path, tmp_path: Path
     card = yaml.safe_load((out / "card.yaml").read_text())
     assert (card["head"], card["steps"], card["source_bands"]) == ("pyramid", 2, list(range(1, 14)))
     classifier = load_classifier(out, "cpu")
-    source = RasterScene.open(folder / "s2.tif", (10, 11, 12)).raw(classifier.spec.source_bands)
-    heat = classifier.predict(source.read_window(source.window, SIDE).pixels)
+    scene = open_scene(folder / "s2.tif", (10, 11, 12)).raw(classifier.spec.source_bands)
+    heat = classifier.predict(scene.read_window(scene.window, SIDE).pixels)
     assert heat.shape == (2, SIDE // 2, SIDE // 2)
     assert np.isfinite(heat).all()
 

@@ -3,19 +3,29 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pytest
 import yaml
 
-from hybridseg.errors import BandsMissing, HybridsegError, MissingExtra, ThemeError
+from hybridseg.errors import BandsMissing, HybridsegError, MissingExtra, OutputError, ThemeError
+from hybridseg.finetuning import settle
 from hybridseg.finetuning.curves import read_curve
 from hybridseg.finetuning.run import finetune
+from hybridseg.labels.labelled import Labelled
 from hybridseg.metrics.objects import match
+from hybridseg.nn.cards import model_folder
+from hybridseg.nn.classify import classifier, heads
 from hybridseg.nn.classify.classifier import load_classifier
+from hybridseg.nn.sam2 import official
+from hybridseg.nn.weights import load_weights
 from hybridseg.run.extract import extract
-from hybridseg.run.request import themes_in
+from hybridseg.run.survey import Survey
+from hybridseg.search import write_theme
+from hybridseg.theme import Theme, load_theme
 from townscape import render_town
 
 
@@ -28,21 +38,25 @@ def test_a_linear_head_in_seconds_finds_buildings_from_a_copied_folder(town: tup
     scene, labels = map(str, town)
     begun = time.process_time()
     made = finetune(scene=scene, labels=labels, theme="buildings", out=tmp_path / "mine", search_settings=False)
-    out = made.folder
     assert time.process_time() - begun < 60
-    card = yaml.safe_load((out / "card.yaml").read_text())
+    out, card = made.folder, yaml.safe_load((made.folder / "card.yaml").read_text())
+    assert dict(made.card) | {"sha256": card["sha256"]} == card
+    assert dict(made.lines())["written"] == str(out) == str(tmp_path / "mine")
     assert (card["head"], card["classes"], card["start"]) == ("linear", ["building"], "buildings-lite0")
     assert card["objects"]["building"] == len(gpd.read_file(labels))
     assert card["scores"]["places"][0]["objects"] > 0
     moved = tmp_path / "elsewhere"
     shutil.move(out, moved)
-    (theme,) = themes_in(moved)
+    theme, truth = load_theme(moved / "theme.yaml"), gpd.read_file(labels)
     assert theme.classifier == str(moved)
-    features = extract(scene, None, model=moved).features
-    truth = gpd.read_file(labels)
-    assert match(features.geometry, truth.geometry).f1 > 0.4
-    assert features["score"].between(0, 1).all()
-    assert (features["score"] != features["score_raw"]).any()  # the calibration went with the folder
+    assert theme.score_fingerprint(theme.refiner) == card["calibration_settings"]["building"]
+    refined, coarse = extract(scene, model=moved), extract(scene, theme=moved / "theme.yaml", refiner="none")
+    for result in (refined, coarse):
+        assert match(result.features.geometry, truth.geometry).f1 > 0.4
+    points = np.array(card["calibration"]["building"])
+    assert np.allclose(refined.features["score"], np.interp(refined.features["score_raw"], *points.T))
+    assert "score_raw" not in coarse.features
+    assert "calibration was fitted with other settings" in coarse.summary.notes[0]
 
 
 def test_a_convolutional_head_stops_early_goes_on_and_draws_its_curves(town: tuple[Path, Path], tmp_path: Path):
@@ -63,13 +77,16 @@ def test_a_convolutional_head_stops_early_goes_on_and_draws_its_curves(town: tup
 
 def test_several_scenes_are_learnt_from_together(town: tuple[Path, Path], tmp_path: Path):
     second = render_town(320, 0.3, seed=6, density=0.7).write(tmp_path / "second")
-    made = finetune(
+    out = finetune(
         scene=[town[0], second[0]], labels=[town[1], second[1]], theme="buildings", out=tmp_path / "mine",
         search_settings=False, refiner="none", device="cpu",
-    )  # fmt: skip
-    card = made.card
+    ).folder  # fmt: skip
+    card = yaml.safe_load((out / "card.yaml").read_text())
     assert card["objects"]["building"] == sum(len(gpd.read_file(labels)) for _, labels in (town, second))
-    assert [score["objects"] > 0 for score in card["scores"]["places"]] == [True, True]
+    *folds, both = card["scores"]["places"]
+    assert {fold["place"] for fold in folds} == {town[0].name, second[0].name}
+    assert both["place"] == "all"
+    assert both["objects"] == sum(fold["objects"] for fold in folds) > len(folds) >= 2
     assert len(card["data"]) == 2
 
 
@@ -113,3 +130,48 @@ def test_bad_calls_are_refused_in_a_line(town: tuple[Path, Path], tmp_path: Path
         finetune(**given, labels=labels, validation=1.5)
     with pytest.raises(ThemeError, match="share a class"):
         finetune(**given | {"theme": "buildings,buildings"}, labels=labels)
+
+
+def test_no_network_is_loaded_twice(town: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    loaded: list[str] = []
+
+    def counted(net: object, folder: Path, *more: object) -> None:
+        loaded.append("mine" if folder.parent == tmp_path else folder.name)
+        load_weights(net, folder, *more)
+
+    for module in (classifier, heads, official):
+        monkeypatch.setattr(module, "load_weights", counted)
+    classifier._open.cache_clear()
+    official._open.cache_clear()
+    monkeypatch.setattr(settle, "MIN_OBJECTS_TO_SEARCH", 1)
+    monkeypatch.setattr(settle, "search_theme", lambda theme, places, *_: (_opened(theme, places), "not searched"))
+    finetune(scene=town[0], labels=town[1], theme="buildings", out=tmp_path / "mine", device="cpu")
+    assert sorted(loaded) == ["buildings-lite0", "mine", "sam2-lite"]
+
+
+def _opened(theme: Theme, places: Sequence[Labelled]) -> Theme:
+    for place in places:
+        Survey.open(place.scene, theme, "sam2-lite", "cpu")
+    return theme
+
+
+def test_a_model_is_not_written_over_what_it_is_made_from(
+    town: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def train(*_: object) -> None:
+        raise AssertionError("the refusal comes first")
+
+    monkeypatch.setattr("hybridseg.finetuning.run.fit_linear_head", train)
+    mine = tmp_path / "mine"
+    shutil.copytree(model_folder("buildings-lite0"), mine)
+    theme = write_theme(load_theme("buildings").model_copy(update={"classifier": "."}), mine / "theme-a.yaml", "")
+    labels = shutil.copy(town[1], mine / "curves.png")
+    kept = {path.name: path.read_bytes() for path in mine.iterdir()}
+    own = {"scene": town[0], "labels": town[1], "theme": "buildings"}
+    for given in (own | {"theme": str(theme)}, own | {"labels": labels}):
+        with pytest.raises(OutputError, match="one of the inputs"):
+            finetune(**given, out=mine)
+    monkeypatch.setattr("hybridseg.finetuning.run.load_theme", lambda _: load_theme(theme))
+    with pytest.raises(OutputError, match="one of the inputs"):  # the model to go on from
+        finetune(**own, out=mine)
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == kept

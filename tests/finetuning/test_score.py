@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 
-from hybridseg.finetuning.score import calibrate
+from hybridseg.finetuning.score import calibrate, judge
+from hybridseg.labels.labelled import Labelled
+from hybridseg.read.opening import open_scene
+from hybridseg.run.progress import Quiet
+from hybridseg.shape import AsTraced
+from hybridseg.theme import load_theme
+from hybridseg.what import Regions
+from tests.doubles import Bright
+from tests.rasters import make
 
 
 def test_a_score_becomes_the_chance_of_a_match():
@@ -26,3 +39,31 @@ def test_too_few_or_uniform_outcomes_calibrate_nothing_and_a_useless_score_says_
     score = np.linspace(0, 1, 50)
     points = np.array(calibrate(score, score < 0.4))
     assert set(points[:, 1]) == {0.4}
+
+
+def _lake(folder: Path) -> Labelled:
+    """A lake 60 m long and 12 m wide, of which the extent shows a third."""
+    image = np.full((3, 96, 256), 40, np.uint8)
+    image[:, 30:70, 20:220] = 220
+    scene = open_scene(make("utm", folder, image, 0.3))
+    (left, top), (right, bottom) = scene.geobox.affine * (20, 30), scene.geobox.affine * (220, 70)
+    x, low, _, high = scene.geobox.boundingbox.bbox
+    shore = shapely.box(left, bottom, right, top)
+    area = shapely.box(x, low, left + (right - left) / 3, high)
+    truth = gpd.GeoDataFrame(geometry=[shore], crs=scene.crs)
+    return Labelled(scene, truth, area, extent=area.bounds)
+
+
+def test_regions_are_judged_by_the_truth_cut_as_the_map_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hybridseg.nn.models.load_classifier", lambda *_: Bright())
+    lake = _lake(tmp_path)
+    theme = load_theme("buildings").model_copy(update={"objects": Regions(), "shape": AsTraced(), "refiner": "none"})
+    (judged,) = judge(theme, [lake], "cpu", Quiet())
+    # against the whole lake the part inside has an IoU of a third, and would count as wrong
+    assert judged.matched.tolist() == [True]
+    assert judged.sums.sum(0).tolist() == [1, 1, 1, 1]
+    assert judged.summary.objects.f1 == 1
+    assert judged.summary.area_iou > 0.9
+    whole = replace(lake, area=shapely.box(*lake.scene.geobox.boundingbox.bbox), extent=None)
+    (judged,) = judge(theme, [whole], "cpu", Quiet())
+    assert judged.matched.tolist() == [True]

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.errors import BandsMissing, NoGeoreference, SourceError
 from hybridseg.read.array import ArrayScene
-from hybridseg.read.scene import open_scene
+from hybridseg.read.opening import open_scene
 from tests.rasters import default_image, make, utm_affine
 
 xarray = pytest.importorskip("xarray")

@@ -15,7 +15,7 @@ import rasterio
 
 from hybridseg.errors import SourceError, SourceUnavailable
 from hybridseg.read import raster
-from hybridseg.read.scene import open_scene
+from hybridseg.read.opening import open_scene
 from hybridseg.types import Window
 from tests.rasters import default_image, make, utm_affine, write
 
@@ -59,7 +59,7 @@ def server(running: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests are given up soon."""
-    monkeypatch.setattr(raster, "_HTTP", {"GDAL_HTTP_TIMEOUT": 3, "GDAL_HTTP_MAX_RETRY": 0})
+    monkeypatch.setattr(raster, "_HTTP", {"GDAL_HTTP_TIMEOUT": 2, "GDAL_HTTP_MAX_RETRY": 0})
 
 
 def large(folder: Path) -> Path:

@@ -10,20 +10,29 @@ import pytest
 import rasterio
 import torch
 import yaml
+from affine import Affine
+from odc.geo.geobox import GeoBox
 from PIL import Image
+from rasterio.features import rasterize
 
 from hybridseg.errors import ThemeError
 from hybridseg.labels.images import LabelledImage
 from hybridseg.labels.samples import ClassifierSamples
+from hybridseg.nn.classify import classifier
 from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.training.learners import ClassifierLearner
+from hybridseg.read.opening import open_scene
 from hybridseg.resources import configs_folder
+from hybridseg.run.survey import Survey
+from hybridseg.search import write_theme
+from hybridseg.theme import load_theme
 from hybridseg.training.datasets import load_images
 from hybridseg.training.recipe import DataSet, Recipe, load_recipe
 from hybridseg.training.refiner import RefinerSamples, boxed
 from hybridseg.training.run import train
 from hybridseg.training.supports import find_supports
 from hybridseg.types import MAX_POINTS
+from hybridseg.what import Regions
 from townscape import render_town
 
 
@@ -156,33 +165,70 @@ def test_a_resumed_training_draws_other_samples_but_always_the_same(tmp_path: Pa
     plan = {"kind": "classifier", "model": "x", "sets": {"town": {"share": 1, "towns": 1}}, "steps": 2, "batch": 2}
     path, runs = tmp_path / "small.yaml", tmp_path / "runs"
     path.write_text(yaml.safe_dump({**plan, "size_px": 64}))
-    seeds: list[object] = []
+    drawn: list[float] = []
     batches = ClassifierSamples.batches
 
     def spied(self: ClassifierSamples, size: int, seed: object) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        seeds.append(seed)
-        return batches(self, size, seed)
+        for batch in batches(self, size, seed):
+            drawn.append(float(batch[0].mean()))
+            yield batch
 
     monkeypatch.setattr(ClassifierSamples, "batches", spied)
     train(path, runs=runs, quiet=True)
     shutil.copytree(runs, tmp_path / "kept")
     path.write_text(yaml.safe_dump({**plan, "size_px": 64, "steps": 4}))
-    weights = []
+    weights, before = [], drawn[:]
     for now in (1e9, 2e9):
+        drawn.clear()
         monkeypatch.setattr(time, "time", lambda now=now: now)
         shutil.rmtree(runs)
         shutil.copytree(tmp_path / "kept", runs)
         folder = train(path, runs=runs, quiet=True)
-        weights.append((folder / "weights.safetensors").read_bytes())
+        weights.append(((folder / "weights.safetensors").read_bytes(), drawn[:]))
+        assert not set(drawn) & set(before)
     assert weights[0] == weights[1]
-    assert seeds == [0, [0, 2], [0, 2]]
 
 
 def test_supports_need_a_theme_that_their_model_knows(scene: LabelledImage, tmp_path: Path):
     assert find_supports(scene, DataSet(share=1), tmp_path) is None
     assert find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_on="x*"), tmp_path) is None
-    with pytest.raises(ThemeError, match="wants water; give another supports_theme"):
+    with pytest.raises(ThemeError, match=r"looks for water.*; or give another supports_theme"):
         find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_theme="water"), tmp_path)
-    found = find_supports(scene, DataSet(share=1, supports="buildings-lite0"), tmp_path)
+
+
+@pytest.mark.parametrize("theme", ["buildings", "regions"])
+def test_supports_are_those_that_an_extraction_would_refine(scene: LabelledImage, tmp_path: Path, theme: str):
+    if theme == "regions":
+        regions = load_theme("buildings").model_copy(
+            update={"objects": Regions(min_area_m2=6, min_hole_m2=0, piece_m=20, overlap_m=4)}
+        )
+        theme = str(write_theme(regions, tmp_path / "regions.yaml", "connected extent, in pieces"))
+    found = find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_theme=theme), tmp_path)
     assert found is not None
-    assert found.max() > 3
+    place = GeoBox(scene.valid.shape, Affine(0.3, 0, 0, 0, -0.3, 0), "EPSG:32631")
+    survey = Survey.open(open_scene(scene.image.transpose(2, 0, 1), geobox=place), load_theme(theme), "none")
+    grid = survey.heatmap().geobox
+    objects = survey.prompts().rows[["id", "support"]].dissolve("id")
+    assert len(objects) == len(np.unique(found)) - 1 > 3
+    for support in objects.geometry:
+        inside = rasterize([support], grid.shape, transform=grid.affine)[: found.shape[0], : found.shape[1]] > 0
+        (number,) = np.unique(found[inside])
+        assert np.array_equal(found == number, inside)
+
+
+def test_supports_of_nothing_are_none(tmp_path: Path):
+    dark = LabelledImage(
+        np.full((64, 64, 3), 30, np.uint8), {"building": np.zeros((64, 64), np.int32)}, np.ones((64, 64), bool), 0.3,
+        "d", "dark",
+    )  # fmt: skip
+    found = find_supports(dark, DataSet(share=1, supports="buildings-lite0"), tmp_path)
+    assert found is not None
+    assert not found.any()
+    assert boxed(dark, found).support_of == {}
+
+
+def test_a_classifier_is_loaded_once_for_all_images(scene: LabelledImage, tmp_path: Path):
+    classifier._open.cache_clear()
+    for _ in range(2):
+        find_supports(scene, DataSet(share=1, supports="buildings-lite0"), tmp_path)
+    assert classifier._open.cache_info().misses == 1

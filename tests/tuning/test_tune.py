@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import geopandas as gpd
@@ -8,15 +10,17 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
+from scipy import ndimage as ndi
 from shapely import box
 from shapely.affinity import affine_transform
 
 from hybridseg.cli import main
-from hybridseg.errors import HybridsegError
+from hybridseg.errors import HybridsegError, OutputError
 from hybridseg.labels.labelled import Labelled
 from hybridseg.read.opening import open_scene
+from hybridseg.resources import configs_folder
 from hybridseg.theme import load_theme
-from hybridseg.tuning.run import tune
+from hybridseg.tuning import tune
 from tests.conftest import BLOCKS
 from tests.doubles import Bright, Threshold
 
@@ -44,6 +48,45 @@ def test_tune_writes_a_theme_that_loads(blocks: Path, labels: Path, tmp_path: Pa
     assert yaml.safe_load(out.read_text())["objects"]["kind"] == "instances"
 
 
+@dataclass(frozen=True)
+class Swollen(Bright):
+    """Sees blocks 2 m larger than they are."""
+
+    def predict(self, pixels: np.ndarray) -> np.ndarray:
+        return ndi.maximum_filter(super().predict(pixels), (1, 7, 7))
+
+
+def test_the_theme_refines_where_refined_outlines_score_better(
+    blocks: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    opened = []
+    monkeypatch.setattr("hybridseg.nn.models.load_classifier", lambda *_: Swollen())
+    monkeypatch.setattr("hybridseg.nn.models.load_refiner", lambda *given: opened.append(given) or Threshold())
+    out = tune("buildings", tmp_path / "mine.yaml", scene=str(blocks), labels=str(labels), device="cpu")
+    theme = load_theme(out)
+    assert theme.refiner == "sam2-lite"
+    assert theme.shape == load_theme("buildings").shape
+    coarse, refined = map(float, re.findall(r"(?:coarse|refined) ([\d.]+)", out.read_text().splitlines()[0]))
+    assert refined > coarse + 0.2
+    assert set(opened) == {("sam2-lite", "cpu")}
+
+
+def test_inputs_are_not_written_over(blocks: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hybridseg.tuning.search_theme", lambda start, *_: (start, "nothing"))
+    given = {"scene": blocks, "labels": labels}
+    mine = tune("buildings", tmp_path / "mine.yaml", **given)
+    kept = mine.read_bytes()
+    (tmp_path / "link.yaml").symlink_to(mine)
+    scene, drawn = blocks.rename(tmp_path / "scene.yaml"), labels.rename(tmp_path / "labels.yaml")
+    given = {"scene": scene, "labels": drawn}
+    for theme, out in ((mine, mine), (mine, tmp_path / "link.yaml"), ("buildings", scene), ("buildings", drawn)):
+        with pytest.raises(OutputError, match="one of the inputs"):
+            tune(str(theme), out, **given)
+    with pytest.raises(OutputError, match="one of the inputs"):
+        tune("buildings", configs_folder() / "themes" / "buildings.yaml", **given)
+    assert mine.read_bytes() == kept
+
+
 def test_a_comma_in_a_path_is_part_of_it_and_several_are_a_list(
     blocks: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -56,7 +99,7 @@ def test_a_comma_in_a_path_is_part_of_it_and_several_are_a_list(
         found.extend(places)
         return start, "nothing"
 
-    monkeypatch.setattr("hybridseg.tuning.run.search_theme", search)
+    monkeypatch.setattr("hybridseg.tuning.search_theme", search)
     tune("buildings", tmp_path / "one.yaml", scene=str(scene), labels=str(drawn), within=str(drawn))
     arguments = ["tune", "buildings", str(tmp_path / "two.yaml"), "--scene", str(blocks), str(scene)]
     assert main([*arguments, "--labels", str(labels), str(drawn)]) == 0
@@ -77,7 +120,7 @@ def test_bands_are_those_asked_for(blocks: Path, labels: Path, tmp_path: Path, m
         seen.extend(place.scene.sample()[0].max() for place in places)
         return start, "seen"
 
-    monkeypatch.setattr("hybridseg.tuning.run.search_theme", search)
+    monkeypatch.setattr("hybridseg.tuning.search_theme", search)
     tune("buildings", tmp_path / "mine.yaml", scene=str(four), labels=str(labels), bands="2,3,4")
     tune("buildings", tmp_path / "mine.yaml", scene=str(four), labels=str(labels), bands="1,1,1")
     assert seen[0] > 0

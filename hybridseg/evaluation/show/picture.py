@@ -25,8 +25,8 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterWindow
 from shapely.geometry.base import BaseGeometry
 
-from hybridseg.files import replacing
 from hybridseg.errors import EmptySource, NoGeoreference, OutputError, SourceError
+from hybridseg.files import replacing
 from hybridseg.read.stretch import estimate, validity
 from hybridseg.types import Window
 

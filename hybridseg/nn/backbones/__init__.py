@@ -8,8 +8,8 @@
     terratorch:NAME           clay_v15, prithvi_eo_v2_300, ... (extra `geofm`)
 
 Each kind is a module with `build(name, pretrained) -> Backbone`, imported when it is asked for: torchgeo and terratorch
-take seconds to import. A backbone takes images as `base.prepare` gives them: 8-bit red, green and blue or, where it was
-trained on other bands, those as they are stored in the raster.
+take seconds to import, and the modules of `sam2` and `lite0-pyramid` stand on this one. A backbone takes images as
+`base.prepare` gives them: 8-bit red, green and blue or, where it was trained on other bands, those as they are stored.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from types import ModuleType
 import httpx2  # the client that huggingface-hub 2 uses
 
 from hybridseg.errors import WeightsError
-from hybridseg.nn import loader
 from hybridseg.nn.backbones.base import Backbone
+from hybridseg.nn.lazy import loader
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "lite0": Kind("hybridseg.nn.backbones.lite0"),
-    "lite0-pyramid": Kind("hybridseg.nn.backbones.pyramid"),
-    "sam2": Kind("hybridseg.nn.backbones.sam2", "REFINER", optional=True),
+    "lite0-pyramid": Kind("hybridseg.nn.classify.pyramid"),
+    "sam2": Kind("hybridseg.nn.sam2.backbone", "REFINER", optional=True),
     "timm": Kind("hybridseg.nn.backbones.timm", "NAME"),
     "torchgeo": Kind("hybridseg.nn.backbones.torchgeo", "WEIGHTS"),
     "terratorch": Kind("hybridseg.nn.backbones.terratorch", "NAME"),
@@ -85,7 +85,7 @@ def _forms() -> list[str]:
     return forms
 
 
-_load = loader(__name__, ("base", "cells", "lite0", "pyramid", "sam2", "terratorch", "timm", "torchgeo"))
+_load = loader(__name__, ("base", "cells", "lite0", "terratorch", "timm", "torchgeo"))
 
 
 def __getattr__(name: str) -> ModuleType:

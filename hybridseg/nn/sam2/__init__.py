@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hybridseg.nn import loader
+from hybridseg.nn.lazy import loader
 
 if TYPE_CHECKING:
-    from hybridseg.nn.sam2 import embedding, lite, memory, official, prompt_encoder, promptable, shared_encoder
+    from hybridseg.nn.sam2 import (
+        backbone,
+        embedding,
+        lite,
+        memory,
+        official,
+        promptable,
+        shared_encoder,
+    )
 
-__all__ = ["embedding", "lite", "memory", "official", "prompt_encoder", "promptable", "shared_encoder"]
+__all__ = ["backbone", "embedding", "lite", "memory", "official", "promptable", "shared_encoder"]
 __getattr__ = loader(__name__, __all__)
