@@ -118,6 +118,18 @@ def test_prompts_that_were_kept_make_the_same_map_with_the_same_scores(
     assert match(again.geometry, whole.geometry, iou=0.98).f1 == 1
 
 
+def test_masks_that_were_kept_make_the_same_map_and_encode_nothing(
+    model: Path, town: tuple[Path, Path], tmp_path: Path
+):
+    whole = extract(town[0], None, model=model, device="cpu", keep_work=tmp_path).features
+    counted = Counted(load_refiner("sam2-lite", "cpu"))
+    again = extract(town[0], None, model=model, device="cpu", from_refined=tmp_path / "refined.parquet").features
+    assert counted.runs == 0
+    assert again["id"].tolist() == whole["id"].tolist()
+    assert np.allclose(again["score"], whole["score"])
+    assert again.geometry.geom_equals(whole.geometry).all()
+
+
 def test_a_map_given_as_prompts_keeps_its_scores(model: Path, town: tuple[Path, Path], tmp_path: Path):
     whole = extract(town[0], tmp_path / "map.gpkg", model=model, device="cpu").features
     again = extract(town[0], None, model=model, device="cpu", from_prompts=tmp_path / "map.gpkg").features
