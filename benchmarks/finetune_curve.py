@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 from hybridseg.finetuning.run import finetune
 from hybridseg.metrics.summary import summarise
 from hybridseg.run.extract import extract
-from hybridseg.search.settings import write_theme
+from hybridseg.search import write_theme
 from hybridseg.theme import load_theme
 
 COUNTS = (10, 30, 100)

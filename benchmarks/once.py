@@ -20,7 +20,7 @@ import shapely
 from hybridseg.finetuning.run import finetune
 from hybridseg.metrics.summary import summarise
 from hybridseg.run.extract import extract
-from hybridseg.search.settings import write_theme
+from hybridseg.search import write_theme
 from hybridseg.theme import load_theme
 
 RESULTS = Path(__file__).parent / "results" / "once.json"

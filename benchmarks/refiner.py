@@ -24,8 +24,8 @@ from hybridseg.labels.images import LabelledImage, resize_labels
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.training.datasets import load_images
-from hybridseg.training.prompts import box_of, covered, point_in, roughened
 from hybridseg.training.recipe import DataSet
+from hybridseg.training.refiner import box_of, covered, point_in, roughened
 from hybridseg.types import MAX_POINTS
 from hybridseg.where.prompting import hint_logits
 

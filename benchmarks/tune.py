@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.places import places
 from hybridseg.resources import configs_folder
-from hybridseg.search.settings import search_theme, write_theme
+from hybridseg.search import search_theme, write_theme
 from hybridseg.theme import load_theme
 
 

@@ -15,8 +15,7 @@ import numpy as np
 
 from benchmarks.places import Place
 from hybridseg.run.survey import Survey
-from hybridseg.search.ascent import objective
-from hybridseg.search.settings import Trial
+from hybridseg.search import Trial, objective
 from hybridseg.shape import AsTraced
 from hybridseg.tables import Refined
 from hybridseg.theme import Theme

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hybridseg.tables import Features, Prompts, Refined
     from hybridseg.theme import Theme, load_theme
     from hybridseg.training.run import train
-    from hybridseg.tuning.run import tune
+    from hybridseg.tuning import tune
 
 _HOME = {
     "Features": "tables",
@@ -44,7 +44,7 @@ _HOME = {
     "models": "run.models",
     "open_scene": "read.opening",
     "train": "training.run",
-    "tune": "tuning.run",
+    "tune": "tuning",
 }
 """Public name to the module that it lives in."""
 

@@ -81,7 +81,7 @@ def _fault(error: Exception) -> int:
     """Say in one line that this is our fault, and how to report it."""
     if os.environ.get("HYBRIDSEG_DEBUG"):
         traceback.print_exception(error)
-    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(":")
     sys.stderr.write(
         f"hybridseg: a fault of hybridseg itself: {what}; run it again with HYBRIDSEG_DEBUG=1 in the environment and "
         "report what it prints\n"
@@ -231,17 +231,21 @@ VERBS: dict[str, Verb] = {
     "demo": Verb(
         "hybridseg.demo", "Map the buildings of a rendered town whose truth is known, and draw the result.", _demo
     ),
-    "train": Verb("hybridseg.training.run", "Train a model as a recipe says.", _train),
+    "train": Verb(
+        "hybridseg.training.run",
+        "Train a model by a recipe; goes on where an earlier run of the same recipe stopped.",
+        _train,
+    ),
     "finetune": Verb(
         "hybridseg.finetuning.run",
         "Train a classifier on your own labels, and make a model folder of it for `extract --model`.",
         _finetune,
     ),
     "tune": Verb(
-        "hybridseg.tuning.run",
+        "hybridseg.tuning",
         "Find a theme's thresholds, prompts and gate on labelled scenes, and write them as a theme's YAML.",
         _tune,
     ),
-    "evaluate": Verb("hybridseg.evaluation", "Compare a map with a reference.", _evaluate),
+    "evaluate": Verb("hybridseg.evaluation", "Compare a map with a reference, whoever made them.", _evaluate),
     "models": Verb("hybridseg.run.models", "Show the cards of the embedded models.", _models),
 }

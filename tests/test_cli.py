@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NoReturn
 
+import geopandas as gpd
 import pytest
 import torch
 
-from hybridseg.cli import VERBS as ALL_VERBS
-from hybridseg.cli import main
+import hybridseg
+from hybridseg.cli import VERBS, main
+from hybridseg.errors import HybridsegError, OutputError
 from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.weights import save_weights
+from hybridseg.run.result import Result, Summary
+from hybridseg.types import Failure
 from hybridseg.write.result import read_result
+from tests.rasters import default_image, make
 
-VERBS = {name: function for name, (function, _) in ALL_VERBS.items()}
 HIDDEN = {"progress"}
+
+
+def function_of(verb: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(importlib.import_module(VERBS[verb].module), verb)
+    return function
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +84,57 @@ def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_names_and_explains_every_parameter(verb: str, capsys: pytest.CaptureFixture[str]):
     said = help_of(verb, capsys)
-    for name, parameter in inspect.signature(VERBS[verb]).parameters.items():
+    for name, parameter in inspect.signature(function_of(verb)).parameters.items():
         if name in HIDDEN:
             assert name not in said
             continue
-        positional = parameter.kind is not parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        obligatory = parameter.default is parameter.empty or (verb, name) == ("extract", "out")
+        positional = parameter.kind is not parameter.KEYWORD_ONLY and obligatory
         flag = name if positional or name == "name" else f"--{name.rstrip('_')}".replace("_", "[_-]")
         explained = re.search(rf"^  {flag}\b.*?\n?\s+\w[^\n]*(\n {{8,}}[^\n]*)*", said, re.MULTILINE)
         assert explained, f"{flag} is not in the help of {verb}"
         assert len(explained.group().split("(type")[0].split()) > 3, f"{flag} is not explained"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_line_about_a_verb_is_the_first_of_its_docstring(verb: str):
+    documented = (inspect.getdoc(function_of(verb)) or "").splitlines()[0]
+    assert VERBS[verb].about == documented
+
+
+def test_help_lists_every_verb_with_its_line(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for name, verb in VERBS.items():
+        assert f"{name} {verb.about}" in said
+
+
+def test_verbs_are_those_that_python_offers():
+    public = {name: getattr(hybridseg, name) for name in hybridseg.__all__}
+    functions = {name for name, value in public.items() if inspect.isfunction(value)}
+    assert set(VERBS) - {"demo"} == functions - {"open_scene", "load_theme"}
+    assert all(public[name] is function_of(name) for name in VERBS if name != "demo")
+
+
+def test_a_verb_is_imported_when_it_is_called():
+    program = """
+import sys
+from hybridseg.cli import VERBS, main
+from hybridseg.errors import HybridsegError, OutputError
+def loaded():
+    return {name for name, verb in VERBS.items() if verb.module in sys.modules}
+found = [loaded()]
+for arguments in (["--version"], ["models"]):
+    try:
+        main(arguments)
+    except SystemExit:
+        pass
+    found.append(loaded())
+sys.stderr.write(repr(found))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == repr([set(), set(), {"models"}])
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -233,6 +290,129 @@ def test_a_command_that_is_not_understood_has_the_same_status(arguments: list[st
         main(arguments)
     assert stopped.value.code == 2
     assert "usage: " in capsys.readouterr().err
+
+
+# --- faults and signals -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def replace_extract(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], None]:
+    """Puts another function in the place of the verb `extract`, behind its signature."""
+
+    def replace(stand_in: Callable[..., Any]) -> None:
+        module = importlib.import_module("hybridseg.run.extract")
+        real = module.extract
+
+        @functools.wraps(real)
+        def extract(**settings: Any) -> Any:
+            return stand_in(**settings)
+
+        monkeypatch.setattr(module, "extract", extract)
+
+    return replace
+
+
+def raising(error: BaseException) -> Callable[..., NoReturn]:
+    def stand_in(**_: Any) -> NoReturn:
+        raise error
+
+    return stand_in
+
+
+COMMAND = ["extract", "scene.tif", "out.gpkg"]
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("a\nb"), KeyError("score"), AssertionError(), ZeroDivisionError("by zero")]
+)
+def test_a_fault_of_ours_is_one_line_and_a_status_of_its_own(
+    error: Exception,
+    replace_extract: Callable[..., None],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.delenv("HYBRIDSEG_DEBUG", raising=False)
+    replace_extract(raising(error))
+    assert main(COMMAND) == 3
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert re.match(rf"hybridseg: a fault of hybridseg itself: {type(error).__name__}(: [^;]+)?; run it again", err)
+    assert "HYBRIDSEG_DEBUG=1" in err
+
+
+def test_a_fault_shows_where_it_is_when_asked(
+    replace_extract: Callable[..., None], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HYBRIDSEG_DEBUG", "1")
+    replace_extract(raising(TypeError("fault")))
+    assert main(COMMAND) == 3
+    assert "Traceback" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("error", [HybridsegError("no luck; try again"), OutputError("no room")])
+def test_bad_input_is_one_line_and_another_status(
+    error: Exception, replace_extract: Callable[..., None], capfd: pytest.CaptureFixture[str]
+):
+    replace_extract(raising(error))
+    assert main(COMMAND) == 2
+    assert capfd.readouterr().err == f"hybridseg: {error}\n"
+
+
+def test_control_c_is_one_line_and_the_shells_status(
+    replace_extract: Callable[..., None], capfd: pytest.CaptureFixture[str]
+):
+    replace_extract(raising(KeyboardInterrupt()))
+    assert main(COMMAND) == 130
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == "hybridseg: stopped; nothing half written is left\n"
+
+
+def test_a_run_with_gaps_has_a_result_and_a_status_of_its_own(
+    replace_extract: Callable[..., None], capfd: pytest.CaptureFixture[str]
+):
+    failures = (Failure("window at column 0, row 0, 9 x 9 px", "OSError: damaged block"),)
+    summary = Summary("scene.tif", "out.gpkg", "buildings", "none", 2, 0, 0, 1, 0, 1, 0, 1, {"classify": 1.0}, failures)
+    replace_extract(lambda **_: Result(gpd.GeoDataFrame(geometry=[]), summary))
+    assert main(COMMAND) == 1
+    said = " ".join(capfd.readouterr().out.split())
+    assert "1 windows" in said
+    assert "window at column 0, row 0, 9 x 9 px: OSError: damaged block" in said
+    assert main([*COMMAND, "--json"]) == 1
+    assert json.loads(capfd.readouterr().out)["failures"] == [
+        {"place": failures[0].place, "reason": failures[0].reason}
+    ]
+
+
+def test_the_handler_of_signals_is_put_back(replace_extract: Callable[..., None]):
+    before = signal.getsignal(signal.SIGTERM)
+    replace_extract(raising(HybridsegError("no")))
+    main(COMMAND)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_ended_leaves_nothing_behind(number: int, status: int, models: Path, tmp_path: Path):
+    scene, temporary, results = tmp_path / "scene", tmp_path / "temporary", tmp_path / "results"
+    for folder in (scene, temporary, results):
+        folder.mkdir()
+    path = make("utm", scene, default_image(2500, 2500), 0.3)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "hybridseg", "extract", path, results / "map.gpkg", "--keep-work", results / "work",
+         "--refiner", "none", "--device", "cpu"],
+        env=os.environ | {"TMPDIR": str(temporary), "HYBRIDSEG_MODELS": str(models)}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while run.poll() is None and not list(temporary.glob("hybridseg-*/*/*")):
+        time.sleep(0.05)
+    time.sleep(0.2)
+    run.send_signal(number)
+    said = run.communicate(timeout=120)[1]
+    assert run.returncode == status, said
+    assert list(temporary.iterdir()) == []
+    assert list(results.iterdir()) == []
+    assert "Traceback" not in said
 
 
 # --- when all is well -------------------------------------------------------------------------------------------------

@@ -84,10 +84,10 @@ def dakota(data: Path) -> Scene:
 
 
 def panels(data: Path) -> Scene:
-    """Nine tiles in three rows: each stands for itself, objects are cut at its edges, which all runs share."""
-    paths = sorted((data / "california_pv").rglob("*.jpg"))[:9]
+    """Sixteen tiles in four rows: each stands for itself, objects are cut at its edges, which all runs share."""
+    paths = sorted((data / "california_pv").rglob("*.jpg"))[:16]
     tiles = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
-    return in_place(np.concatenate([np.concatenate(tiles[i : i + 3], 1) for i in (0, 3, 6)], 0), 0.3)
+    return in_place(np.concatenate([np.concatenate(tiles[i : i + 4], 1) for i in (0, 4, 8, 12)], 0), 0.3)
 
 
 def streets(data: Path) -> Scene:

@@ -15,8 +15,7 @@ import numpy as np
 from hybridseg.finetuning.bands import card_of, shown_to
 from hybridseg.finetuning.check import check_free, check_ground, check_gsd, check_numbers, check_refiners, check_themes
 from hybridseg.finetuning.fit import Training, find_start, fit_linear_head, linear_name, load_trunk
-from hybridseg.finetuning.folder import check_folder, model_at
-from hybridseg.finetuning.report import Finetuned
+from hybridseg.finetuning.model import Finetuned, check_folder, model_at
 from hybridseg.finetuning.settle import Settle
 from hybridseg.labels.codes import parse_classes
 from hybridseg.labels.labelled import LabelledGrid, on_grid, read_labelled

@@ -16,8 +16,7 @@ from hybridseg.finetuning.score import Judged, calibrate, f1_interval, judge
 from hybridseg.labels.labelled import Labelled, LabelledGrid
 from hybridseg.labels.split import Split, cross_fits
 from hybridseg.run.progress import Progress
-from hybridseg.search.ascent import objective
-from hybridseg.search.settings import search_theme, write_theme
+from hybridseg.search import objective, search_theme, write_theme
 from hybridseg.theme import Theme
 
 MIN_OBJECTS_TO_SEARCH = 20

@@ -126,6 +126,7 @@ class JoinTask:
     outlines: id, class, score, origin, FIGURES, geometry.
     united: rows of one id are pieces of one region.
     gsd_m: size of a pixel that the outlines were traced on.
+    within: extent that the result is cut at; None: it is whole.
     """
 
     outlines: gpd.GeoDataFrame
@@ -148,15 +149,12 @@ class JoinTask:
 
     def __call__(self) -> gpd.GeoDataFrame:
         """Return the features, with `area_m2`."""
-        if self.united:
-            joined = union_pieces(self.outlines)
-            if self.within is not None:
-                joined = joined.clip(shapely.box(*self.within), keep_geom_type=True)
-        else:
-            joined = resolve_overlaps(self.outlines)
+        joined = union_pieces(self.outlines) if self.united else resolve_overlaps(self.outlines)
         joined = joined.reset_index(drop=True)
         if len(joined):
             joined = self.shape.shape(joined, self.gsd_m)
+        if self.within is not None:  # after shaping, which would take the cut for an outline
+            joined = joined.clip(shapely.box(*self.within), keep_geom_type=True, sort=True).reset_index(drop=True)
         return joined.assign(area_m2=area_m2(joined.geometry))
 
 

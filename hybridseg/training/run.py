@@ -56,8 +56,8 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
             nn.training.memory_learner.start_memory(learner.net, images.reshape(-1, *images.shape[2:]))
     if plan.free is not None:
         nn.backbones.base.freeze(learner.trunk, plan.free)
-    nn.training.precision.keep_slow_layers_in_fp32(learner.net)
-    precision = nn.training.precision.precision()
+    nn.training.fit.keep_slow_layers_in_fp32(learner.net)
+    precision = nn.training.fit.precision()
     steps = nn.training.fit.fit(learner, batches, folder, plan.stop, quiet=quiet, precision=precision, workers=1)
     card = {
         "name": plan.model,

@@ -14,8 +14,7 @@ from PIL import Image
 from scipy import ndimage as ndi
 
 from hybridseg.labels.images import recolour, resize_labels, turn
-from hybridseg.training.prompts import box_of, point_in
-from hybridseg.training.refiner import BoxedImage, pick
+from hybridseg.training.refiner import BoxedImage, box_of, pick, point_in
 from hybridseg.types import MAX_POINTS
 
 STARTS = {"mask": 0.6, "box": 0.25, "click": 0.15}

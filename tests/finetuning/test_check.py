@@ -12,7 +12,7 @@ import pytest
 from hybridseg.cli import VERBS, main
 from hybridseg.errors import OutputError, ThemeError, WeightsError
 from hybridseg.finetuning.check import check_free, check_ground, check_gsd, check_numbers, check_refiners
-from hybridseg.finetuning.folder import model_at
+from hybridseg.finetuning.model import model_at
 from hybridseg.finetuning.run import _run_folder
 from hybridseg.labels.labelled import LabelledGrid, on_grid, read_labelled
 from hybridseg.labels.layers import LabelsWarning

@@ -24,7 +24,7 @@ from hybridseg.nn.sam2 import official
 from hybridseg.nn.weights import load_weights
 from hybridseg.run.extract import extract
 from hybridseg.run.survey import Survey
-from hybridseg.search.settings import write_theme
+from hybridseg.search import write_theme
 from hybridseg.theme import Theme, load_theme
 from townscape import render_town
 

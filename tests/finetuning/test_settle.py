@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from hybridseg.finetuning import settle
-from hybridseg.finetuning.report import Finetuned
+from hybridseg.finetuning.model import Finetuned
 from hybridseg.finetuning.settle import CROSSED, HALF, UNCROSSED, UNSEARCHED, Settle
 from hybridseg.labels.labelled import Labelled, on_grid
 from hybridseg.labels.split import Split
@@ -60,7 +60,7 @@ def crossed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder with both folds; without a refiner, for speed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hybridseg.nn.models.load_classifier", lambda *_: Bright())
-        patch.setattr("hybridseg.search.settings.GATES", {"agreement": (0.0,)})
+        patch.setattr("hybridseg.search.GATES", {"agreement": (0.0,)})
         folder = tmp_path_factory.mktemp("crossed")
         settled(folder / "m", place(folder, ROWS), refiner="none")
     return folder / "m"
@@ -99,7 +99,7 @@ def test_one_fold_alone_is_judged_on_its_own_search_and_says_so(
     labelled: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(settle, "MIN_OBJECTS_TO_SEARCH", 16)
-    monkeypatch.setattr("hybridseg.search.settings.GATES", {"agreement": (0.0,)})
+    monkeypatch.setattr("hybridseg.search.GATES", {"agreement": (0.0,)})
     card = settled(tmp_path / "m", labelled, folds=1, refiner="none")
     assert card["scores"]["what"] == UNCROSSED
     assert "expect less elsewhere" in UNCROSSED

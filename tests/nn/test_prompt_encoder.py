@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hybridseg.nn.sam2.prompt_encoder import CLICK, FAR, INSIDE, NEAR, OUTSIDE, DrawingPromptEncoder
+from hybridseg.nn.sam2.lite import CLICK, FAR, INSIDE, NEAR, OUTSIDE, DrawingPromptEncoder
 
 SIDE, M = 64, 16
 

@@ -8,7 +8,7 @@ import pytest
 from hybridseg.metrics.boundary import BoundaryScore
 from hybridseg.metrics.objects import Match
 from hybridseg.metrics.summary import Summary
-from hybridseg.search.ascent import ascend, objective
+from hybridseg.search import ascend, objective
 from hybridseg.theme import load_theme
 from hybridseg.what import Regions, other_kinds
 

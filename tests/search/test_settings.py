@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hybridseg.labels.labelled import Labelled
-from hybridseg.search.settings import search_theme
+from hybridseg.search import search_theme
 from hybridseg.theme import Theme, load_theme
 from tests.doubles import Bright, Threshold
 from tests.faint import place

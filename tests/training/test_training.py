@@ -24,7 +24,7 @@ from hybridseg.nn.training.learners import ClassifierLearner
 from hybridseg.read.opening import open_scene
 from hybridseg.resources import configs_folder
 from hybridseg.run.survey import Survey
-from hybridseg.search.settings import write_theme
+from hybridseg.search import write_theme
 from hybridseg.theme import load_theme
 from hybridseg.training.datasets import load_images
 from hybridseg.training.recipe import DataSet, Recipe, load_recipe

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
         lite,
         memory,
         official,
-        prompt_encoder,
         promptable,
         shared_encoder,
     )
 
-__all__ = ["backbone", "embedding", "lite", "memory", "official", "prompt_encoder", "promptable", "shared_encoder"]
+__all__ = ["backbone", "embedding", "lite", "memory", "official", "promptable", "shared_encoder"]
 __getattr__ = loader(__name__, __all__)

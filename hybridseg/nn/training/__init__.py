@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hybridseg.nn.lazy import loader
 
 if TYPE_CHECKING:
-    from hybridseg.nn.training import fit, learners, linear, memory_learner, precision
+    from hybridseg.nn.training import fit, learners, linear, memory_learner
 
-__all__ = ["fit", "learners", "linear", "memory_learner", "precision"]
+__all__ = ["fit", "learners", "linear", "memory_learner"]
 __getattr__ = loader(__name__, __all__)

@@ -9,7 +9,7 @@ from hybridseg.labels.labelled import Labelled, read_labelled
 from hybridseg.read.opening import open_scene
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.request import Paths, join_arguments, parse_bands
-from hybridseg.search.settings import search_theme, write_theme
+from hybridseg.search import search_theme, write_theme
 from hybridseg.theme import load_theme, theme_path
 
 
