@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from hybridseg.nn.classify.segmenter import Segmenter
-from hybridseg.nn.training import precision
-from hybridseg.nn.training.fit import Learner, fit, step_reached
+from hybridseg.nn.training import fit as fitting
+from hybridseg.nn.training.fit import Learner, fit, keep_slow_layers_in_fp32, step_reached
 from hybridseg.nn.training.learners import ClassifierLearner, mask_loss, watched
 
 
@@ -115,14 +115,14 @@ def test_only_the_freed_stages_and_the_head_are_trained():
 
 
 def test_slow_layers_stay_in_fp32_under_autocast(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(precision, "native_bf16", lambda _: True)
-    monkeypatch.setattr(precision, "pick_device", lambda: torch.device("cpu"))
-    assert precision.precision() == "bf16-mixed"
-    monkeypatch.setattr(precision, "native_bf16", lambda _: False)
-    assert precision.precision() == "32-true"
+    monkeypatch.setattr(fitting, "native_bf16", lambda _: True)
+    monkeypatch.setattr(fitting, "pick_device", lambda: torch.device("cpu"))
+    assert fitting.precision() == "bf16-mixed"
+    monkeypatch.setattr(fitting, "native_bf16", lambda _: False)
+    assert fitting.precision() == "32-true"
     layers = nn.ModuleList([nn.Conv2d(4, 4, k, stride, k // 2, groups=g) for k, stride, g in
                             ((5, 1, 4), (3, 2, 4), (3, 1, 4), (5, 1, 1))])  # fmt: skip
-    precision.keep_slow_layers_in_fp32(layers)
+    keep_slow_layers_in_fp32(layers)
     with torch.autocast("cpu", torch.bfloat16):
         kinds = [layer(torch.zeros(1, 4, 8, 8)).dtype for layer in layers]
     assert kinds == [torch.float32, torch.float32, torch.bfloat16, torch.bfloat16]
