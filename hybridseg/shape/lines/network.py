@@ -18,7 +18,17 @@ from scipy.sparse.csgraph import connected_components
 
 from hybridseg.errors import NoGeoreference
 from hybridseg.shape.geometry import repaired
-from hybridseg.shape.lines.graph import Graph, bridged, extended, redrawn, to_edge, value_at, without_spurs, xy
+from hybridseg.shape.lines.graph import (
+    Graph,
+    attached,
+    bridged,
+    extended,
+    redrawn,
+    to_edge,
+    value_at,
+    without_spurs,
+    xy,
+)
 from hybridseg.shape.lines.skeleton import Skeleton
 from hybridseg.shape.measure import by_metric_crs
 from hybridseg.shape.settings import ShapeStage
@@ -65,7 +75,8 @@ class Lines(ShapeStage):
     join_gap_m: float = Field(
         15.0,
         ge=0,
-        description="dead ends that face each other across at most this (a tree, a bridge) are joined; 0: never",
+        description="dead ends that face each other, or point at a line, across at most this (a tree, a bridge) are "
+        "joined; 0: never",
     )
     join_angle_deg: float = Field(30.0, ge=0, le=90, description="largest turn at either end of such a gap")
     min_alone_m: float = Field(
@@ -114,6 +125,7 @@ class Lines(ShapeStage):
         shapely.prepare(surface)
         graph = redrawn(without_spurs(Graph.of(skeleton), self.spur_widths), self.junction_widths)
         graph = bridged(extended(graph, surface), self.join_gap_m, self.join_angle_deg)
+        graph = attached(graph, self.join_gap_m) if self.join_gap_m else graph
         columns = _measured(graph, surface, score)
         lines = shapely.get_parts(shapely.simplify(shapely.multilinestrings(graph.lines), self.simplify_m))
         columns["length_m"] = shapely.length(lines)
