@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hybridseg.errors import NoGeoreference
+from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.geometry import repaired
 from hybridseg.shape.lines.graph import (
     Graph,
@@ -92,7 +93,9 @@ class Lines(ShapeStage):
         """`join_gap_m`: dead ends further apart are not joined."""
         return self.join_gap_m
 
-    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0) -> gpd.GeoDataFrame:
+    def shape(
+        self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
+    ) -> gpd.GeoDataFrame:
         """Return the features as they are: the surface of a network keeps its traced outline."""
         return features
 
