@@ -67,7 +67,7 @@ class Buildings(ShapeStage):
         description="price of a wall: one wall more must lower half the squared distance of the outline from its "
         "walls, integrated along the outline, by this",
     )
-    wall_px3: float = Field(4.0, ge=0, description="the same in cubic source pixels, where that is more")
+    wall_px3: float = Field(3.0, ge=0, description="the same in cubic source pixels, where that is more")
     free_walls: float = Field(2.0, ge=0, description="what a wall in a direction of its own costs more, in walls")
     bump_m: float = Field(0.8, gt=0, description="an outline so far from its wall counts half when the wall is placed")
     max_turn_deg: float = Field(125.0, ge=90, le=180, description="walls that turn more than this make no building")
@@ -75,15 +75,19 @@ class Buildings(ShapeStage):
     gap_m: float = Field(0.1, ge=0, description="buildings closer than this touch (or than 2 source pixels)")
     share_deg: float = Field(3.0, ge=0, le=45, description="those that touch may be turned by so much to be in line")
     max_overlap: float = Field(
-        0.05, ge=0, le=1, description="new overlap allowed with a neighbour, as a share of the smaller of the two"
+        0.3, ge=0, le=1, description="new overlap allowed with a neighbour, as a share of the smaller of the two"
     )
     min_hole_m2: float = Field(4.0, ge=0, description="smaller holes are filled, in all candidates")
     circle_walls: float = Field(6.0, ge=0, description="price of a circle, in walls")
 
     @property
     def reach_m(self) -> float:
-        """Twice `gap_m`, or 4 source pixels: the largest neighbour counts, and its own neighbours vote."""
-        return 2 * self.gap_m
+        """30 m: each building asks those that touch it only, but these ask theirs in turn.
+
+        Cut in two, the Banepa scene and a rendered town changed no outline further than that from the cut (1,023 of
+        1,023 alike to a micrometre), and between 10 and 30 m 2 of 168, with an IoU above 0.999.
+        """
+        return 30.0
 
     def shape(
         self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
