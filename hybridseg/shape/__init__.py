@@ -11,8 +11,9 @@ from hybridseg.shape.coverage import Coverage
 from hybridseg.shape.lines import Lines
 from hybridseg.shape.rows import Rows
 from hybridseg.shape.settings import AsTraced
+from hybridseg.shape.smooth import Smooth
 
-Shape = Annotated[Buildings | Rows | Coverage | Lines | AsTraced, Field(discriminator="kind")]
+Shape = Annotated[Buildings | Rows | Coverage | Lines | Smooth | AsTraced, Field(discriminator="kind")]
 """A stage of shaping by its `kind`: settings and work in one value."""
 
-__all__ = ["AsTraced", "Buildings", "Coverage", "Lines", "Rows", "Shape"]
+__all__ = ["AsTraced", "Buildings", "Coverage", "Lines", "Rows", "Shape", "Smooth"]

@@ -7,17 +7,22 @@ from collections.abc import Callable, Sequence
 import geopandas as gpd
 import numpy as np
 import shapely
+from pyproj import CRS
 
 from hybridseg.shape.measure import by_metric_crs
 
+Propose = Callable[[np.ndarray, CRS, np.ndarray], Sequence[np.ndarray]]
+"""Takes outlines (m,) in metres, their CRS and their rows (m,), and returns c arrays (m,) of candidates, the best
+first, the outlines themselves last."""
 
-def candidates_of(features: gpd.GeoDataFrame, propose: Callable[[np.ndarray], Sequence[np.ndarray]]) -> np.ndarray:
+
+def candidates_of(features: gpd.GeoDataFrame, propose: Propose) -> np.ndarray:
     """Return the candidates (c, n) for the outlines of features, in their CRS.
 
     Args:
         features: polygons in any CRS.
-        propose: takes outlines (m,) in metres and returns c arrays (m,) of candidates, the best first, the outline
-            itself last. A candidate that equals the outline keeps the coordinates of `features` to the last digit.
+        propose: makes the candidates of those that share a metric CRS. One that equals the given outline keeps its
+            coordinates to the last digit.
 
     Raises:
         NoGeoreference: the features have no CRS.
@@ -26,7 +31,7 @@ def candidates_of(features: gpd.GeoDataFrame, propose: Callable[[np.ndarray], Se
     candidates: np.ndarray | None = None
     for crs, rows in by_metric_crs(features.geometry):
         ground = features.geometry.iloc[rows].to_crs(crs).to_numpy()
-        proposed = propose(ground)
+        proposed = propose(ground, crs, rows)
         candidates = np.stack([given] * len(proposed)) if candidates is None else candidates
         for candidate, shaped in zip(candidates, proposed, strict=True):
             back = gpd.GeoSeries(shaped, crs=crs).to_crs(features.crs).to_numpy()

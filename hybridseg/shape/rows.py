@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,8 @@ from pydantic import Field
 
 from hybridseg.shape.candidates import candidates_of, choose_without_overlaps, where_alike
 from hybridseg.shape.coverage import smooth_steps
+from hybridseg.shape.directions import shared_direction
+from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.geometry import as_complex, iou, repaired
 from hybridseg.shape.settings import ShapeStage
 
@@ -20,9 +23,6 @@ _STEP_PX = 0.75
 
 _STEP_IOU = 0.8
 """Specks of a few pixels, of which smoothing leaves less than this, keep their steps."""
-
-_NOISE = np.radians(3.0)
-"""Spread of the directions of arrays on one roof, as traced: votes much further off the rest hardly count."""
 
 
 class Rows(ShapeStage):
@@ -56,18 +56,21 @@ class Rows(ShapeStage):
         """Twice `near_m`: the largest array near decides, and those near that one voted on its direction."""
         return 2 * self.near_m
 
-    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0) -> gpd.GeoDataFrame:
+    def shape(
+        self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
+    ) -> gpd.GeoDataFrame:
         """Return the same rows, order, index and columns, with new geometries (`area_m2` is not computed anew).
 
         Args:
             features: arrays in any CRS.
             gsd_m: size of a source pixel on the ground (m), what the traced outlines are exact to.
+            evidence: not needed here.
 
         Raises:
             NoGeoreference: the features have no CRS.
         """
 
-        def propose(ground: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        def propose(ground: np.ndarray, *_: object) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
             traced = repaired(ground)
             light = where_alike(smooth_steps(traced, gsd_m, _STEP_PX * gsd_m), traced, _STEP_IOU, otherwise=traced)
             alone, aligned = self._rectangles(traced)
@@ -91,20 +94,9 @@ class Rows(ShapeStage):
 
         fitting = np.flatnonzero(fit >= self.min_iou)
         rows, body = proper[fitting], body[fitting]
-        aligned[rows] = body.rectangle(self._shared_angle(alone[rows], body, angle[fitting]))
+        shared = shared_direction(alone[rows], angle[fitting], body.area, self.near_m, self.max_turn_deg)
+        aligned[rows] = body.rectangle(shared)
         return alone, aligned
-
-    def _shared_angle(self, rectangles: np.ndarray, body: _Body, angle: np.ndarray) -> np.ndarray:
-        """Return the direction (n,) in radians of each rectangle's row; `angle` is its own."""
-        one, two = shapely.STRtree(rectangles).query(rectangles, predicate="dwithin", distance=self.near_m)
-        turn = _right_angle(angle[two] - angle[one])
-        alike = np.abs(turn) <= np.radians(self.max_turn_deg)
-        one, two, turn = one[alike], two[alike], turn[alike]
-        by_size = np.lexsort((body.centre.imag, body.centre.real, body.area))
-        size = np.argsort(by_size)
-        largest = np.zeros(len(angle), dtype=int)
-        np.maximum.at(largest, one, size[two])
-        return np.asarray((angle + _consensus(one, turn, body.area[two], len(angle)))[by_size[largest]])
 
 
 @dataclass(frozen=True)
@@ -153,24 +145,6 @@ class _Body:
         corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
         z = (corners[:, :1] * long + 1j * corners[:, 1:] * wide) * turn + self.centre
         return np.asarray(shapely.polygons(np.stack([z.real, z.imag], axis=-1).swapaxes(0, 1)))
-
-
-def _consensus(one: np.ndarray, turn: np.ndarray, weight: np.ndarray, n: int) -> np.ndarray:
-    """Return the turn (n,) from each one's own direction to that on which its neighbours agree, in radians.
-
-    The circular mean modulo 90 degrees, weighted by area, and by Cauchy's weight for the distance from the mean before.
-    """
-    mean = np.zeros(n)
-    for _ in range(5):
-        off = turn - mean[one]
-        vote = weight / (1 + (_right_angle(off) / _NOISE) ** 2) * np.exp(4j * off)
-        mean += np.angle(np.bincount(one, vote.real, n) + 1j * np.bincount(one, vote.imag, n)) / 4
-    return mean
-
-
-def _right_angle(angle: np.ndarray) -> np.ndarray:
-    """Return angles in radians modulo 90 degrees, from -45 to 45."""
-    return np.asarray((angle + np.pi / 4) % (np.pi / 2) - np.pi / 4)
 
 
 def _envelope_angle(outlines: np.ndarray) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import geopandas as gpd
 
 from hybridseg.settings import Settings
+
+from hybridseg.shape.evidence import Evidence
 
 
 class ShapeStage(Settings):
@@ -21,12 +24,15 @@ class ShapeStage(Settings):
         """
         return 0.0
 
-    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0) -> gpd.GeoDataFrame:
+    def shape(
+        self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
+    ) -> gpd.GeoDataFrame:
         """Return the features with outlines fit for a map; other columns stay (`area_m2` is not computed anew).
 
         Args:
             features: polygons in any CRS.
             gsd_m: size of a source pixel on the ground (m), what traced outlines are exact to; 0 when unknown.
+            evidence: logits of each feature's mask, where they are at hand; stages that do not need them ignore them.
 
         Raises:
             NoGeoreference: the features have no CRS.
@@ -39,6 +45,8 @@ class AsTraced(ShapeStage):
 
     kind: Literal["none"] = "none"
 
-    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0) -> gpd.GeoDataFrame:
+    def shape(
+        self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
+    ) -> gpd.GeoDataFrame:
         """Return the features as they are."""
         return features

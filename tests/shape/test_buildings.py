@@ -51,7 +51,7 @@ def l_houses(n: int) -> list[shapely.Polygon]:
 
 def test_walls_become_straight_and_square() -> None:
     houses = l_houses(8)
-    shaped = Buildings(allow_45=False).shape(layer([traced(h) for h in houses]), PIXEL_M)
+    shaped = Buildings().shape(layer([traced(h) for h in houses]), PIXEL_M)
     for polygon, house in zip(shaped.geometry, houses, strict=True):
         assert np.abs(corners_deg(polygon)).max() < 0.3
         assert iou(polygon, house) > 0.93
@@ -130,7 +130,7 @@ def test_where_right_angles_would_overlap_a_neighbour_the_outline_stays() -> Non
     )
     shed = shapely.Polygon([(20, 11.6), (20, 14), (17.2, 14), (17.8, 13.5), (18.7, 13.1), (19.1, 12.4), (19.7, 12.1)])
     house, shed = translate(house, *PLACE), translate(shed, *PLACE)
-    settings = {"allow_45": False, "simplify_m": 2.0, "max_overlap": 0.01}
+    settings = {"wall_m3": 2.0, "max_overlap": 0.01}
     alone = Buildings(**settings).shape(layer([house])).geometry.iloc[0]
     assert alone.intersection(shed).area > 0.1 * shed.area
     beside = Buildings(**settings).shape(layer([house, shed])).geometry

@@ -146,6 +146,25 @@ def test_a_gap_is_joined_straight_ahead_only(gap: float, aside: float, parts: in
     assert len(Lines(join_gap_m=0).network(layer(roads)).lines) == 2
 
 
+@pytest.mark.parametrize("angle", [90, 50])
+def test_a_side_road_behind_a_tree_meets_the_main_one(angle: float) -> None:
+    side = rotate(strip((14, 0), (80, 0)), angle, origin=(0, 0))
+    roads = [strip((-90, 0), (90, 0)), side]
+    network = Lines(join_gap_m=15).network(layer(roads))
+    assert degrees(network) == [1, 1, 1, 3]
+    meets = network.nodes[network.nodes["degree"] == 3].geometry.iloc[0]
+    assert np.abs(local(meets)).max() < 1.0
+    assert sorted(network.lines["length_m"].round(-1)) == [80, 90, 90]
+    assert degrees(Lines(join_gap_m=8).network(layer(roads))) == [1, 1, 1, 1]
+
+
+def test_two_side_roads_meet_the_main_one_each_by_itself() -> None:
+    roads = [strip((-90, 0), (90, 0)), strip((-30, 14), (-30, 80)), strip((25, -14), (25, -80))]
+    assert degrees(Lines(join_gap_m=15).network(layer(roads))) == [1, 1, 1, 1, 3, 3]
+    crossing = [strip((-90, 0), (90, 0)), strip((0, 14), (0, 80)), strip((0, -14), (0, -80))]
+    assert degrees(Lines(join_gap_m=15).network(layer(crossing))) == [1, 1, 1, 1, 4]
+
+
 def test_roads_side_by_side_are_not_joined() -> None:
     corner = [strip((0, 0), (60, 0)), strip((68, 8), (68, 70))]
     parallel = [strip((0, 100), (60, 100)), strip((0, 112), (60, 112))]

@@ -2,11 +2,14 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from affine import Affine
 from pydantic import TypeAdapter, ValidationError
+from rasterio.features import rasterize, shapes
+from shapely.affinity import rotate, translate
 
-from hybridseg.shape import AsTraced, Buildings, Coverage, Lines, Rows, Shape
+from hybridseg.shape import AsTraced, Buildings, Coverage, Lines, Rows, Shape, Smooth
 
-STAGES = [Buildings, Rows, Coverage, Lines, AsTraced]
+STAGES = [Buildings, Rows, Coverage, Lines, Smooth, AsTraced]
 ANY = TypeAdapter(Shape)
 
 
@@ -25,7 +28,7 @@ def test_the_kind_chooses_the_stage_and_it_comes_back_from_its_own_settings(stag
 
 
 def test_an_unknown_kind_or_setting_is_refused_by_name() -> None:
-    with pytest.raises(ValidationError, match="'buildings', 'rows', 'coverage', 'lines', 'none'"):
+    with pytest.raises(ValidationError, match="'buildings', 'rows', 'coverage', 'lines', 'smooth', 'none'"):
         ANY.validate_python({"kind": "roads"})
     with pytest.raises(ValidationError, match="min_agreement"):
         ANY.validate_python({"kind": "rows", "min_agreement": 0.9})
@@ -72,3 +75,25 @@ def test_the_reach_follows_the_settings() -> None:
     assert Lines(join_gap_m=25).reach_m == 25
     assert AsTraced().reach_m == 0
     assert Buildings().reach_m > 0
+
+
+def test_smooth_outlines_lose_their_steps_and_keep_their_shared_border() -> None:
+    truth = [rotate(shapely.box(x, 0, x + 20, 25), 17, origin=(0, 0)) for x in (0, 20)]
+    grid = Affine(1, 0, -20, 0, -1, 60)
+    labels = rasterize([(t, i + 1) for i, t in enumerate(truth)], (80, 90), transform=grid, dtype="uint8")
+    raw = [
+        shapely.geometry.shape(outline)
+        for outline, _ in sorted(shapes(labels, labels > 0, 4, grid), key=lambda found: found[1])
+    ]
+    features = gpd.GeoDataFrame({"id": ["a", "b"]}, geometry=raw, crs=32636).translate(448_000, 39_000).to_frame()
+    one, two = Smooth().shape(features, 1.0).geometry
+    assert shapely.get_num_coordinates([one, two]).max() < 0.4 * shapely.get_num_coordinates(raw).min()
+    assert one.boundary.intersection(two.boundary).length == pytest.approx(25, abs=2)
+    assert one.intersection(two).area < 1e-3
+    for before, after, true in zip(raw, (one, two), truth, strict=True):
+        moved = translate(after, -448_000, -39_000)
+        assert iou(moved, true) > iou(before, true)
+
+
+def iou(one: shapely.Geometry, two: shapely.Geometry) -> float:
+    return one.intersection(two).area / one.union(two).area

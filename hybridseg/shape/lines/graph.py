@@ -6,6 +6,7 @@ Places in the plane are complex numbers here, x + iy in metres.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,9 @@ _SMOOTH_VERTICES = 2.0
 
 _STAY = 0.1
 """Weight of a junction's own place against the lines that meet there: it decides where those are nearly parallel."""
+
+_CROSSING_M = 3.0
+"""Dead ends that meet a line this close to each other meet it in one place."""
 
 _RAY = np.arange(0.5, 2.0, 1 / 16)
 """Where the edge is looked for, in half widths: in steps of 3 % of the width."""
@@ -119,6 +123,33 @@ def bridged(graph: Graph, gap_m: float, angle_deg: float) -> Graph:
             free[ends] = False
             bridges.append(_vertices(tip[ends], np.full(2, np.nan))[None])
     return Graph.of(graph.lines, shapely.linestrings(np.concatenate(bridges)))
+
+
+def attached(graph: Graph, gap_m: float) -> Graph:
+    """Return the graph with dead ends led straight on to a line that they point at across at most `gap_m`.
+
+    They meet it in a junction.
+    """
+    line, end = np.nonzero(graph.degree[graph.node] == 1)
+    tip, inner = graph.place[graph.node[line, end]], xy(shapely.get_point(graph.lines[line], np.where(end == 0, 1, -2)))
+    ahead = (tip - inner) / np.maximum(np.abs(tip - inner), 1e-9)
+    way = np.stack([tip, tip + ahead * gap_m], axis=1)
+    rays = shapely.linestrings(np.stack([way.real, way.imag], axis=-1))
+    ray, other = shapely.STRtree(graph.lines).query(rays, predicate="intersects")
+    ray, other = ray[line[ray] != other], other[line[ray] != other]
+    meeting = shapely.intersection(rays[ray], graph.lines[other])
+    gap = shapely.distance(shapely.get_point(rays[ray], 0), meeting)
+    along = shapely.line_locate_point(graph.lines[other], shapely.line_interpolate_point(rays[ray], gap))
+    order = np.lexsort((other, gap, ray))
+    first = order[np.diff(ray[order], prepend=-1) > 0]  # of each ray, the line that it meets first
+    found = []
+    for number in np.unique(other[first]):
+        here = first[other[first] == number]
+        along[here] = _as_one(along[here])
+        places = xy(shapely.line_interpolate_point(graph.lines[number], along[here]))
+        found += _split(graph.lines[number], np.unique(along[here]))
+        found += [_link(*ends) for ends in zip(tip[ray[here]], places, strict=True)]
+    return Graph.of(np.delete(graph.lines, np.unique(other[first])), np.array(found, dtype=object)) if found else graph
 
 
 def to_edge(start: np.ndarray, ahead: np.ndarray, half: np.ndarray, surface: np.ndarray) -> np.ndarray:
@@ -219,3 +250,32 @@ def _ring(way: np.ndarray, half: np.ndarray) -> np.ndarray:
 
 def _vertices(way: np.ndarray, half: np.ndarray) -> np.ndarray:
     return np.stack([way.real, way.imag, half], axis=-1)
+
+
+def _as_one(along: np.ndarray) -> np.ndarray:
+    """Return distances (n,) along a line, those of one crossing made equal."""
+    order = np.argsort(along)
+    group = np.cumsum(np.diff(along[order], prepend=along[order[0]]) > _CROSSING_M)
+    mean = np.bincount(group, along[order]) / np.bincount(group)
+    one = np.empty(len(along))
+    one[order] = mean[group]
+    return one
+
+
+def _link(start: complex, end: complex) -> shapely.LineString:
+    return shapely.linestrings(_vertices(np.array([start, end]), np.full(2, np.nan)))
+
+
+def _split(line: shapely.LineString, along: np.ndarray) -> list[shapely.LineString]:
+    """Return the pieces of a line cut at distances (n,) from its start, in order; they share their ends exactly."""
+    vertices = shapely.get_coordinates(line, include_z=True)
+    way = np.append(0, np.cumsum(np.abs(np.diff(vertices[:, 0] + 1j * vertices[:, 1]))))
+    along = along[(along > 0) & (along < line.length)]
+    cuts = shapely.get_coordinates(shapely.line_interpolate_point(line, along), include_z=True)
+    position = np.concatenate([way, along])
+    order = np.argsort(position, kind="stable")
+    every, cut = np.concatenate([vertices, cuts])[order], np.flatnonzero(order >= len(vertices))
+    known = np.isfinite(vertices[:, 2])
+    if known.any():  # a piece must not consist of unknown widths alone
+        every[:, 2] = np.interp(position[order], way[known], vertices[known, 2])
+    return [shapely.linestrings(every[i : j + 1]) for i, j in pairwise([0, *cut, len(every) - 1])]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,8 +17,19 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hybridseg.errors import NoGeoreference
+from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.geometry import repaired
-from hybridseg.shape.lines.graph import Graph, bridged, extended, redrawn, to_edge, value_at, without_spurs, xy
+from hybridseg.shape.lines.graph import (
+    Graph,
+    attached,
+    bridged,
+    extended,
+    redrawn,
+    to_edge,
+    value_at,
+    without_spurs,
+    xy,
+)
 from hybridseg.shape.lines.skeleton import Skeleton
 from hybridseg.shape.measure import by_metric_crs
 from hybridseg.shape.settings import ShapeStage
@@ -65,7 +76,8 @@ class Lines(ShapeStage):
     join_gap_m: float = Field(
         15.0,
         ge=0,
-        description="dead ends that face each other across at most this (a tree, a bridge) are joined; 0: never",
+        description="dead ends that face each other, or point at a line, across at most this (a tree, a bridge) are "
+        "joined; 0: never",
     )
     join_angle_deg: float = Field(30.0, ge=0, le=90, description="largest turn at either end of such a gap")
     min_alone_m: float = Field(
@@ -81,7 +93,9 @@ class Lines(ShapeStage):
         """`join_gap_m`: dead ends further apart are not joined."""
         return self.join_gap_m
 
-    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0) -> gpd.GeoDataFrame:
+    def shape(
+        self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
+    ) -> gpd.GeoDataFrame:
         """Return the features as they are: the surface of a network keeps its traced outline."""
         return features
 
@@ -114,6 +128,7 @@ class Lines(ShapeStage):
         shapely.prepare(surface)
         graph = redrawn(without_spurs(Graph.of(skeleton), self.spur_widths), self.junction_widths)
         graph = bridged(extended(graph, surface), self.join_gap_m, self.join_angle_deg)
+        graph = attached(graph, self.join_gap_m) if self.join_gap_m else graph
         columns = _measured(graph, surface, score)
         lines = shapely.get_parts(shapely.simplify(shapely.multilinestrings(graph.lines), self.simplify_m))
         columns["length_m"] = shapely.length(lines)
