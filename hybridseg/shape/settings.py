@@ -8,7 +8,6 @@ from typing import Literal
 import geopandas as gpd
 
 from hybridseg.settings import Settings
-
 from hybridseg.shape.evidence import Evidence
 
 
