@@ -403,6 +403,8 @@ def test_a_run_that_is_ended_leaves_nothing_behind(number: int, status: int, mod
         [sys.executable, "-m", "hybridseg", "extract", path, results / "map.gpkg", "--keep-work", results / "work",
          "--refiner", "none", "--device", "cpu"],
         env=os.environ | {"TMPDIR": str(temporary), "HYBRIDSEG_MODELS": str(models)}, stderr=subprocess.PIPE, text=True,
+        # where the tests run in the background, Ctrl-C is ignored, which children inherit
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     while run.poll() is None and not list(temporary.glob("hybridseg-*/*/*")):
         time.sleep(0.05)
