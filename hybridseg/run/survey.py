@@ -127,8 +127,8 @@ class Survey:
         network = self.models.classifier
         stage, view, spec = Classify(network), view_for(self.scene, network), network.spec
         grid, raster = self._working_grid(extent)
-        made_of = (view.fingerprint, network.sha256, spec, stage.halo_px, grid, self.core_px, self.offset_px)
-        key = key_of("heatmap", *made_of)
+        made_of = (view.fingerprint, network.sha256, spec, self.models.shared, stage.halo_px, grid)
+        key = key_of("heatmap", *made_of, self.core_px, self.offset_px)
         if (known := self.store.load(key)) is not None:
             return known
         cores = stage.cores((grid.height, grid.width), self.core_px, self.offset_px)
