@@ -12,13 +12,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from hybridseg.where.hints import POINTS
+from affine import Affine
+from odc.geo.geobox import GeoBox
 from sam2.build_sam import build_sam2
 
 from benchmarks.accuracy import RESULTS
-from benchmarks.refiner import chip_of
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
+from hybridseg.types import MAX_POINTS, Chip
 
 PROMPTS = 32
 ROUNDS = 5
@@ -40,10 +41,11 @@ def measure(model: Promptable) -> dict[str, float]:
     side = model.size_px
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (3, side, side), np.uint8)
-    points = rng.uniform(0, side, (PROMPTS, POINTS, 2)).astype(np.float32)
+    points = rng.uniform(0, side, (PROMPTS, MAX_POINTS, 2)).astype(np.float32)
     labels = np.tile(np.array([2, 3, 1, 0, -1, -1], np.int32), (PROMPTS, 1))
     hints = rng.normal(0, 4, (PROMPTS, model.mask_px, model.mask_px)).astype(np.float32)
-    chip = chip_of(pixels)
+    grid = GeoBox((side, side), Affine.scale(0.3, -0.3), "EPSG:32633")
+    chip = Chip(pixels, np.ones((side, side), bool), grid)
     embedding = model.encode(chip)
     return {
         "encode_s": seconds(lambda: model.encode(chip)),
