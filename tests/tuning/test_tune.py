@@ -43,7 +43,7 @@ def test_tune_writes_a_theme_that_loads(blocks: Path, labels: Path, tmp_path: Pa
     assert theme.name == "mine"
     assert theme.label == "building"
     assert theme.refiner == "none"  # bright blocks are found exactly without one
-    assert theme.objects.min_score == 0.7
+    assert theme.objects.min_score == load_theme("buildings").objects.min_score
     assert "coarse 1.500, refined 1.4" in out.read_text().splitlines()[0]
     assert yaml.safe_load(out.read_text())["objects"]["kind"] == "instances"
 
