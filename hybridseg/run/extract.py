@@ -110,12 +110,12 @@ def extract(
             leave_work(steps, Path(keep_work))
     result = Result.of(opened.name, steps)
     provenance = _provenance(
-        opened, surveys, extent=area, crs=crs, source_crs=source_crs, as_=as_,
+        surveys, extent=area, crs=crs, source_crs=source_crs, as_=as_,
         from_prompts=_input(from_prompts), from_refined=_input(from_refined),
     )  # fmt: skip
     if as_ == "lines":
         return _lines(result, themes, out, crs, provenance)
-    return _polygons(result, opened, themes, out, crs, provenance)
+    return _polygons(result, surveys, out, crs, provenance)
 
 
 def open_surveys(scene: Scene, themes: Sequence[Theme], device: str, progress: Progress) -> list[Survey]:
@@ -134,12 +134,12 @@ def open_surveys(scene: Scene, themes: Sequence[Theme], device: str, progress: P
 
 
 def _polygons(
-    result: Result, scene: Scene, themes: Sequence[Theme], out: str | Path | None, crs: str | None, provenance: dict
+    result: Result, surveys: Sequence[Survey], out: str | Path | None, crs: str | None, provenance: dict
 ) -> Result:
     features = in_crs(result.features, crs)
     if out is not None and Path(out).suffix.lower() in RASTERS:
-        labels = list(dict.fromkeys(theme.label for theme in themes))
-        write_classes(features, out, scene.geobox, labels, provenance)
+        labels = list(dict.fromkeys(survey.theme.label for survey in surveys))
+        write_classes(features, out, surveys[0].scene.geobox, labels, provenance)
     elif out is not None:
         write_result(features, out, provenance)
     return _finished(result, features, out, provenance)
@@ -161,8 +161,9 @@ def _finished(result: Result, features: gpd.GeoDataFrame, out: object, provenanc
     return Result(features, summary, provenance)
 
 
-def _provenance(scene: Scene, surveys: Sequence[Survey], **request: Any) -> dict[str, Any]:
+def _provenance(surveys: Sequence[Survey], **request: Any) -> dict[str, Any]:
     """What made the result: the request with every choice resolved, so that the run can be repeated."""
+    scene = surveys[0].scene
     models = {name: sha for survey in surveys for name, sha in survey.models.hashes.items()}
     asked = {
         "scene": scene.name,
