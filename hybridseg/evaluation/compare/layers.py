@@ -15,6 +15,7 @@ from pyproj import CRS
 from hybridseg.errors import EvaluateError
 from hybridseg.evaluation.compare.area import Region, plane_crs, to_crs
 from hybridseg.evaluation.compare.rasters import is_raster
+from hybridseg.labels.codes import class_text
 from hybridseg.read.vectors import LayerRead, Vectors, count_rows, read_layer
 
 Kind: TypeAlias = Literal["polygons", "lines"]
@@ -192,11 +193,6 @@ def classes_of(
     missing = names == UNNAMED
     warnings = [f"{name}: {_count(layer, missing)} without a class, called '{UNNAMED}'"] if missing.any() else []
     return np.array([rename.get(value, value) for value in names], dtype=object), warnings
-
-
-def class_text(value: object) -> str:
-    """Return a class as one types it: 3 and 3.0 are both "3"."""
-    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
 
 
 def _of_kind(geometry: np.ndarray, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
