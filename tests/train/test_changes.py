@@ -68,7 +68,7 @@ def test_what_lies_beside_a_tile_is_filled_with_another_crop():
     bare = ClassifierSamples([pool([small], 0.25)], ["solar"], size_px=64)
     mixed = replace(bare, changes=Changes(mix=True))
     known = [next(s.batches(8, seed=0))[1][:, 0, 2].mean() for s in (bare, mixed)]
-    assert known[1] > 1.5 * known[0]
+    assert known[1] > 1.2 * known[0]
 
 
 def test_objects_are_pasted_with_their_labels_onto_ground_without_any():
