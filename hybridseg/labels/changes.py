@@ -43,13 +43,15 @@ def shade_sides(image: np.ndarray, instances: np.ndarray, rng: np.random.Generat
     ids, flat = np.unique(instances, return_inverse=True)
     flat = flat.reshape(instances.shape)
     count = len(ids)
-    rows, cols = list(np.indices(instances.shape).astype(np.float32))
+    grid = np.indices(instances.shape).astype(np.float32)
+    rows, cols = grid[0], grid[1]
     area = np.bincount(flat.ravel(), minlength=count)
 
     def mean(values: Any) -> np.ndarray:
         return np.bincount(flat.ravel(), values.ravel(), minlength=count) / area
 
-    dy, dx = rows - mean(rows)[flat], cols - mean(cols)[flat]
+    dy: np.ndarray = rows - mean(rows)[flat]
+    dx: np.ndarray = cols - mean(cols)[flat]
     axis = 0.5 * np.arctan2(2 * mean(dy * dx), mean(dx * dx) - mean(dy * dy))
     ridge = axis + np.where(rng.random(count) < 0.7, 0, np.pi / 2) + rng.normal(0, 0.05, count)
     across = np.stack([-np.sin(ridge), np.cos(ridge)])  # x and y of the normal
