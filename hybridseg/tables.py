@@ -186,6 +186,12 @@ class Refined(_Table):
         """(N,) bool, which rows have a mask."""
         return ~shapely.is_missing(self.rows["outline"].to_numpy())
 
+    @property
+    def supported(self) -> np.ndarray:
+        """(N,) bool, which rows have a coarse outline, too."""
+        support = self.rows["support"].to_numpy()
+        return ~(shapely.is_missing(support) | shapely.is_empty(support))
+
 
 @dataclass(frozen=True)
 class Features(_Table):

@@ -118,7 +118,9 @@ class Result:
         layers = [s.features.rows for s in steps]
         features = gpd.GeoDataFrame(pd.concat(layers, ignore_index=True), crs=layers[0].crs)
         prompts = sum(len(s.refined) for s in steps)
-        refined = sum(int(s.theme.gate.passes(s.refined).sum()) for s in steps)
+        passed = [s.theme.gate.passes(s.refined) for s in steps]
+        refined = sum(int(kept.sum()) for kept in passed)
+        coarse = sum(int((~kept & s.refined.supported).sum()) for s, kept in zip(steps, passed, strict=True))
         summary = Summary(
             scene=scene,
             out=None,
@@ -129,7 +131,7 @@ class Result:
             windows_refined=sum(s.refined.sweep.windows for s in steps),
             prompts=prompts,
             refined=refined,
-            coarse=prompts - refined,
+            coarse=coarse,
             overlapping=sum(s.features.dropped for s in steps),
             features=len(features),
             seconds=total_seconds(sweeps),

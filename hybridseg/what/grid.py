@@ -62,7 +62,11 @@ class Grid(ObjectSettings):
         return join_in_order(parts, lattice.crs)
 
     def relabel(self, refined: Refined, heatmap: Heatmap, lattice: Lattice, label: str) -> Refined:
-        """Keep the masks under which extent is high on average, and make that their score."""
+        """Keep the masks under which extent is high on average, and make that their score.
+
+        They lose their supports: a square around a point is no outline, so where a mask fails at the gate nothing stays,
+        and agreement with it says nothing.
+        """
         outlines = refined.rows["outline"].to_numpy()
         scores = np.zeros(len(refined))
         for row in np.flatnonzero(refined.masked):
@@ -70,7 +74,12 @@ class Grid(ObjectSettings):
             window = _around(outline)
             scores[row] = mean_inside(outline, heatmap.read(window, label)[0], window)
         kept = refined.take(scores >= self.extent)
-        rows = kept.rows.assign(score=pd.Series(scores[scores >= self.extent], index=kept.rows.index))
+        rows, none = kept.rows, [None] * len(kept)
+        rows = rows.assign(
+            score=pd.Series(scores[scores >= self.extent], index=rows.index),
+            agreement=np.nan,
+            support=gpd.GeoSeries(none, index=rows.index, crs=rows.crs),
+        )
         return Refined(rows, refined.sweep)
 
 

@@ -18,9 +18,11 @@ from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Folder, Memory
 from hybridseg.run.survey import Survey
 from hybridseg.run.tasks import ClassifyTask
+from hybridseg.shape import AsTraced
 from hybridseg.tables import Prompts, Refined
 from hybridseg.theme import load_theme
 from hybridseg.types import Chip, Failure
+from hybridseg.what import Grid
 from hybridseg.where.gate import Gate
 from tests.doubles import Bright, Threshold, survey
 from tests.rasters import make
@@ -286,3 +288,19 @@ def test_refined_masks_are_a_file(blocks: Path, tmp_path: Path):
     back = Refined.read(tmp_path / "refined.parquet", one.scene.crs)
     assert back.fingerprint() == refined.fingerprint()
     assert one.features(back).rows["id"].tolist() == one.features(refined).rows["id"].tolist()
+
+
+def test_a_grid_of_points_gives_masks_or_nothing(blocks: Path, tmp_path: Path):
+    grid = load_theme("buildings").model_copy(update={"shape": AsTraced(), "objects": Grid(step_m=3, object_m=24)})
+    theme = grid.model_copy(update={"prompts": grid.prompts.model_copy(update={"parts": frozenset({"points"})})})
+    steps = survey(blocks, theme).steps()
+    found, objects = steps.features.rows, survey(blocks).run().features
+    assert set(found["origin"]) == {"refined"}
+    assert len(found) == len(objects)
+    assert found.geometry.within(objects.geometry.union_all().buffer(0.5)).all()
+    steps.refined.write(tmp_path / "refined.parquet")
+    back = Refined.read(tmp_path / "refined.parquet", found.crs)
+    assert survey(blocks, theme).features(back).rows["id"].tolist() == found["id"].tolist()
+    # a point's square is no outline that could stay
+    refused = survey(blocks, theme, refiner=Threshold(iou=0.1)).run()
+    assert (len(refused.features), refused.summary.refined, refused.summary.coarse) == (0, 0, 0)
