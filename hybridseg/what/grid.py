@@ -64,8 +64,8 @@ class Grid(ObjectSettings):
     def relabel(self, refined: Refined, heatmap: Heatmap, lattice: Lattice, label: str) -> Refined:
         """Keep the masks under which extent is high on average, and make that their score.
 
-        They lose their supports: a square around a point is no outline, so where a mask fails at the gate nothing stays,
-        and agreement with it says nothing.
+        They lose their supports: a square around a point is no outline, so where a mask fails at the gate nothing
+        stays, and agreement with it says nothing.
         """
         outlines = refined.rows["outline"].to_numpy()
         scores = np.zeros(len(refined))
