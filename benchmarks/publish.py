@@ -53,7 +53,8 @@ def scores_of(
     rows = [row for row in accuracy if row["theme"] in mine and row["run"] == "coarse only"]
     kept = ("theme", "place", "objects", "f1", "mean_iou", "area_iou", "boundary_f1", "relaxed_f1")
     places = [_rounded({k: row[k] for k in kept if k in row}) for row in rows]
-    return {"command": "make scores", "what": "coarse outlines alone", "places": places}
+    what = "coarse outlines alone, with the thresholds that ship, which these places helped to choose"
+    return {"command": "make scores", "what": what, "places": places}
 
 
 def _rounded(row: dict[str, Any]) -> dict[str, Any]:
