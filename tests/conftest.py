@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,15 @@ from hybridseg.read.opening import open_scene
 from hybridseg.read.scene import Scene
 from tests.rasters import default_image, make, utm_affine, write
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+SHARED = Path(os.environ.get("HYBRIDSEG_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
+"""Labelled imagery, which not everybody has: `tests/data` stands in for it."""
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The labelled imagery beside the project."""
     if not (SHARED / "tiles.csv").exists():
-        pytest.skip(f"needs the labelled imagery at {SHARED}")
+        pytest.skip(f"there is no labelled imagery at {SHARED}; HYBRIDSEG_TEST_DATA may name another folder")
     return SHARED
 
 

@@ -62,6 +62,17 @@ class Threshold:
         return logits.astype(np.float32), np.full(len(points), self.iou, np.float32)
 
 
+class CountedEncoder:
+    """How often a refiner's encoder runs."""
+
+    def __init__(self, refiner: Any) -> None:
+        self.runs = 0
+        refiner.model.image_encoder.register_forward_hook(self)
+
+    def __call__(self, *_: object) -> None:
+        self.runs += 1
+
+
 def survey(
     scene: Any, theme: Theme | None = None, refiner: Any = Threshold(), network: Any = Bright(), **how: Any
 ) -> Survey:

@@ -32,6 +32,13 @@ LON, LAT = 15.2, 47.3
 """North-west corner of the geographic and web-Mercator kinds (degrees)."""
 EAST, NORTH = 512_345.25, 5_240_321.5
 """The same of those in UTM 33N (metres)."""
+ORIGIN = Affine.translation(500_000, 5_000_000)
+TRANSFORMS = {
+    "north-up": ORIGIN @ Affine.scale(0.5, -0.5),
+    "south-up": ORIGIN @ Affine.scale(0.5, 0.5),
+    "rotated": ORIGIN @ Affine.rotation(30) @ Affine.scale(0.5, -0.5),
+}
+"""Pixels of 0.5 m, by how they lie."""
 HOLE = (slice(0, 16), slice(0, 24))
 """Rows and columns without data in the kinds of HOLED."""
 HOLED = ("rgba", "int16", "float32", "masked")

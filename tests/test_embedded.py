@@ -1,4 +1,4 @@
-"""The embedded models on the rendered town and on real imagery: their finds depend on neither tiling nor extent."""
+"""The embedded models on rendered and on real scenes: their finds depend on neither tiling nor extent."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ def test_tiling_does_not_matter_on_the_town(town, tiling: tuple[int, int]):
     same(features, found(survey, tiling=tiling), least=10)
 
 
-# --- real imagery, all five themes ------------------------------------------------------------------------------------
+# --- all five themes --------------------------------------------------------------------------------------------------
+
+
+RENDERED = Path(__file__).parent / "data"
 
 
 def in_place(image: np.ndarray, gsd_m: float) -> Scene:
@@ -95,13 +98,27 @@ def streets(data: Path) -> Scene:
     return in_place(np.asarray(Image.open(path).convert("RGB")), 1.0)
 
 
-COUNTED = {"buildings": (banepa, 10), "fields": (denmark, 8), "solar": (panels, 3)}
-COVERED = {"water": dakota, "roads": streets}
+REAL = {"buildings": banepa, "fields": denmark, "roads": streets, "solar": panels, "water": dakota}
+COUNTED = {"buildings": 10, "fields": 8, "solar": 3}
+"""Objects that the half of each scene holds at least."""
+COVERED = ("roads", "water")
+
+
+@pytest.fixture(params=["rendered", "real"])
+def place(request: pytest.FixtureRequest) -> Path | None:
+    """The folder of real imagery, or None for the rendered scenes, which everybody has."""
+    return request.getfixturevalue("shared") if request.param == "real" else None
 
 
 @cache
-def whole(theme: str, data: Path) -> tuple[Survey, gpd.GeoDataFrame]:
-    scene = {**{name: make for name, (make, _) in COUNTED.items()}, **COVERED}[theme](data)
+def whole(theme: str, place: Path | None) -> tuple[Survey, gpd.GeoDataFrame]:
+    if place is not None:
+        scene = REAL[theme](place)
+    elif theme == "buildings":
+        town = render_town(448, 0.3, seed=5, density=0.7)
+        scene = open_scene(town.image, geobox=town.geobox)
+    else:
+        scene = open_scene(RENDERED / f"{theme}.tif")
     survey = Survey.open(scene, load_theme(theme))
     return survey, found(survey)
 
@@ -113,16 +130,16 @@ def half_of(scene: Scene) -> tuple[Extent, shapely.Polygon]:
 
 
 @pytest.mark.parametrize("theme", COUNTED)
-def test_extent_does_not_matter_to_objects(theme: str, shared: Path):
-    survey, features = whole(theme, shared)
+def test_extent_does_not_matter_to_objects(theme: str, place: Path | None):
+    survey, features = whole(theme, place)
     half, inside = half_of(survey.scene)
     part = found(survey, half)
-    same(features[features.within(inside)], part[part.within(inside)], COUNTED[theme][1])
+    same(features[features.within(inside)], part[part.within(inside)], COUNTED[theme])
 
 
 @pytest.mark.parametrize("theme", COVERED)
-def test_extent_does_not_matter_to_ground_that_is_covered(theme: str, shared: Path):
-    survey, features = whole(theme, shared)
+def test_extent_does_not_matter_to_ground_that_is_covered(theme: str, place: Path | None):
+    survey, features = whole(theme, place)
     half, inside = half_of(survey.scene)
     part = found(survey, half)
     assert part.within(inside.buffer(1e-6)).all()
@@ -134,6 +151,6 @@ def test_extent_does_not_matter_to_ground_that_is_covered(theme: str, shared: Pa
 
 
 @pytest.mark.parametrize("theme", [*COUNTED, *COVERED])
-def test_tiling_does_not_matter(theme: str, shared: Path):
-    survey, features = whole(theme, shared)
+def test_tiling_does_not_matter(theme: str, place: Path | None):
+    survey, features = whole(theme, place)
     same(features, found(survey, tiling=(352, 160)), 1)

@@ -16,15 +16,10 @@ from hybridseg.errors import OutputError, SourceError
 from hybridseg.heatmap import Heatmap, HeatmapPart, band_names, create_heatmap
 from hybridseg.types import Window
 from hybridseg.write.raster import read_provenance
+from tests.rasters import ORIGIN, TRANSFORMS
 
 UTM = "EPSG:32633"
 PROVENANCE = {"hybridseg": "0.1.0", "theme_yaml": "a: <&>\n"}
-ORIGIN = Affine.translation(500_000, 5_000_000)
-TRANSFORMS = {
-    "north-up": ORIGIN @ Affine.scale(0.5, -0.5),
-    "south-up": ORIGIN @ Affine.scale(0.5, 0.5),
-    "rotated": ORIGIN @ Affine.rotation(30) @ Affine.scale(0.5, -0.5),
-}
 HALF_STEP = 1 / 508 + 1e-6
 """Values are kept in steps of 1/254."""
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import ndimage as ndi
@@ -14,7 +12,7 @@ from hybridseg.labels.labelled import LabelledGrid
 from hybridseg.read.ground import work_grid
 from hybridseg.run.extents import place_on
 from hybridseg.types import NetworkSpec
-from hybridseg.what.classify import Classify
+from hybridseg.what.classify import SweepWindows
 
 STRIDE = 2
 """Image pixels along the side of a heatmap pixel."""
@@ -80,28 +78,14 @@ def _windows(
 ) -> Iterator[tuple[nn.classify.heads.FeatureMaps, np.ndarray, tuple[np.ndarray, np.ndarray]]]:
     """Features of each window of the sweep that holds a chosen pixel; its corner and its core, in heatmap pixels."""
     scene = grid.labelled.scene
-    stage = Classify(_Frozen(NetworkSpec((), STRIDE, trunk.snap_px, grid.image.gsd_m, np.inf, trunk.image_px)))
+    windows = SweepWindows(NetworkSpec((), STRIDE, trunk.snap_px, grid.image.gsd_m, np.inf, trunk.image_px))
     raster = place_on(grid.grid, work_grid(scene, grid.image.gsd_m, trunk.snap_px))
     at = np.concatenate(list(chosen)) if chosen else np.zeros((0, 2), int)
-    for core in stage.cores((grid.grid.height, grid.grid.width)):
+    for core in windows.cores((grid.grid.height, grid.grid.width)):
         first = np.array([core.row, core.col]) // STRIDE
         last = first + np.array([core.height, core.width]) // STRIDE
         if np.all((at >= first) & (at < last), axis=1).any():
-            chip, _ = stage.read(grid.view, grid.grid, core, raster)
-            window = stage.window(core, raster)
+            chip, _ = windows.read(grid.view, grid.grid, core, raster)
+            window = windows.around(core, raster)
             corner = np.array([window.row, window.col]) // STRIDE
             yield nn.classify.heads.features_of(trunk, chip.pixels), corner, (first, last)
-
-
-@dataclass(frozen=True)
-class _Frozen:
-    """A backbone as the sweep knows networks; it only says which windows it wants."""
-
-    spec: NetworkSpec
-    name: str = ""
-    sha256: str = ""
-    card: Mapping[str, Any] = field(default_factory=dict)
-
-    def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Not asked for."""
-        raise NotImplementedError

@@ -43,7 +43,7 @@ class Done:
 class Engine(Protocol):
     """Runs tasks."""
 
-    def run(self, tasks: Sequence[Any], store: Store) -> Iterator[Done]:
+    def run(self, tasks: Sequence[Task], store: Store) -> Iterator[Done]:
         """Yield every task once, done or failed, in any order.
 
         Raises:
@@ -60,7 +60,7 @@ class Serial:
 
     patience: int = 5
 
-    def run(self, tasks: Sequence[Any], store: Store) -> Iterator[Done]:
+    def run(self, tasks: Sequence[Task], store: Store) -> Iterator[Done]:
         """Yield every task once, in order; results that the store has are not made again."""
         succeeded = False
         for number, task in enumerate(tasks, start=1):

@@ -26,7 +26,7 @@ from hybridseg.read.opening import SceneOnGrid
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
 from hybridseg.run.calibration import calibrated
-from hybridseg.run.engine import Engine, Serial
+from hybridseg.run.engine import Engine, Serial, Task
 from hybridseg.run.extents import bordered, grow, neighbourhood, place_on, to_pixels
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.result import Result, Steps
@@ -127,11 +127,11 @@ class Survey:
         network = self.models.classifier
         stage, view, spec = Classify(network), view_for(self.scene, network), network.spec
         grid, raster = self._working_grid(extent)
-        made_of = (view.fingerprint, network.sha256, spec, self.models.shared, stage.halo_px, grid)
+        made_of = (view.fingerprint, network.sha256, spec, self.models.shared, stage.windows.halo_px, grid)
         key = key_of("heatmap", *made_of, self.core_px, self.offset_px)
         if (known := self.store.load(key)) is not None:
             return known
-        cores = stage.cores((grid.height, grid.width), self.core_px, self.offset_px)
+        cores = stage.windows.cores((grid.height, grid.width), self.core_px, self.offset_px)
         tasks = [ClassifyTask(stage, view, grid, core, raster) for core in cores]
         # the file goes with the heatmap, unless the store keeps it
         own = Memory(self.store.folder if self.store.keeps_parts else None)
@@ -250,7 +250,7 @@ class Survey:
         """Find every object of the theme in the scene, or in an extent."""
         return Result.of(self.scene.name, [self.steps(extent)])
 
-    def _sweep(self, name: str, tasks: Sequence[Any], take: Callable[[Any, Any], int | None]) -> Sweep:
+    def _sweep(self, name: str, tasks: Sequence[Task], take: Callable[[Any, Any], int | None]) -> Sweep:
         """Run tasks, hand each result to `take` (which returns how many objects it holds), and count."""
         begun, failures = time.monotonic(), list[Failure]()
         self.progress.start(name, len(tasks))

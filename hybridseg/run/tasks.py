@@ -43,7 +43,7 @@ class ClassifyTask:
     @property
     def key(self) -> str:
         """Of network, halo, scene and window."""
-        network, halo_px = self.stage.network, self.stage.halo_px
+        network, halo_px = self.stage.network, self.stage.windows.halo_px
         made_of = (network.sha256, network.spec, halo_px, self.scene.fingerprint, self.grid, self.core, self.raster)
         return key_of("part", *made_of)
 

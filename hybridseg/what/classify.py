@@ -44,24 +44,49 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True)
-class Classify:
-    """Reads core and halo, gives the core only, so that the heatmap is one surface without seams.
+class SweepWindows:
+    """The windows of the sweep: cores that cover a grid, and what is read around each.
 
-    network: the classifier.
+    spec: of the network that will be shown them.
     halo_px: on the working grid; a multiple of the network's deepest stride. Lite0 with its pyramid sees 480 px to each
         side; what lies beyond 384 px moves no value by a step of the stored heatmap (1/254), beyond 160 px some by 35.
         Where the network takes images of one size only, the halo is what that leaves around cores at fixed places.
     """
 
-    network: Network
+    spec: NetworkSpec
     halo_px: int = 384
 
     def cores(self, shape: tuple[int, int], core_px: int = 1024, offset_px: int = 0) -> list[Window]:
-        """Return the windows of the sweep over a grid: of `core_px`, or of the core of the network's only image."""
-        spec = self.network.spec
-        if spec.image_px is None:
+        """Return the cores of a grid: of `core_px`, or of the core of the network's only image."""
+        if self.spec.image_px is None:
             return tile(shape, core_px, offset_px)
-        return tile(shape, spec.snap_px)
+        return tile(shape, self.spec.snap_px)
+
+    def around(self, core: Window, raster: Window) -> Window:
+        """Return the window that is read for a core: with its halo, as far as there is something to see."""
+        spec = self.spec
+        halo_px = self.halo_px if spec.image_px is None else (spec.image_px - spec.snap_px) // 2
+        return core.pad(halo_px).clip(raster.pad(BEYOND_SNAPS * spec.snap_px))
+
+    def read(self, scene: Scene, grid: GeoBox, core: Window, raster: Window) -> tuple[Chip, tuple[slice, slice]]:
+        """Return the chip that is shown for a core, and where the core lies on the chip's heatmap (rows, columns)."""
+        window = self.around(core, raster)
+        return scene.read_grid(crop(grid, window)), scaled_slices(core, window, self.spec.stride)
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Reads core and halo, gives the core only, so that the heatmap is one surface without seams.
+
+    network: the classifier.
+    """
+
+    network: Network
+
+    @property
+    def windows(self) -> SweepWindows:
+        """The windows that the network is shown."""
+        return SweepWindows(self.network.spec)
 
     def __call__(self, scene: Scene, grid: GeoBox, core: Window, raster: Window) -> HeatmapPart:
         """Return the heatmap of one core.
@@ -75,24 +100,13 @@ class Classify:
         """
         spec = self.network.spec
         stride = spec.stride
-        chip, inner = self.read(scene, grid, core, raster)
+        chip, inner = self.windows.read(scene, grid, core, raster)
         h, w = chip.valid.shape
         valid = np.any(chip.valid.reshape(h // stride, stride, w // stride, stride), axis=(1, 3))[inner]
         place = Window(core.col // stride, core.row // stride, core.width // stride, core.height // stride)
         if not valid.any():
             return HeatmapPart(np.zeros((2 * len(spec.classes), *valid.shape), np.float32), valid, place)
         return HeatmapPart(self.network.predict(chip.pixels)[:, *inner], valid, place)
-
-    def window(self, core: Window, raster: Window) -> Window:
-        """Return the window that is read for a core: with its halo, as far as there is something to see."""
-        spec = self.network.spec
-        halo_px = self.halo_px if spec.image_px is None else (spec.image_px - spec.snap_px) // 2
-        return core.pad(halo_px).clip(raster.pad(BEYOND_SNAPS * spec.snap_px))
-
-    def read(self, scene: Scene, grid: GeoBox, core: Window, raster: Window) -> tuple[Chip, tuple[slice, slice]]:
-        """Return the chip that is shown for a core, and where the core lies on the chip's heatmap (rows, columns)."""
-        window = self.window(core, raster)
-        return scene.read_grid(crop(grid, window)), scaled_slices(core, window, self.network.spec.stride)
 
 
 def view_for(scene: Scene, network: Network) -> Scene:

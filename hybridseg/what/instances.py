@@ -21,7 +21,7 @@ from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
 from hybridseg.tables import Prompts
-from hybridseg.what.lattice import Block, Lattice, ObjectSettings, join_in_order, multiples
+from hybridseg.what.lattice import Block, Lattice, ObjectSettings, deepest, join_in_order, multiples
 
 NEGATIVES = 8
 """Most neighbours whose peaks a prompt names; the refiner is told as many of them as the theme says."""
@@ -135,19 +135,10 @@ def find_objects(extent: np.ndarray, interior: np.ndarray, policy: Instances, pi
     if not count:
         return FoundObjects(labels, np.zeros((0, 2), int), np.zeros(0), np.zeros(0))
     index = np.arange(1, count + 1)
-    peaks = _deepest(depth, markers)
+    peaks = deepest(depth, markers)
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     score = ndi.sum_labels(extent, labels, index) / np.maximum(area, 1)
     return FoundObjects(labels, peaks, score, area)
-
-
-def _deepest(depth: np.ndarray, markers: np.ndarray) -> np.ndarray:
-    """Return (N, 2) row and column of each marker's highest pixel; of several, the topmost, then the leftmost."""
-    rows, cols = np.nonzero(markers)
-    label = markers[rows, cols]
-    order = np.lexsort((cols, rows, -depth[rows, cols], label))
-    first = order[np.unique(label[order], return_index=True)[1]]
-    return np.stack([rows[first], cols[first]], axis=1)
 
 
 def touching(labels: np.ndarray, reach: int = 2) -> set[tuple[int, int]]:

@@ -123,6 +123,22 @@ def join_in_order(parts: Sequence[gpd.GeoDataFrame], crs: object) -> Prompts:
     return Prompts.from_frame(joined.sort_values(["peak_y", "peak_x"], ascending=[False, True], ignore_index=True), crs)
 
 
+def deepest(depth: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return (N, 2) row and column of the highest pixel under each label; of several, the topmost, then the leftmost.
+
+    A heatmap's steps make plateaus, so which of its pixels stands for an object must not be left to chance.
+
+    Args:
+        depth: (h, w).
+        labels: (h, w) int, 0 none, 1 to N each somewhere.
+    """
+    rows, cols = np.nonzero(labels)
+    label = labels[rows, cols]
+    order = np.lexsort((cols, rows, -depth[rows, cols], label))
+    first = order[np.unique(label[order], return_index=True)[1]]
+    return np.stack([rows[first], cols[first]], axis=1)
+
+
 def multiples(value: float, factors: Sequence[float]) -> list[float]:
     """Return multiples of a setting (of 1 where it is 0) for a search to try."""
     return [round((value or 1.0) * factor, 4) for factor in factors]

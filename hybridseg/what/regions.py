@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -18,7 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from hybridseg.tables import Prompts
-from hybridseg.what.lattice import Block, Lattice, ObjectSettings, multiples
+from hybridseg.what.lattice import Block, Lattice, ObjectSettings, deepest, multiples
 
 GRID_PX = 96
 """Side of the grid on which points are spread over a piece."""
@@ -62,7 +61,7 @@ class Regions(ObjectSettings):
         deep = block.interior[core]
         index = np.arange(1, count + 1)
         score = ndi.mean(block.extent[core], labels, index)
-        peaks = ndi.maximum_position(deep, labels, index) if count else []
+        peaks = deepest(deep, labels).tolist()
         records = []
         for geometry, value in shapes(labels.astype(np.int32), mask=inside, connectivity=4, transform=affine):
             row, col = peaks[int(value) - 1]
@@ -102,8 +101,8 @@ class Regions(ObjectSettings):
             return []
         whole = _without_holes(shapely.union_all(parts["support"].to_numpy()), self.min_hole_m2 / unit_m2)
         first = parts.sort_values(["depth", "peak_y", "peak_x"], ascending=[False, False, True]).iloc[0]
-        place = f"{label}:{lattice.crs}:{first.peak_x:.6f}:{first.peak_y:.6f}"
-        identity = f"{label}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
+        col, row = np.floor(lattice.to_px(np.array([[first.peak_x, first.peak_y]]))[0]).astype(int).tolist()
+        identity = lattice.identity(label, col, row)
         return [
             (identity, label, score, first.peak_x, first.peak_y, *_points(piece, whole, lattice), piece)
             for piece in self._divide(whole, lattice)

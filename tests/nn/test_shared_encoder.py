@@ -19,6 +19,7 @@ from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.nn.sam2.shared_encoder import SharedClassifier, SharedRefiner, share_encoder
 from hybridseg.nn.weights import save_weights
+from tests.doubles import CountedEncoder
 from tests.nn.chips import chip_of, random_chip
 
 Pair = tuple[Classifier, Promptable]
@@ -47,20 +48,9 @@ def shared(pair: Pair, folder: Path | None = None) -> tuple[SharedClassifier, Sh
     return both
 
 
-class Counted:
-    """How often a refiner's encoder runs."""
-
-    def __init__(self, refiner: Promptable) -> None:
-        self.runs = 0
-        refiner.model.image_encoder.register_forward_hook(self)
-
-    def __call__(self, *_: object) -> None:
-        self.runs += 1
-
-
 def test_one_encoding_serves_both(pair: Pair, tmp_path: Path):
     classifier, refiner = pair
-    (first, second), counted = shared(pair, tmp_path), Counted(refiner)
+    (first, second), counted = shared(pair, tmp_path), CountedEncoder(refiner)
     classifier.net.head.bias.data[0] = 100  # something is likely
     chip = random_chip()
     heat = first.predict(chip.pixels)

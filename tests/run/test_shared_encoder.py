@@ -23,6 +23,7 @@ from hybridseg.run.extract import extract
 from hybridseg.run.survey import Survey
 from hybridseg.theme import load_theme
 from hybridseg.where.windows import ObjectWindows
+from tests.doubles import CountedEncoder
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +38,6 @@ def model(town: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     return finetune(
         scene=scene, labels=labels, theme="buildings", backbone="sam2", out=out, search_settings=False
     ).folder
-
-
-class Counted:
-    """How often a refiner's encoder runs."""
-
-    def __init__(self, refiner: Promptable) -> None:
-        self.runs = 0
-        refiner.model.image_encoder.register_forward_hook(self)
-
-    def __call__(self, *_: object) -> None:
-        self.runs += 1
 
 
 def test_finetune_on_the_refiners_encoder_shares_its_windows(model: Path):
@@ -84,7 +74,7 @@ def test_the_second_sweep_encodes_nothing_that_the_first_has_seen(
 
     def counted(*args: object) -> Promptable:
         refiner = load_refiner(*args)
-        counts.append(Counted(refiner))
+        counts.append(CountedEncoder(refiner))
         return refiner
 
     monkeypatch.setattr("hybridseg.nn.models.load_refiner", counted)
@@ -122,7 +112,7 @@ def test_masks_that_were_kept_make_the_same_map_and_encode_nothing(
     model: Path, town: tuple[Path, Path], tmp_path: Path
 ):
     whole = extract(town[0], None, model=model, device="cpu", keep_work=tmp_path).features
-    counted = Counted(load_refiner("sam2-lite", "cpu"))
+    counted = CountedEncoder(load_refiner("sam2-lite", "cpu"))
     again = extract(town[0], None, model=model, device="cpu", from_refined=tmp_path / "refined.parquet").features
     assert counted.runs == 0
     assert again["id"].tolist() == whole["id"].tolist()

@@ -21,15 +21,10 @@ from hybridseg.errors import OutputError
 from hybridseg.write import raster
 from hybridseg.write.raster import read_provenance, write_classes
 from hybridseg.write.style import color_table
+from tests.rasters import TRANSFORMS
 
 UTM = "EPSG:32633"
 PROVENANCE = {"hybridseg": "0.1.0", "theme_yaml": "a: <&>\n"}
-ORIGIN = Affine.translation(500_000, 5_000_000)
-TRANSFORMS = {
-    "north-up": ORIGIN @ Affine.scale(0.5, -0.5),
-    "south-up": ORIGIN @ Affine.scale(0.5, 0.5),
-    "rotated": ORIGIN @ Affine.rotation(30) @ Affine.scale(0.5, -0.5),
-}
 every_grid = pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=list(TRANSFORMS))
 
 
