@@ -21,7 +21,7 @@ demo: setup
 # Clay and Prithvi are tested in their real architecture, which terratorch has (extra geofm)
 test: check
 	$(UV) sync --quiet --all-extras
-	$(RUN) pytest
+	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	$(RUN) pytest --nbmake notebooks
 
 check: setup

@@ -18,7 +18,7 @@ from hybridseg.nn.classify.heads import LinearSegmenter, features_of
 from hybridseg.nn.training.linear import fit_linear
 from hybridseg.read.opening import open_scene
 from hybridseg.types import Window
-from hybridseg.what.classify import BEYOND_SNAPS, Classify, crop
+from hybridseg.what.classify import BEYOND_SNAPS, SweepWindows, crop
 from tests.rasters import write
 
 SNAP_PX = 32
@@ -71,11 +71,11 @@ def test_they_are_those_of_one_padded_image(trunk: Backbone, labelled: Labelled)
 
 
 def test_they_do_not_depend_on_the_windows(trunk: Backbone, labelled: Labelled, monkeypatch: pytest.MonkeyPatch):
-    grid, cores, read = gridded(labelled), Classify.cores, Classify.read
+    grid, cores, read = gridded(labelled), SweepWindows.cores, SweepWindows.read
     features, at = sampled(trunk, grid)
     windows: list[Window] = []
-    monkeypatch.setattr(Classify, "cores", lambda self, shape: cores(self, shape, core_px=128))
-    monkeypatch.setattr(Classify, "read", lambda self, *given: windows.append(given[2]) or read(self, *given))
+    monkeypatch.setattr(SweepWindows, "cores", lambda self, shape: cores(self, shape, core_px=128))
+    monkeypatch.setattr(SweepWindows, "read", lambda self, *given: windows.append(given[2]) or read(self, *given))
     other, same = sampled(trunk, grid)
     assert (same == at).all()
     assert len(windows) > 4
