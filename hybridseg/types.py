@@ -127,10 +127,12 @@ class Sweep:
     """How a value was made.
 
     windows: processed, failed ones included; in_raster: those that a full cover of the raster would take;
-    seconds: wall time; failures: windows that could not be done.
+    seconds: wall time; failures: windows that could not be done; reused: windows of which an earlier run or another
+    process had the result.
     """
 
     windows: int = 0
     in_raster: int = 0
     seconds: float = 0.0
     failures: tuple[Failure, ...] = ()
+    reused: int = 0

@@ -1,19 +1,30 @@
-"""Runs tasks. Nothing crosses tasks, so any engine may run them in any order; here is the serial one."""
+"""Runs tasks. Nothing crosses tasks, so any engine may run them in any order, beside other processes on one store."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, Self
 
 import rasterio.errors
 
-from hybridseg.errors import HybridsegError, RunError
+from hybridseg.errors import HybridsegError, RunError, SourceUnavailable
 from hybridseg.run.store import Store
 from hybridseg.types import Failure
 
 SKIPPED = (OSError, RuntimeError, MemoryError, rasterio.errors.RasterioError, HybridsegError)
 """Exceptions that skip a task (a damaged block, memory) instead of ending the run."""
+PASSING = (SourceUnavailable, TimeoutError, ConnectionError)
+"""Exceptions after which the same task may succeed a little later."""
+PAUSES_S = (2.0, 10.0)
+"""Seconds before the second and the third try of a task that such an exception stopped."""
+_MEMORY = re.compile(r"out of memory|(can't|cannot) allocate|not enough memory", re.I)
+"""What torch, CUDA and GDAL write when memory is short."""
 
 
 class Task(Protocol):
@@ -27,27 +38,35 @@ class Task(Protocol):
     def place(self) -> str:
         """Where it works, for messages."""
 
+    def lighter(self) -> Self | None:
+        """Return the same work, with the same result, in steps that need less memory; None where there are none."""
+
     def __call__(self) -> Any:
         """Do it, and return the result."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """A task with its result, or with what went wrong."""
+    """A task with its result, or with what went wrong.
+
+    value: the result; None where it is reused.
+    reused: whether the store had it already, from an earlier run or from another process.
+    """
 
     task: Any
     value: Any = None
     failure: Failure | None = None
+    reused: bool = False
 
 
 class Engine(Protocol):
     """Runs tasks."""
 
-    def run(self, tasks: Sequence[Task], store: Store) -> Iterator[Done]:
+    def run(self, tasks: Sequence[Any], store: Store) -> Iterator[Done]:
         """Yield every task once, done or failed, in any order.
 
         Raises:
-            RunError: every task failed.
+            RunError: all failed, or as many at the start that the cause is not the place.
         """
 
 
@@ -60,29 +79,123 @@ class Serial:
 
     patience: int = 5
 
-    def run(self, tasks: Sequence[Task], store: Store) -> Iterator[Done]:
-        """Yield every task once, in order; results that the store has are not made again."""
-        succeeded = False
-        for number, task in enumerate(tasks, start=1):
-            done = run_task(task, store)
+    def run(self, tasks: Sequence[Any], store: Store) -> Iterator[Done]:
+        """Yield every task once, in order, those last that another process holds."""
+        return _run(tasks, store, map, self.patience)
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Runs several tasks at once: torch and GDAL let go of Python's lock, so reading overlaps with computing.
+
+    workers: tasks at once.
+    patience: as of `Serial`.
+    """
+
+    workers: int
+    patience: int = 5
+
+    def run(self, tasks: Sequence[Any], store: Store) -> Iterator[Done]:
+        """Yield every task once, in order, those last that another process holds."""
+        return _run(tasks, store, self._map, self.patience)
+
+    def _map(self, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+        """As `map`, a few tasks ahead: not all, whose results would wait in memory."""
+        pool = ThreadPoolExecutor(self.workers)
+        ahead: deque[Future[Any]] = deque()
+        try:
+            for task in tasks:
+                ahead.append(pool.submit(function, task))
+                if len(ahead) == 2 * self.workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+"""As `map`."""
+
+
+def _run(tasks: Sequence[Any], store: Store, spread: _Spread, patience: int) -> Iterator[Done]:
+    """Yield every task once; see `Engine.run`."""
+    left, tried, succeeded = tasks, 0, False
+    while len(left):
+        held = []
+        for task, done in spread(partial(_attempt, store=store), left):
+            if done is None:
+                held.append(task)
+                continue
+            tried += 1
             succeeded |= done.failure is None
-            if not succeeded and number >= min(self.patience, len(tasks)) and done.failure:
-                raise RunError(
-                    f"the first {number} of {len(tasks)} windows failed, the last ({done.failure.place}) with "
-                    f"{done.failure.reason}; nothing is written"
-                )
+            if done.failure and not succeeded and tried >= min(patience, len(tasks)):
+                raise _hopeless(done, tried, len(tasks))
             yield done
+        if len(held) == len(left):
+            with store.claim(held[0].key, wait=True):
+                pass  # whoever held it has finished it, or is gone
+        left = held
+
+
+def _attempt(task: Any, store: Store) -> tuple[Any, Done | None]:
+    """A task, with what came of it unless another process is at it."""
+    if not store.keeps_parts:
+        return task, run_task(task, store)
+    if (known := _known(task, store)) is not None:
+        return task, known
+    with store.claim(task.key) as mine:
+        # it may have been finished since we looked
+        return task, (_known(task, store) or run_task(task, store)) if mine else None
 
 
 def run_task(task: Any, store: Store) -> Done:
-    """Take a task's result from the store, or do it and save the result where the store keeps parts."""
-    if store.keeps_parts and (value := store.load(task.key)) is not None:
-        return Done(task, value)
+    """Do a task, and save its result, or that it failed, where the store keeps parts."""
     try:
-        value = task()
+        value = _try(task)
     except SKIPPED as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return Done(task, failure=Failure(task.place, reason))
+        failure = Failure(task.place, reason)
+        if store.keeps_parts:
+            store.save(failed(task), failure)
+        return Done(task, failure=failure)
     if store.keeps_parts:
         store.save(task.key, value)
     return Done(task, value)
+
+
+def failed(task: Any) -> str:
+    """Return the key of the record that a task failed."""
+    return f"failed-{task.key}"
+
+
+def _known(task: Any, store: Store) -> Done | None:
+    if store.has(task.key):
+        return Done(task, reused=True)
+    failure = store.load(failed(task))
+    return None if failure is None else Done(task, failure=failure, reused=True)
+
+
+def _try(task: Any) -> Any:
+    """Do a task; where time or less memory may help, again."""
+    pauses = iter(PAUSES_S)
+    while True:
+        try:
+            return task()
+        except PASSING:
+            if (pause := next(pauses, None)) is None:
+                raise
+            time.sleep(pause)
+        except (MemoryError, RuntimeError) as error:
+            if not (isinstance(error, MemoryError) or _MEMORY.search(str(error))) or (less := task.lighter()) is None:
+                raise
+            task = less
+
+
+def _hopeless(done: Done, tried: int, count: int) -> RunError:
+    assert done.failure is not None
+    again = "; it failed in an earlier run, too: --retry-failed tries again" if done.reused else ""
+    return RunError(
+        f"the first {tried} of {count} windows failed, the last ({done.failure.place}) with {done.failure.reason}; "
+        f"nothing is written{again}"
+    )

@@ -6,23 +6,36 @@ A value is stored under a key that names its kind and all that it was made of, s
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import tempfile
+import time
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import geopandas as gpd
+from filelock import SoftFileLease, Timeout
 from odc.geo.geobox import GeoBox
 
+from hybridseg import __version__
 from hybridseg.cog import read_through
 from hybridseg.files import replacing
 from hybridseg.heatmap import Heatmap, HeatmapPart
 from hybridseg.settings import Settings
 from hybridseg.tables import Prompts, Refined
+from hybridseg.types import Failure
+
+LEASE_S = 60.0
+"""A claim that was not renewed for so long is another process's to take; one of a process that ended here, at once."""
+_POLL_S = 0.2
+"""Between two looks at what another process holds."""
+_ABANDONED_S = 24 * 3600.0
+"""Half-written files as old as this are of processes that were killed."""
 
 
 class Store(Protocol):
@@ -36,15 +49,26 @@ class Store(Protocol):
     def keeps_parts(self) -> bool:
         """Whether results of single windows are to be saved, so that another process can go on from them."""
 
+    def has(self, key: str) -> bool:
+        """Whether there is a value; that it can be read is not certain."""
+
     def load(self, key: str) -> Any | None:
         """Return the value, or None where there is none."""
 
     def save(self, key: str, value: Any) -> None:
         """Remember a value."""
 
+    def claim(self, key: str, wait: bool = False) -> AbstractContextManager[bool]:
+        """Hold a key while the block runs, so that no other process makes its value; gives whether it is held.
+
+        Args:
+            key: of a value.
+            wait: until whoever holds it lets go, instead of giving False at once.
+        """
+
 
 def key_of(kind: str, *made_of: object) -> str:
-    """Return the key of a value: its kind, and the sha256 of the text of all that it was made of.
+    """Return the key of a value: its kind, and the sha256 of the text of our version and all that it was made of.
 
     Args:
         kind: one of `KINDS`.
@@ -53,7 +77,7 @@ def key_of(kind: str, *made_of: object) -> str:
     Raises:
         TypeError: something else, whose text may differ from process to process.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(__version__.encode())
     for part in made_of:
         digest.update(repr(_plain(part)).encode() + b"\0")
     return f"{kind}-{digest.hexdigest()}"
@@ -97,6 +121,10 @@ class Memory:
         """A temporary folder."""
         return self._folder
 
+    def has(self, key: str) -> bool:
+        """Whether there is a value."""
+        return key in self._values
+
     def load(self, key: str) -> Any | None:
         """Return the value, or None where there is none."""
         return self._values.get(key)
@@ -105,32 +133,70 @@ class Memory:
         """Remember a value."""
         self._values[key] = value
 
+    def claim(self, key: str, wait: bool = False) -> AbstractContextManager[bool]:
+        """Give True: no other process sees this store."""
+        return nullcontext(True)
+
 
 @dataclass(frozen=True)
 class Folder:
-    """Remembers values as files, for other processes and later ones; a file that cannot be read counts as missing."""
+    """Remembers values as files, for other processes and later ones; a file that cannot be read counts as missing.
+
+    Any number of processes may work in one folder, on one machine or on several that share a disk. Each claims what it
+    makes by a file in `claims` that it renews (`filelock.SoftFileLease`). Should two ever make the same value, because
+    one was silent for longer than `LEASE_S`, they write the same: the claim saves work, the key keeps the result right.
+    """
 
     folder: Path
     keeps_parts: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        for left in (*self.folder.glob(".hybridseg-*"), *self.folder.glob("hybridseg-*")):
+            with suppress(OSError):  # another process removed it just now
+                if left.stat().st_mtime < time.time() - _ABANDONED_S:
+                    shutil.rmtree(left, ignore_errors=True)
+
+    def has(self, key: str) -> bool:
+        """Whether there is a file; that it can be read is not certain."""
+        return self._path(key).is_file()
 
     def load(self, key: str) -> Any | None:
         """Return the value, or None where there is none."""
-        kind = KINDS[key.partition("-")[0]]
-        path = self.folder / f"{key}{kind.suffix}"
+        path = self._path(key)
         if not path.exists():
             return None
         try:
-            return kind.read(path)
+            return _kind(key).read(path)
         except Exception:  # a damaged file makes zipfile, zlib, GDAL, pyarrow and pyproj raise errors of all kinds
             return None
 
     def save(self, key: str, value: Any) -> None:
         """Write a value; the file appears whole or not at all."""
-        kind = KINDS[key.partition("-")[0]]
-        kind.write(value, self.folder / f"{key}{kind.suffix}")
+        _kind(key).write(value, self._path(key))
+
+    @contextmanager
+    def claim(self, key: str, wait: bool = False) -> Iterator[bool]:
+        """Hold a key while the block runs; see `Store.claim`."""
+        (self.folder / "claims").mkdir(exist_ok=True)
+        lease = SoftFileLease(self.folder / "claims" / key, lease_duration=LEASE_S, thread_local=False)
+        try:
+            lease.acquire(blocking=wait, poll_interval=_POLL_S)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lease.release()
+
+    def forget_failures(self) -> None:
+        """Forget which tasks failed, so that they are tried again."""
+        for path in self.folder.glob("failed-*"):
+            path.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}{_kind(key).suffix}"
 
 
 class Kind(NamedTuple):
@@ -139,6 +205,15 @@ class Kind(NamedTuple):
     suffix: str
     read: Callable[[Path], Any]
     write: Callable[[Any, Path], object]
+
+
+def _kind(key: str) -> Kind:
+    return KINDS[key.partition("-")[0]]
+
+
+def _write_failure(failure: Failure, path: Path) -> None:
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(asdict(failure)))
 
 
 def _write_rows(rows: gpd.GeoDataFrame, path: Path) -> None:
@@ -157,5 +232,6 @@ KINDS = {
     "refined": Kind(".parquet", lambda path: Refined(gpd.read_parquet(path)), Refined.write),
     "part": Kind(".npz", HeatmapPart.read, HeatmapPart.write),
     "rows": Kind(".parquet", gpd.read_parquet, _write_rows),
+    "failed": Kind(".json", lambda path: Failure(**json.loads(path.read_text())), _write_failure),
 }
 """By the first word of a key."""

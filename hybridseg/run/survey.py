@@ -7,11 +7,8 @@ then:   refined masks -> gate -> join -> shape -> features
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -26,15 +23,16 @@ from hybridseg.read.opening import SceneOnGrid
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
 from hybridseg.run.calibration import calibrated
-from hybridseg.run.engine import Engine, Serial, Task
+from hybridseg.run.engine import Engine, Serial
 from hybridseg.run.extents import bordered, grow, neighbourhood, place_on, to_pixels
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Memory, Store, key_of
+from hybridseg.run.sweeps import Results, Sweeps, Tally
 from hybridseg.run.tasks import ClassifyTask, FindTask, JoinTask, RefineTask
 from hybridseg.tables import FIGURES, Features, Prompts, Refined, within
 from hybridseg.theme import Theme
-from hybridseg.types import FEATURE_COLUMNS, Extent, Failure, Sweep, Window
+from hybridseg.types import FEATURE_COLUMNS, Extent, Window
 from hybridseg.what.classify import Classify, view_for
 from hybridseg.what.lattice import Lattice
 from hybridseg.where.refine import Refine
@@ -129,21 +127,22 @@ class Survey:
         grid, raster = self._working_grid(extent)
         made_of = (view.fingerprint, network.sha256, spec, self.models.shared, stage.windows.halo_px, grid)
         key = key_of("heatmap", *made_of, self.core_px, self.offset_px)
-        if (known := self.store.load(key)) is not None:
-            return known
         cores = stage.windows.cores((grid.height, grid.width), self.core_px, self.offset_px)
         tasks = [ClassifyTask(stage, view, grid, core, raster) for core in cores]
-        # the file goes with the heatmap, unless the store keeps it
-        own = Memory(self.store.folder if self.store.keeps_parts else None)
-        path = own.folder / "heatmap.tif"
-        with create_heatmap(path, grid.zoom_out(spec.stride), spec.classes) as file:
-            sweep = self._sweep("classify", tasks, lambda _, part: file.write(part))
-        # with gaps it is another heatmap, named by its content: what is found on it is not what the whole one holds
-        made = Heatmap.open(path, "" if sweep.failures else key)
-        made = replace(made, sweep=sweep, owner=own)
-        if not sweep.failures:
-            self.store.save(key, made)
-        return made
+
+        def gather(results: Results) -> Heatmap:
+            # the file goes with the heatmap, unless the store keeps it
+            own = Memory(self.store.folder if self.store.keeps_parts else None)
+            path = own.folder / "heatmap.tif"
+            with create_heatmap(path, grid.zoom_out(spec.stride), spec.classes) as file:
+                for _, part in results:
+                    file.write(part)
+            return replace(Heatmap.open(path, key), owner=own)
+
+        made, sweep = self._sweeps.value(key, "classify", tasks, gather)
+        if sweep.failures:  # with gaps it is another heatmap, and what is found on it not what the whole one holds
+            made = replace(made, fingerprint=key_of("heatmap", key, [failure.place for failure in sweep.failures]))
+        return replace(made, sweep=sweep)
 
     def prompts(self, extent: Extent | None = None) -> Prompts:
         """Find the heatmap's objects, each once; regions in pieces. With an extent, its own and their neighbours."""
@@ -152,25 +151,19 @@ class Survey:
     def _find(self, heatmap: Heatmap, extent: Extent | None) -> Prompts:
         theme, lattice = self.theme, Lattice.of(heatmap.geobox, self.scene)
         key = key_of("prompts", heatmap.fingerprint, theme.objects, theme.label, theme.shape.reach_m, extent)
-        if (known := self.store.load(key)) is not None:
-            return known
         blocks = tile((heatmap.geobox.height, heatmap.geobox.width), BLOCK_PX)
         tasks = [FindTask(theme.objects, heatmap, lattice, theme.label, block) for block in blocks]
-        parts: dict[Window, gpd.GeoDataFrame] = {}
 
-        def keep(task: FindTask, found: gpd.GeoDataFrame) -> int:
-            parts[task.core] = found
-            return len(found)
-
-        sweep = self._sweep("find objects", tasks, keep)
-        found = theme.objects.gather([parts[block] for block in blocks if block in parts], lattice, theme.label)
-        if extent is not None and not theme.objects.in_pieces:
+        def gather(results: Results) -> Prompts:
+            parts = {task.core: found for task, found in results}
+            found = theme.objects.gather([parts[block] for block in blocks if block in parts], lattice, theme.label)
+            if extent is None or theme.objects.in_pieces:
+                return found
             near_m = max(NEAR_M, theme.shape.reach_m, 4 * lattice.pixel_m)
-            found = found.take(neighbourhood(found, extent, near_m, self.scene))
-        found = replace(found, sweep=sweep)
-        if not sweep.failures and not heatmap.sweep.failures:
-            self.store.save(key, found)
-        return found
+            return found.take(neighbourhood(found, extent, near_m, self.scene))
+
+        found, sweep = self._sweeps.value(key, "find objects", tasks, gather)
+        return replace(found, sweep=sweep)
 
     def refine(self, prompts: Prompts) -> Refined:
         """Ask the refiner about each prompt; masks and figures of all, in order, before the gate.
@@ -193,17 +186,19 @@ class Survey:
             RefineTask(stage, scene, window, tuple(asked[row] for row in rows), tuple(rows.tolist()))
             for window, rows in served.items()
         ]
-        outlines = np.full(len(prompts), None, object)
-        figures = np.full((len(prompts), len(FIGURES)), np.nan)
 
-        def keep(task: RefineTask, masks: gpd.GeoDataFrame) -> int:
-            outlines[list(task.rows)] = masks.geometry.to_numpy()
-            figures[list(task.rows)] = masks[list(FIGURES)].to_numpy()
-            return len(masks)
+        def gather(results: Results) -> Refined:
+            outlines = np.full(len(prompts), None, object)
+            figures = np.full((len(prompts), len(FIGURES)), np.nan)
+            for task, masks in results:
+                outlines[list(task.rows)] = masks.geometry.to_numpy()
+                figures[list(task.rows)] = masks[list(FIGURES)].to_numpy()
+            return Refined.from_prompts(prompts, list(outlines), figures)
 
-        sweep = self._sweep("refine", tasks, keep)
-        in_raster = windows.count(scene.window, {window.width for window in served})
-        return Refined.from_prompts(prompts, list(outlines), figures, replace(sweep, in_raster=in_raster))
+        made_of = (refiner.sha256, self.theme.prompts, scene.fingerprint, scene.geobox, wanted is not None)
+        key = key_of("refined", prompts.fingerprint(), *made_of, self.models.shared)
+        made, sweep = self._sweeps.value(key, "refine", tasks, gather)
+        return replace(made, sweep=replace(sweep, in_raster=windows.count(scene.window, {w.width for w in served})))
 
     def features(self, refined: Refined, extent: Extent | None = None) -> Features:
         """Choose refined or coarse outlines by the gate, free them of overlaps, shape and measure them.
@@ -218,12 +213,12 @@ class Survey:
         drawn = self.theme.gate.choose(refined)
         gsd_m = ground.gsd_m(self._refiner_view.geobox)
         task = JoinTask(drawn, united, self.theme.shape, gsd_m, extent if united else None)
-        joined: list[gpd.GeoDataFrame] = []
-        sweep = self._sweep("shape", [task], lambda _, found: joined.append(found))
-        found = joined[0]
+        tally = Tally(1)
+        found = joined = next(self._sweeps.results("shape", [task], tally))[1]
         if extent is not None and not united:
             found = found[found["id"].isin(rows["id"][within(rows, extent)])].reset_index(drop=True)
-        return Features(found[list(FEATURE_COLUMNS)], sweep, 0 if united else len(drawn) - len(joined[0]))
+        dropped = 0 if united else len(drawn) - len(joined)
+        return Features(found[list(FEATURE_COLUMNS)], tally.sweep(), dropped)
 
     def steps(self, extent: Extent | None = None) -> Steps:
         """Make every value in turn: heatmap, prompts, refined masks, features with calibrated scores."""
@@ -250,15 +245,9 @@ class Survey:
         """Find every object of the theme in the scene, or in an extent."""
         return Result.of(self.scene.name, [self.steps(extent)])
 
-    def _sweep(self, name: str, tasks: Sequence[Task], take: Callable[[Any, Any], int | None]) -> Sweep:
-        """Run tasks, hand each result to `take` (which returns how many objects it holds), and count."""
-        begun, failures = time.monotonic(), list[Failure]()
-        self.progress.start(name, len(tasks))
-        for done in self.engine.run(tasks, self.store):
-            if done.failure is not None:
-                failures.append(done.failure)
-            self.progress.step((take(done.task, done.value) if done.failure is None else None) or 0)
-        return Sweep(len(tasks), 0, time.monotonic() - begun, tuple(failures))
+    @property
+    def _sweeps(self) -> Sweeps:
+        return Sweeps(self.store, self.engine, self.progress)
 
     def _working_grid(self, extent: Extent | None) -> tuple[GeoBox, Window]:
         """The grid to classify on, and where the whole scene lies on it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import geopandas as gpd
 import numpy as np
@@ -12,6 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.heatmap import Heatmap, HeatmapPart
 from hybridseg.read.scene import Scene
+from hybridseg.read.tiles import tile
 from hybridseg.run.store import key_of
 from hybridseg.shape import Shape
 from hybridseg.shape.measure import area_m2
@@ -32,6 +33,7 @@ class ClassifyTask:
     grid: the working grid.
     core: the window of the grid whose heatmap is wanted.
     raster: where the whole scene lies on the grid.
+    side_px: the core is made in squares of this side, which gives the same heatmap; None: at once.
     """
 
     stage: Classify
@@ -39,6 +41,7 @@ class ClassifyTask:
     grid: GeoBox
     core: Window
     raster: Window
+    side_px: int | None = None
 
     @property
     def key(self) -> str:
@@ -52,9 +55,29 @@ class ClassifyTask:
         """The core."""
         return describe(self.core)
 
+    def lighter(self) -> ClassifyTask | None:
+        """Return the task in squares of half the side; None where they would be smaller than half a halo."""
+        spec, halo_px = self.stage.network.spec, self.stage.windows.halo_px
+        half = (self.side_px or max(self.core.width, self.core.height)) // 2 // spec.snap_px * spec.snap_px
+        return None if spec.image_px is not None or half < max(halo_px // 2, 1) else replace(self, side_px=half)
+
     def __call__(self) -> HeatmapPart:
         """Read core and halo, return the heatmap of the core."""
-        return self.stage(self.scene, self.grid, self.core, self.raster)
+        if self.side_px is None:
+            return self.stage(self.scene, self.grid, self.core, self.raster)
+        core, whole = self.core, None
+        for part in tile((core.height, core.width), self.side_px):
+            square = Window(core.col + part.col, core.row + part.row, part.width, part.height)
+            made = self.stage(self.scene, self.grid, square, self.raster)
+            if whole is None:
+                stride = self.stage.network.spec.stride
+                place = Window(*(px // stride for px in (core.col, core.row, core.width, core.height)))
+                shape = place.height, place.width
+                whole = HeatmapPart(np.zeros((len(made.values), *shape), np.float32), np.zeros(shape, bool), place)
+            whole.values[:, *made.window.slices(whole.window)] = made.values
+            whole.valid[made.window.slices(whole.window)] = made.valid
+        assert whole is not None
+        return whole
 
 
 @dataclass(frozen=True)
@@ -76,6 +99,9 @@ class FindTask:
     def place(self) -> str:
         """The block."""
         return describe(self.core)
+
+    def lighter(self) -> None:
+        """None: a block is found at once."""
 
     def __call__(self) -> gpd.GeoDataFrame:
         """Read the block and return what the stage finds in its core."""
@@ -110,6 +136,11 @@ class RefineTask:
     def place(self) -> str:
         """The window."""
         return describe(self.window)
+
+    def lighter(self) -> RefineTask | None:
+        """Return the task with half as many prompts decoded at once."""
+        batch = self.stage.batch // 2
+        return replace(self, stage=replace(self.stage, batch=batch)) if batch else None
 
     def __call__(self) -> gpd.GeoDataFrame:
         """Return the masks, a row a prompt: `FIGURES` and outline."""
@@ -146,6 +177,9 @@ class JoinTask:
     def place(self) -> str:
         """The whole layer."""
         return f"{len(self.outlines)} outlines"
+
+    def lighter(self) -> None:
+        """None: the layer is joined at once."""
 
     def __call__(self) -> gpd.GeoDataFrame:
         """Return the features, with `area_m2`."""

@@ -16,9 +16,6 @@ from hybridseg.where.gate import agreement, stability
 from hybridseg.where.prompting import PromptSettings, hint_logits
 from hybridseg.where.trace import trace
 
-BATCH = 32
-"""Prompts decoded at once."""
-
 
 class Promptable(Protocol):
     """A SAM2 model, as refining needs it (see nn.sam2)."""
@@ -99,10 +96,14 @@ class Mask:
 
 @dataclass(frozen=True)
 class Refine:
-    """The second sweep's work: a pure function of scene, window, prompts and settings."""
+    """The second sweep's work: a pure function of scene, window, prompts and settings.
+
+    batch: prompts decoded at once.
+    """
 
     model: Promptable
     settings: PromptSettings
+    batch: int = 32
 
     def __call__(self, scene: Scene, window: Window, prompts: Sequence[Prompt]) -> list[Mask]:
         """Refine all prompts of one window, in order."""
@@ -112,8 +113,8 @@ class Refine:
         # a batch has hints for all or for none: to the model an empty hint is a hint
         for hinted in (True, False):
             rows = [i for i, p in enumerate(prompts) if (p.support is not None) == hinted]
-            for start in range(0, len(rows), BATCH):
-                batch = rows[start : start + BATCH]
+            for start in range(0, len(rows), self.batch):
+                batch = rows[start : start + self.batch]
                 asked = [prompts[i] for i in batch]
                 decoded = self.decode(embedding, window, asked)
                 masks |= dict(zip(batch, self._trace(scene, window, chip, asked, decoded), strict=True))

@@ -18,7 +18,7 @@ from hybridseg.heatmap import Heatmap, HeatmapPart, create_heatmap
 from hybridseg.run.store import KINDS, Folder, Memory, Store, key_of
 from hybridseg.settings import Settings
 from hybridseg.tables import Prompts, Refined
-from hybridseg.types import Window
+from hybridseg.types import Failure, Window
 from hybridseg.where.prompting import PromptSettings
 from tests.conftest import geobox
 
@@ -48,7 +48,8 @@ def values(folder: Path) -> dict[str, Any]:
     """One of each kind."""
     refined = Refined.from_prompts(prompts(), [shapely.box(0, 0, 1, 1), None, None], np.full((3, 3), 0.5))
     rows = gpd.GeoDataFrame({"score": [0.5]}, geometry=[shapely.box(0, 0, 1, 1)], crs=CRS)
-    return {"heatmap": heatmap(folder), "prompts": prompts(), "refined": refined, "part": part(), "rows": rows}
+    tables = {"prompts": prompts(), "refined": refined, "rows": rows}
+    return {"heatmap": heatmap(folder), "part": part(), "failed": Failure("window 3", "damaged"), **tables}
 
 
 def content(value: Any) -> object:
@@ -60,6 +61,8 @@ def content(value: Any) -> object:
             return value.values.tolist(), value.valid.tolist(), value.window
         case gpd.GeoDataFrame():
             return value.to_json()
+        case Failure() | None:
+            return value
         case _:
             return type(value).__name__, value.fingerprint()
 

@@ -12,10 +12,11 @@ from hybridseg.read.opening import open_scene
 from hybridseg.read.scene import Scene
 from hybridseg.types import HINT_SLOPE, Chip, Window
 from hybridseg.where.prompting import PromptSettings
-from hybridseg.where.refine import BATCH, Prompt, Refine
+from hybridseg.where.refine import Prompt, Refine
 from tests.conftest import BLOCKS
 from tests.doubles import Threshold
 
+BATCH = Refine.batch
 WHOLE = Window(0, 0, 256, 256)
 ALL = PromptSettings()
 NONE = np.zeros((0, 2))
