@@ -133,6 +133,8 @@ def _take_several(verb: ArgumentParser) -> None:
         if Sequence[str | Path] in get_args(getattr(action, "_typehint", None)):
             action.nargs, action.metavar = "+", action.dest.upper()
             action._typehint = str  # type: ignore[attr-defined]
+        if getattr(action, "_typehint", None) is bool:  # `--retry-failed` alone means true
+            action.nargs, action.const = "?", True
 
 
 def _dash(verb: ArgumentParser) -> None:

@@ -41,6 +41,20 @@ def seed_everything(seed: int) -> None:
 
 
 @contextmanager
+def shared_cores(workers: int) -> Iterator[None]:
+    """Divide the cores among so many threads that compute at the same time, while the block runs.
+
+    Else each operation of each thread would take all cores, and they would wait for each other.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Compute in fp32, without TF32 on CUDA, while the block runs."""
     if device.type != "cuda":

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybridseg.nn.classify.classifier import Classifier, load_classifier
+from hybridseg.nn.sam2.cached import CachedRefiner
 from hybridseg.nn.sam2.embedding import EmbeddingFolder
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
-from hybridseg.nn.sam2.shared_encoder import SharedClassifier, SharedRefiner, share_encoder
+from hybridseg.nn.sam2.shared_encoder import SharedClassifier, SharedRefiner
+from hybridseg.nn.sam2.shared_encoder import share_encoder as share
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,7 @@ class Models:
     """
 
     classifier: Classifier | SharedClassifier
-    refiner: Promptable | SharedRefiner | None = None
+    refiner: Promptable | CachedRefiner | SharedRefiner | None = None
     shared: bool = False
 
     @classmethod
@@ -42,7 +44,7 @@ class Models:
             device: auto, cpu, cuda, cuda:1 or mps.
             share_encoder: encode each window once for both, where the classifier was trained on the encoder of this
                 refiner; elsewhere each has its own.
-            cache: embeddings wait in its folder `embeddings` between the sweeps; None: the second sweep encodes again.
+            cache: folder of embeddings, which later runs share; None: none are kept.
 
         Raises:
             WeightsError: one cannot be had.
@@ -52,8 +54,10 @@ class Models:
         if refiner == "none":
             return cls(first)
         second = load_refiner(refiner, device)
-        both = _share(first, second, cache) if share_encoder else None
-        return cls(first, second) if both is None else cls(*both, shared=True)
+        folder = None if cache is None else EmbeddingFolder(cache)
+        if share_encoder and (both := share(first, second, folder)) is not None:
+            return cls(*both, shared=True)
+        return cls(first, second if folder is None else CachedRefiner(second, folder))
 
     @property
     def refiner_name(self) -> str:
@@ -65,9 +69,3 @@ class Models:
         """sha256 of the weights of each, by name."""
         used = [self.classifier] if self.refiner is None else [self.refiner, self.classifier]
         return {network.name: network.sha256 for network in used}
-
-
-def _share(
-    classifier: Classifier, refiner: Promptable, cache: Path | None
-) -> tuple[SharedClassifier, SharedRefiner] | None:
-    return share_encoder(classifier, refiner, None if cache is None else EmbeddingFolder(cache / "embeddings"))

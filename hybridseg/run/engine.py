@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 
 import rasterio.errors
 
+from hybridseg import nn
 from hybridseg.errors import HybridsegError, RunError, SourceUnavailable
 from hybridseg.run.store import Store
 from hybridseg.types import Failure
@@ -103,15 +104,16 @@ class Threads:
         """As `map`, a few tasks ahead: not all, whose results would wait in memory."""
         pool = ThreadPoolExecutor(self.workers)
         ahead: deque[Future[Any]] = deque()
-        try:
-            for task in tasks:
-                ahead.append(pool.submit(function, task))
-                if len(ahead) == 2 * self.workers:
+        with nn.device.shared_cores(self.workers):
+            try:
+                for task in tasks:
+                    ahead.append(pool.submit(function, task))
+                    if len(ahead) == 2 * self.workers:
+                        yield ahead.popleft().result()
+                while ahead:
                     yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
 _Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,16 +13,28 @@ import geopandas as gpd
 import rasterio
 
 from hybridseg.cog import SUFFIXES as RASTERS
+from hybridseg.errors import HybridsegError
 from hybridseg.files import check_not_input, check_output
 from hybridseg.read.opening import file_of, open_scene
 from hybridseg.read.scene import Scene
+from hybridseg.run.engine import Engine
 from hybridseg.run.progress import Progress, Quiet
-from hybridseg.run.request import check_crs, in_crs, parse_bands, parse_extent, resolve_themes, words
+from hybridseg.run.request import (
+    check_crs,
+    in_crs,
+    parse_bands,
+    parse_cache,
+    parse_engine,
+    parse_extent,
+    resolve_themes,
+    words,
+)
 from hybridseg.run.result import Result
-from hybridseg.run.store import Memory
+from hybridseg.run.store import Memory, Store, file_stamp, key_of
 from hybridseg.run.survey import Survey
-from hybridseg.run.work import HEATMAPS, PROMPTS, REFINED, check_work, leave_work, start_from
+from hybridseg.run.work import check_run, leave_work, open_run, start_from
 from hybridseg.shape import Lines
+from hybridseg.tables import Features
 from hybridseg.theme import SETTINGS, Theme
 from hybridseg.types import Extent
 from hybridseg.write.formats import FORMATS
@@ -44,8 +57,11 @@ def extract(
     source_crs: str | None = None,
     prompts: str | Sequence[str] | None = None,
     from_prompts: str | Path | gpd.GeoDataFrame | None = None,
-    from_refined: str | Path | None = None,
-    keep_work: str | Path | None = None,
+    run: str | Path | None = None,
+    retry_failed: bool = False,
+    cache: str | Path | None = None,
+    engine: Literal["serial", "threads"] = "serial",
+    workers: int | None = None,
     device: str = "auto",
     as_: Literal["polygons", "lines"] = "polygons",
     *,
@@ -68,11 +84,17 @@ def extract(
         crs: CRS of the result, as in EPSG:4326; default: the scene's. GeoJSON is always WGS84.
         source_crs: CRS of a scene that states none (an image with a world file).
         prompts: what the refiner is told, of box,points,hint; default: what the theme says.
-        from_prompts: skip the first sweep and refine these prompts: a file from --keep-work, edited or not, or any
+        from_prompts: skip the first sweep and refine these prompts: prompts.parquet of a run, edited or not, or any
             layer of polygons.
-        from_refined: skip both sweeps: refined.parquet from --keep-work, to be gated and shaped anew.
-        keep_work: folder to leave heatmap.tif, prompts.parquet and refined.parquet in; several themes leave
-            heatmap-<theme>.tif each.
+        run: folder for all that is made on the way. The same command goes on where it was killed; with other settings
+            it uses again what they do not touch; started several times, on one machine or on several that share the
+            folder, the processes divide the work. It leaves heatmap.tif, prompts.parquet and refined.parquet for a
+            look; several themes leave heatmap-<theme>.tif each.
+        retry_failed: try the windows again that failed in an earlier run in the same folder.
+        cache: folder for SAM2's embeddings, to be shared by runs over the same imagery: 4 GiB at most, the least
+            recently used go first. Default: what HYBRIDSEG_CACHE in the environment says, or none.
+        engine: serial, or threads: several windows at once in one process.
+        workers: windows at once, with threads; default: as many as there are cores.
         device: auto, cpu, cuda, cuda:1, mps.
         as_: polygons, or lines: centrelines with width, joined into a network (roads, rivers). A GeoPackage gets the
             layers `lines` and `nodes`, other formats the lines.
@@ -94,31 +116,48 @@ def extract(
         check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
     check_crs(crs, out)
     area, themes = parse_extent(extent), resolve_themes(theme, model, prompts, refiner)
-    inputs = _inputs(scene, theme, themes, [from_prompts, from_refined, model])
+    inputs = _inputs(scene, theme, themes, [from_prompts, model])
     if out is not None:
         check_not_input(out, inputs)
-    if keep_work is not None:
-        made = (HEATMAPS, PROMPTS, REFINED) if from_prompts is None and from_refined is None else (REFINED,)
-        check_work(Path(keep_work), made, out, inputs)
+    if run is not None:
+        check_run(Path(run), from_prompts is None, out, inputs)
+    elif retry_failed:
+        raise HybridsegError("--retry-failed goes with --run: without it nothing is remembered; leave it out")
+    runner = parse_engine(engine, workers)
     opened = open_scene(scene, bands=parse_bands(bands), crs=source_crs)
+    store = Memory() if run is None else open_run(Path(run), retry_failed)
     # GDAL would keep a twentieth of the memory for decoded blocks; windows pass once, so little is enough
-    cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
-    with rasterio.Env(**cache):
-        surveys = open_surveys(opened, themes, device, progress or Quiet())
-        steps = start_from(surveys, from_prompts, from_refined, area)
-        if keep_work is not None:
-            leave_work(steps, Path(keep_work))
+    gdal = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
+    with rasterio.Env(**gdal):
+        surveys = open_surveys(opened, themes, device, progress or Quiet(), store, runner, parse_cache(cache))
+        steps = start_from(surveys, from_prompts, area)
     result = Result.of(opened.name, steps)
     provenance = _provenance(
-        surveys, extent=area, crs=crs, source_crs=source_crs, as_=as_,
-        from_prompts=_input(from_prompts), from_refined=_input(from_refined),
-    )  # fmt: skip
-    if as_ == "lines":
-        return _lines(result, themes, out, crs, provenance)
-    return _polygons(result, surveys, out, crs, provenance)
+        surveys, extent=area, crs=crs, source_crs=source_crs, as_=as_, from_prompts=_input(from_prompts)
+    )
+    made = _lines(result, themes, crs, provenance) if as_ == "lines" else _polygons(result, crs, provenance)
+    if run is None:
+        return _written(made, surveys, out)
+    with store.claim("result", wait=True):  # several processes may be here at once
+        mark = key_of("written", str(out), Features(result.features).fingerprint(), json.dumps(provenance["request"]))
+        if out is not None and (stamp := store.load(mark)) is not None and stamp == file_stamp(out):
+            return made.at(out)
+        leave_work(steps, Path(run))
+        made = _written(made, surveys, out)
+        if out is not None:
+            store.save(mark, file_stamp(out))
+    return made
 
 
-def open_surveys(scene: Scene, themes: Sequence[Theme], device: str, progress: Progress) -> list[Survey]:
+def open_surveys(
+    scene: Scene,
+    themes: Sequence[Theme],
+    device: str,
+    progress: Progress,
+    store: Store,
+    engine: Engine,
+    cache: Path | None,
+) -> list[Survey]:
     """Open a survey for each theme; they share one store, so that themes with one classifier share its heatmap.
 
     Args:
@@ -126,39 +165,40 @@ def open_surveys(scene: Scene, themes: Sequence[Theme], device: str, progress: P
         themes: what to look for.
         device: auto, cpu, cuda, cuda:1, mps.
         progress: told how far the work is.
+        store: remembers what is made.
+        engine: runs the tasks.
+        cache: folder for embeddings.
     """
-    store, reach_m = Memory(), max(theme.objects.reach_m for theme in themes)
+    reach_m = max(theme.objects.reach_m for theme in themes)
     return [
-        Survey.open(scene, theme, device=device, store=store, progress=progress, reach_m=reach_m) for theme in themes
+        Survey.open(
+            scene, theme, None, device, store=store, engine=engine, progress=progress, reach_m=reach_m, cache=cache
+        )
+        for theme in themes
     ]
 
 
-def _polygons(
-    result: Result, surveys: Sequence[Survey], out: str | Path | None, crs: str | None, provenance: dict
-) -> Result:
-    features = in_crs(result.features, crs)
-    if out is not None and Path(out).suffix.lower() in RASTERS:
-        labels = list(dict.fromkeys(survey.theme.label for survey in surveys))
-        write_classes(features, out, surveys[0].scene.geobox, labels, provenance)
-    elif out is not None:
-        write_result(features, out, provenance)
-    return _finished(result, features, out, provenance)
+def _polygons(result: Result, crs: str | None, provenance: Mapping[str, Any]) -> Result:
+    return replace(result, features=in_crs(result.features, crs), provenance=provenance)
 
 
-def _lines(
-    result: Result, themes: Sequence[Theme], out: str | Path | None, crs: str | None, provenance: dict
-) -> Result:
+def _lines(result: Result, themes: Sequence[Theme], crs: str | None, provenance: Mapping[str, Any]) -> Result:
     stage = next((theme.shape for theme in themes if isinstance(theme.shape, Lines)), Lines())
     network = stage.network(result.features)
-    lines, nodes = in_crs(network.lines, crs), in_crs(network.nodes, crs)
-    if out is not None:
-        write_result(lines, out, provenance, nodes=nodes)
-    return replace(_finished(result, lines, out, provenance), nodes=nodes)
+    summary = replace(result.summary, features=len(network.lines))
+    return Result(in_crs(network.lines, crs), summary, provenance, in_crs(network.nodes, crs))
 
 
-def _finished(result: Result, features: gpd.GeoDataFrame, out: object, provenance: Mapping[str, Any]) -> Result:
-    summary = replace(result.summary, out=None if out is None else str(out), features=len(features))
-    return Result(features, summary, provenance)
+def _written(result: Result, surveys: Sequence[Survey], out: str | Path | None) -> Result:
+    """Write a result, where it is to be written."""
+    if out is None:
+        return result
+    if Path(out).suffix.lower() in RASTERS:
+        labels = list(dict.fromkeys(survey.theme.label for survey in surveys))
+        write_classes(result.features, out, surveys[0].scene.geobox, labels, result.provenance)
+    else:
+        write_result(result.features, out, result.provenance, nodes=result.nodes)
+    return result.at(out)
 
 
 def _provenance(surveys: Sequence[Survey], **request: Any) -> dict[str, Any]:

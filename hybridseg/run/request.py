@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from math import isfinite, nan
 from pathlib import Path
@@ -14,6 +15,8 @@ from pyproj.exceptions import CRSError
 from hybridseg import nn
 from hybridseg.cog import SUFFIXES
 from hybridseg.errors import HybridsegError, OutputError, ThemeError
+from hybridseg.files import check_folder
+from hybridseg.run.engine import Engine, Serial, Threads
 from hybridseg.theme import Theme, load_theme
 from hybridseg.types import Extent
 
@@ -112,6 +115,36 @@ def themes_in(model: str | Path) -> list[Theme]:
         raise ThemeError(f"{folder} holds no theme.yaml; give --theme with `classifier: {folder}` instead of --model")
     # the folder may have been moved or copied since: what it says of its own place does not count
     return [load_theme(path).model_copy(update={"classifier": str(folder)}) for path in paths]
+
+
+def parse_engine(name: str, workers: int | None) -> Engine:
+    """Return the engine of a name.
+
+    Args:
+        name: serial or threads.
+        workers: tasks at once; None: as many as there are cores for this process.
+
+    Raises:
+        HybridsegError: no such engine or number.
+    """
+    if name not in ("serial", "threads"):
+        raise HybridsegError(f"there is no engine {name!r}; give serial or threads")
+    if workers is not None and (name == "serial" or workers < 1):
+        raise HybridsegError(f"{workers} workers came with the engine {name}; give 1 or more with --engine threads")
+    return Serial() if name == "serial" else Threads(workers or os.cpu_count() or 1)
+
+
+def parse_cache(folder: str | Path | None) -> Path | None:
+    """Return the folder for embeddings that was given, or the one that HYBRIDSEG_CACHE names; None for none.
+
+    Raises:
+        OutputError: it cannot be a folder.
+    """
+    folder = folder or os.environ.get("HYBRIDSEG_CACHE") or None
+    if folder is None:
+        return None
+    check_folder(folder)
+    return Path(folder)
 
 
 def check_crs(crs: str | None, out: str | Path | None) -> None:

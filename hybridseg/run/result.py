@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -21,7 +22,10 @@ class Summary:
 
     windows_in_raster: windows that a full cover of the raster would refine.
     refined, coarse: prompts whose refined mask was kept, and those whose coarse outline stayed.
+    windows_done, windows_reused: of both sweeps, those that this process did, and those whose result the run had, by an
+        earlier process or another one.
     overlapping: objects dropped because they doubled another.
+    doubled: ids that more than one feature has; must be 0.
     seconds: wall time by sweep.
     notes: what a user should know of the result, a line each.
     """
@@ -33,10 +37,13 @@ class Summary:
     windows_classified: int
     windows_in_raster: int
     windows_refined: int
+    windows_done: int
+    windows_reused: int
     prompts: int
     refined: int
     coarse: int
     overlapping: int
+    doubled: int
     features: int
     seconds: Mapping[str, float]
     failures: tuple[Failure, ...] = ()
@@ -57,9 +64,12 @@ class Summary:
                 "refined",
                 f"{self.windows_refined:,} of {self.windows_in_raster:,} windows over the raster ({self.refiner})",
             ),
+            ("windows", f"{self.windows_done:,} done now, {self.windows_reused:,} taken from the run"),
             ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())),
         ]
         rows += [("note", note) for note in self.notes]
+        if self.doubled:
+            rows.append(("DOUBLED", f"{self.doubled:,} ids are of more than one feature"))
         if self.failures:
             rows.append(("FAILED", f"{len(self.failures)} windows; their ground is empty or coarse in the result"))
             rows += [("", f"{f.place}: {f.reason}") for f in self.failures]
@@ -112,7 +122,9 @@ class Result:
     @classmethod
     def of(cls, scene: str, steps: Sequence[Steps]) -> Result:
         """Put the surveys of one scene together; a heatmap that several share counts once."""
-        heatmaps = {s.heatmap.fingerprint: s.heatmap.sweep for s in steps if s.heatmap is not None}
+        first = reversed([s.heatmap for s in steps if s.heatmap is not None])
+        heatmaps = {heatmap.fingerprint: heatmap.sweep for heatmap in first}
+        windows = [*heatmaps.values(), *(s.refined.sweep for s in steps)]
         sweeps = [("classify", sweep) for sweep in heatmaps.values()]
         sweeps += [pair for s in steps for pair in s.sweeps]
         layers = [s.features.rows for s in steps]
@@ -129,16 +141,23 @@ class Result:
             windows_classified=sum(sweep.windows for sweep in heatmaps.values()),
             windows_in_raster=sum(s.refined.sweep.in_raster for s in steps),
             windows_refined=sum(s.refined.sweep.windows for s in steps),
+            windows_done=sum(sweep.windows - sweep.reused for sweep in windows),
+            windows_reused=sum(sweep.reused for sweep in windows),
             prompts=prompts,
             refined=refined,
             coarse=coarse,
             overlapping=sum(s.features.dropped for s in steps),
+            doubled=features["id"].duplicated().sum().item(),
             features=len(features),
             seconds=total_seconds(sweeps),
             failures=tuple(failure for _, sweep in sweeps for failure in sweep.failures),
             notes=tuple(note for s in steps for note in s.notes),
         )
         return cls(features, summary)
+
+    def at(self, out: str | Path) -> Result:
+        """Return the result with the name of the file that holds it."""
+        return replace(self, summary=replace(self.summary, out=str(out)))
 
 
 def total_seconds(sweeps: Sequence[tuple[str, Sweep]]) -> dict[str, float]:

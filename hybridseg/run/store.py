@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -22,14 +23,15 @@ import geopandas as gpd
 from filelock import SoftFileLease, Timeout
 from odc.geo.geobox import GeoBox
 
-from hybridseg import __version__
 from hybridseg.cog import read_through
 from hybridseg.files import replacing
 from hybridseg.heatmap import Heatmap, HeatmapPart
 from hybridseg.settings import Settings
 from hybridseg.tables import Prompts, Refined
 from hybridseg.types import Failure
+from hybridseg.write.lineage import installed_version
 
+_VERSION = installed_version("hybridseg").encode()
 LEASE_S = 60.0
 """A claim that was not renewed for so long is another process's to take; one of a process that ended here, at once."""
 _POLL_S = 0.2
@@ -77,7 +79,7 @@ def key_of(kind: str, *made_of: object) -> str:
     Raises:
         TypeError: something else, whose text may differ from process to process.
     """
-    digest = hashlib.sha256(__version__.encode())
+    digest = hashlib.sha256(_VERSION)
     for part in made_of:
         digest.update(repr(_plain(part)).encode() + b"\0")
     return f"{kind}-{digest.hexdigest()}"
@@ -211,9 +213,15 @@ def _kind(key: str) -> Kind:
     return KINDS[key.partition("-")[0]]
 
 
-def _write_failure(failure: Failure, path: Path) -> None:
+def file_stamp(path: str | Path) -> tuple[str, int, int]:
+    """Return what tells a file from one that was written in its place later: absolute path, size, time of change."""
+    stat = os.stat(path) if os.path.exists(path) else None
+    return os.path.abspath(path), *((stat.st_size, stat.st_mtime_ns) if stat else (0, 0))
+
+
+def _write_json(value: Any, path: Path) -> None:
     with replacing(path) as beside:
-        beside.write_text(json.dumps(asdict(failure)))
+        beside.write_text(json.dumps(value))
 
 
 def _write_rows(rows: gpd.GeoDataFrame, path: Path) -> None:
@@ -232,6 +240,11 @@ KINDS = {
     "refined": Kind(".parquet", lambda path: Refined(gpd.read_parquet(path)), Refined.write),
     "part": Kind(".npz", HeatmapPart.read, HeatmapPart.write),
     "rows": Kind(".parquet", gpd.read_parquet, _write_rows),
-    "failed": Kind(".json", lambda path: Failure(**json.loads(path.read_text())), _write_failure),
+    "failed": Kind(
+        ".json",
+        lambda path: Failure(**json.loads(path.read_text())),
+        lambda failure, path: _write_json(asdict(failure), path),
+    ),
+    "written": Kind(".json", lambda path: tuple(json.loads(path.read_text())), _write_json),
 }
 """By the first word of a key."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -93,8 +94,10 @@ class Survey:
         device: str = "auto",
         *,
         store: Store | None = None,
+        engine: Engine = Serial(),
         progress: Progress | None = None,
         reach_m: float = 0.0,
+        cache: Path | None = None,
     ) -> Survey:
         """Open a theme's models and make a survey of a scene with them.
 
@@ -104,16 +107,19 @@ class Survey:
             refiner: name or path of the one to use, or `none`; default: the theme's.
             device: auto, cpu, cuda, cuda:1, mps.
             store: as the field.
+            engine: as the field.
             progress: as the field.
             reach_m: as the field.
+            cache: folder for embeddings; None: none are kept, but between the sweeps where both share an encoder.
 
         Raises:
             WeightsError: a model cannot be found or does not fit.
         """
         store = store or Memory()
         shared = theme.prompts.windows == "shared"
-        models = nn.models.Models.open(theme.classifier, refiner or theme.refiner, device, shared, store.folder)
-        return cls(scene, theme, models, store, progress=progress or Quiet(), reach_m=reach_m)
+        cache = cache or (store.folder / "embeddings" if shared else None)
+        models = nn.models.Models.open(theme.classifier, refiner or theme.refiner, device, shared, cache)
+        return cls(scene, theme, models, store, engine, progress or Quiet(), reach_m=reach_m)
 
     def heatmap(self, extent: Extent | None = None) -> Heatmap:
         """Classify the scene, or an extent (left, bottom, right, top in its CRS) and what surrounds it.

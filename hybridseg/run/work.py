@@ -1,4 +1,4 @@
-"""What lies between a scene and its map, as files: kept in a folder, and started from again."""
+"""The folder of a run: what lies between a scene and its map, to go on from and to look at."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from pathlib import Path
 
 import geopandas as gpd
 
-from hybridseg.errors import HybridsegError, OutputError
+from hybridseg.errors import OutputError
 from hybridseg.files import check_folder, check_not_input
 from hybridseg.run.result import Steps
+from hybridseg.run.store import Folder
 from hybridseg.run.survey import Survey
 from hybridseg.tables import Prompts, Refined
 from hybridseg.types import Extent
-from hybridseg.what.prompts import check_rows, read_prompts
+from hybridseg.what.prompts import read_prompts
 
 HEATMAPS, PROMPTS, REFINED = "heatmap*.tif", "prompts.parquet", "refined.parquet"
+PARTS = "parts"
+"""Folder in that of the run: values by key, for processes and not for people."""
 
 
-def check_work(folder: Path, names: Sequence[str], out: str | Path | None, inputs: Iterable[object]) -> None:
-    """Check that a run may leave files in a folder: to be asked before hours of work.
+def check_run(folder: Path, swept: bool, out: str | Path | None, inputs: Iterable[object]) -> None:
+    """Check that a run may use a folder: to be asked before hours of work.
 
     Args:
         folder: need not be there yet.
-        names: those of `HEATMAPS`, `PROMPTS` and `REFINED` that will be written.
+        swept: whether heatmap and prompts will be left there, too, and not only masks.
         out: the result.
         inputs: what is read.
 
@@ -32,12 +35,32 @@ def check_work(folder: Path, names: Sequence[str], out: str | Path | None, input
         OutputError: nothing can be written there, or it would replace an input or the result.
     """
     check_folder(folder)
+    names = (HEATMAPS, PROMPTS, REFINED) if swept else (REFINED,)
     inputs = list(inputs)
     for file in folder.iterdir() if folder.is_dir() else ():
         if _is_one_of(file, names):
             check_not_input(file, inputs)
     if out is not None and Path(out).resolve().parent == folder.resolve() and _is_one_of(Path(out), names):
-        raise OutputError(f"{out} is a name that --keep-work uses in {folder}: choose another name or folder")
+        raise OutputError(f"{out} is a name that --run uses in {folder}: choose another name or folder")
+
+
+def open_run(folder: Path, retry_failed: bool) -> Folder:
+    """Open the folder of a run, new or begun.
+
+    Args:
+        folder: made where it is missing.
+        retry_failed: forget which windows failed.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        store = Folder(folder / PARTS)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder} for --run: {error.strerror}") from error
+    if retry_failed:
+        store.forget_failures()
+    return store
 
 
 def _is_one_of(file: Path, names: Sequence[str]) -> bool:
@@ -50,15 +73,11 @@ def leave_work(steps: Sequence[Steps], folder: Path) -> None:
 
     Args:
         steps: of one theme: heatmap.tif; of several: heatmap-<theme>.tif, one for all who share it.
-        folder: made where it is missing.
+        folder: of the run.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder} for --keep-work: {error.strerror}") from error
     crs = steps[0].refined.crs
     heatmaps = {made.heatmap.fingerprint: made.heatmap for made in steps if made.heatmap is not None}
     for fingerprint, heatmap in heatmaps.items():
@@ -70,32 +89,21 @@ def leave_work(steps: Sequence[Steps], folder: Path) -> None:
 
 
 def start_from(
-    surveys: Sequence[Survey],
-    prompts: str | Path | gpd.GeoDataFrame | None,
-    refined: str | Path | None,
-    extent: Extent | None,
+    surveys: Sequence[Survey], prompts: str | Path | gpd.GeoDataFrame | None, extent: Extent | None
 ) -> list[Steps]:
-    """Make the steps of surveys of one scene, from the beginning or from what an earlier run or a person made.
+    """Make the steps of surveys of one scene, from the beginning or from prompts.
 
     Args:
         surveys: one for each theme.
         prompts: skip the first sweep and refine these.
-        refined: skip both sweeps and gate and shape these.
         extent: see `Survey.steps`.
 
     Raises:
-        HybridsegError: both are given.
         PromptsError: they cannot be used, or hold classes that no theme looks for.
     """
-    if prompts is not None and refined is not None:
-        raise HybridsegError("--from-prompts and --from-refined came together; give one of them")
-    scene, labels = surveys[0].scene, list(dict.fromkeys(survey.theme.label for survey in surveys))
-    if refined is not None:
-        masks = Refined.read(Path(refined), scene.crs)
-        check_rows(masks.rows.set_geometry("support"), labels, scene, "refined masks")
-        return [s.steps_from(masks.take(masks.rows["class"] == s.theme.label), extent) for s in surveys]
-    if prompts is not None:
-        asked, scored = read_prompts(prompts, labels, scene)
-        own = [asked.take(asked.rows["class"] == survey.theme.label) for survey in surveys]
-        return [s.steps_from(s.refine(rows), extent, scored) for s, rows in zip(surveys, own, strict=True)]
-    return [survey.steps(extent) for survey in surveys]
+    if prompts is None:
+        return [survey.steps(extent) for survey in surveys]
+    labels = list(dict.fromkeys(survey.theme.label for survey in surveys))
+    asked, scored = read_prompts(prompts, labels, surveys[0].scene)
+    own = [asked.take(asked.rows["class"] == survey.theme.label) for survey in surveys]
+    return [s.steps_from(s.refine(rows), extent, scored) for s, rows in zip(surveys, own, strict=True)]

@@ -109,7 +109,7 @@ class Provenance:
             TypeError: the request holds something that JSON cannot.
         """
         return cls(
-            hybridseg=_version("hybridseg"),
+            hybridseg=installed_version("hybridseg"),
             versions=dict(installed_versions() if versions is None else versions),
             request={str(key): _plain(value) for key, value in request.items()},
             models=dict(models),
@@ -133,7 +133,7 @@ def installed_versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "gdal": rasterio.__gdal_version__,
-        **{package: _version(package) for package in PACKAGES},
+        **{package: installed_version(package) for package in PACKAGES},
     }
 
 
@@ -242,7 +242,8 @@ def _clean(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def _version(package: str) -> str:
+def installed_version(package: str) -> str:
+    """Return the version of a package, or that it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

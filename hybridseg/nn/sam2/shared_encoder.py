@@ -5,7 +5,6 @@ The classifier must have been trained on the features of the refiner's own encod
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from torch import Tensor, nn
 from hybridseg.nn.backbones.base import normalise
 from hybridseg.nn.classify.classifier import Classifier
 from hybridseg.nn.classify.heads import FeatureMaps
-from hybridseg.nn.device import encoder_precision, full_precision, native_bf16
+from hybridseg.nn.device import encoder_precision, full_precision
+from hybridseg.nn.sam2.cached import embedding_key
 from hybridseg.nn.sam2.embedding import Embedding, EmbeddingFolder, arrays_of
 from hybridseg.nn.sam2.promptable import Promptable, split_features
 from hybridseg.types import Chip, NetworkSpec
@@ -76,20 +76,16 @@ class SharedEncoder:
     def keep(self, pixels: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
         """File the embedding of some pixels, where there is a cache."""
         if self.cache is not None:
-            self.cache.save(self._key(pixels), arrays)
+            self.cache.save(embedding_key(self.refiner, pixels), arrays)
 
     @torch.inference_mode()
     def embedding(self, chip: Chip) -> Embedding:
         """The embedding of a chip: the one kept, or a new one."""
-        arrays = None if self.cache is None else self.cache.load(self._key(chip.pixels))
+        arrays = None if self.cache is None else self.cache.load(embedding_key(self.refiner, chip.pixels))
         if arrays is None:
             _, _, arrays = self.features(chip.pixels)
+            self.keep(chip.pixels, arrays)
         return Embedding.from_arrays(arrays, chip.geobox, self.refiner.device)
-
-    def _key(self, pixels: np.ndarray) -> str:
-        weights = bytes.fromhex(self.refiner.sha256)
-        arithmetic = b"bf16" if native_bf16(self.refiner.device) else b"fp32"
-        return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=weights, person=arithmetic).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

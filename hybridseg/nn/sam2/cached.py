@@ -1,0 +1,66 @@
+"""A refiner whose embeddings are kept in a folder, for later runs over the same imagery."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from hybridseg.nn.device import native_bf16
+from hybridseg.nn.sam2.embedding import Embedding, EmbeddingFolder
+from hybridseg.nn.sam2.promptable import Promptable
+from hybridseg.types import Chip
+
+
+def embedding_key(refiner: Promptable, pixels: np.ndarray) -> str:
+    """Return what an embedding is filed under: a hash of the weights, of the arithmetic and of the pixels."""
+    weights = bytes.fromhex(refiner.sha256)
+    arithmetic = b"bf16" if native_bf16(refiner.device) else b"fp32"
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=weights, person=arithmetic).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class CachedRefiner:
+    """A refiner that encodes only what its folder does not hold. Embeddings are rounded to fp16, found or made.
+
+    refiner: encodes and decodes.
+    cache: of embeddings.
+    """
+
+    refiner: Promptable
+    cache: EmbeddingFolder
+
+    @property
+    def name(self) -> str:
+        """The refiner's name."""
+        return self.refiner.name
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the refiner's weights."""
+        return self.refiner.sha256
+
+    @property
+    def size_px(self) -> int:
+        """Side of the image that the model takes."""
+        return self.refiner.size_px
+
+    @property
+    def mask_px(self) -> int:
+        """Side of hints and logits."""
+        return self.refiner.mask_px
+
+    def encode(self, chip: Chip) -> Embedding:
+        """The embedding of a chip: the one kept, or a new one, which is kept."""
+        key = embedding_key(self.refiner, chip.pixels)
+        if (arrays := self.cache.load(key)) is None:
+            arrays = self.refiner.encode(chip).to_arrays()
+            self.cache.save(key, arrays)
+        return Embedding.from_arrays(arrays, chip.geobox, self.refiner.device)
+
+    def decode(
+        self, embedding: Embedding, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `Promptable.decode`."""
+        return self.refiner.decode(embedding, points, labels, hints)
