@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import sys
@@ -23,13 +24,13 @@ import geopandas as gpd
 import shapely
 
 from benchmarks.accuracy import RESULTS
+from hybridseg import Models, load_theme
 from hybridseg.cli import main as hybridseg
 from hybridseg.write.result import read_result
 from townscape import render_town
 
 FORMATS, ENGINES = ("gpkg", "parquet", "geojson"), ("serial", "threads")
-IMPORTED = ["hybridseg.run.extract", "hybridseg.nn.models", "hybridseg.nn.sam2.official"]
-"""By the process that others are forked from, so that they are killed at work and not while torch is imported."""
+THEME = load_theme("buildings")
 
 processes = multiprocessing.get_context("forkserver")
 
@@ -44,8 +45,8 @@ def start(scene: Path, out: Path, run: Path, engine: str) -> ForkServerProcess:
 
 
 def _extract(command: list[str]) -> None:
-    sys.stdout = open("/dev/null", "w")
-    sys.exit(hybridseg(command))
+    with open(os.devnull, "w") as sys.stdout:
+        sys.exit(hybridseg(command))
 
 
 def same(one: gpd.GeoDataFrame, other: gpd.GeoDataFrame) -> bool:
@@ -75,6 +76,7 @@ def disturbed(scene: Path, folder: Path, suffix: str, engine: str, kills: int, w
         length_s = length_s or time.monotonic() - started
         whole += 1
         equal += process.exitcode == 0 and same(read_result(out), wanted)
+        print(suffix, engine, killed, whole, equal, round(time.monotonic() - begun), flush=True)
         shutil.rmtree(run)
         out.unlink(missing_ok=True)
     seconds = round(time.monotonic() - begun)
@@ -83,11 +85,12 @@ def disturbed(scene: Path, folder: Path, suffix: str, engine: str, kills: int, w
 
 def main(kills: int) -> None:
     """Kill, compare, and write the result."""
-    processes.set_forkserver_preload(IMPORTED)
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::RuntimeWarning:runpy")  # this module runs there under two names
+    processes.set_forkserver_preload(["benchmarks.kills"])
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        scene, _ = render_town(384, 0.3, seed=5, density=0.7).write(folder)
+        scene, _ = render_town(256, 0.3, seed=5, density=0.7).write(folder)
         for suffix in FORMATS:
             out = folder / f"whole.{suffix}"
             process = start(scene, out, folder / "whole", "serial")
@@ -100,5 +103,8 @@ def main(kills: int) -> None:
     (RESULTS / "kills.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
-if __name__ == "__main__":
+if __name__ == "benchmarks.kills":
+    # in the process that the others are forked from: they are killed at work, and not while torch and models load
+    Models.open(THEME.classifier, THEME.refiner, "cpu")
+elif __name__ == "__main__":
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)

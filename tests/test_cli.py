@@ -249,7 +249,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path, capfd: pytest.Ca
 
 
 def test_a_work_folder_that_cannot_be_made_is_refused(blocks: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
-    flags = ["--keep-work", str(blocks / "work"), "--refiner", "none", "--device", "cpu"]
+    flags = ["--run", str(blocks / "work"), "--refiner", "none", "--device", "cpu"]
     assert "folder" in one_line(["extract", str(blocks), str(tmp_path / "out.gpkg"), *flags], tmp_path, capfd)
 
 
@@ -408,8 +408,8 @@ def test_a_run_that_is_ended_leaves_nothing_behind(number: int, status: int, mod
         folder.mkdir()
     path = make("utm", scene, default_image(2500, 2500), 0.3)
     with subprocess.Popen(
-        [sys.executable, "-m", "hybridseg", "extract", path, results / "map.gpkg", "--keep-work", results / "work",
-         "--refiner", "none", "--device", "cpu"],
+        [sys.executable, "-m", "hybridseg", "extract", path, results / "map.gpkg", "--refiner", "none",
+         "--device", "cpu"],
         env=os.environ | {"TMPDIR": str(temporary), "HYBRIDSEG_MODELS": str(models)}, stderr=subprocess.PIPE, text=True,
         # where the tests run in the background, Ctrl-C is ignored, which children inherit
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),

@@ -178,29 +178,20 @@ def test_a_model_is_not_written_over(link: str, blocks: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["prompts.parquet", "PROMPTS.parquet", "out.gpkg", "map.gpkg"])
 def test_prompts_are_not_written_over(name: str, blocks: Path, theme: Path, tmp_path: Path):
-    extract(blocks, tmp_path / "map.gpkg", theme=theme, keep_work=tmp_path)
+    extract(blocks, tmp_path / "map.gpkg", theme=theme, run=tmp_path)
     (tmp_path / "out.gpkg").symlink_to(tmp_path / "prompts.parquet")
     Watched.encoded = 0
     source = tmp_path / ("map.gpkg" if name == "map.gpkg" else "prompts.parquet")
     refuses(tmp_path, "is one of the inputs", blocks, tmp_path / name, theme=theme, from_prompts=source)
 
 
-def test_refined_masks_are_not_written_over(blocks: Path, theme: Path, tmp_path: Path):
-    work = tmp_path / "work"
-    extract(blocks, theme=theme, keep_work=work)
-    Watched.encoded = 0
-    masks = work / "refined.parquet"
-    refuses(tmp_path, "is one of the inputs", blocks, masks, theme=theme, from_refined=masks)
-    refuses(tmp_path, "is one of the inputs", blocks, theme=theme, from_refined=masks, keep_work=work)
-
-
 @pytest.mark.parametrize("name", ["heatmap.tif", "HEATMAP.tif", "heatmap-mine.tif"])
 def test_work_is_not_left_over_the_scene(name: str, theme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     scene = make("utm", tmp_path, blocks_image(), 0.3).rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    refuses(tmp_path, "is one of the inputs", name, "map.gpkg", theme=theme, keep_work=".")
-    refuses(tmp_path, "is one of the inputs", open_scene(scene), "map.gpkg", theme=theme, keep_work=tmp_path)
-    extract(name, "map.gpkg", theme=theme, keep_work="work")
+    refuses(tmp_path, "is one of the inputs", name, "map.gpkg", theme=theme, run=".")
+    refuses(tmp_path, "is one of the inputs", open_scene(scene), "map.gpkg", theme=theme, run=tmp_path)
+    extract(name, "map.gpkg", theme=theme, run="work")
     assert (tmp_path / "work" / "heatmap.tif").exists()
 
 
@@ -208,20 +199,20 @@ def test_work_is_not_left_over_the_scene(name: str, theme: Path, tmp_path: Path,
 def test_nor_is_it_by_a_link(link: str, blocks: Path, theme: Path, tmp_path: Path):
     (tmp_path / "work").mkdir()
     LINKS[link](blocks, tmp_path / "work" / "heatmap.tif")
-    refuses(tmp_path, "is one of the inputs", blocks, tmp_path / "map.gpkg", theme=theme, keep_work=tmp_path / "work")
+    refuses(tmp_path, "is one of the inputs", blocks, tmp_path / "map.gpkg", theme=theme, run=tmp_path / "work")
 
 
 def test_the_result_does_not_take_the_place_of_the_work(blocks: Path, theme: Path, tmp_path: Path):
     for name in ("prompts.parquet", "Refined.parquet", "heatmap.tif", "heatmap-water.tif"):
-        refuses(tmp_path, "--keep-work uses", blocks, tmp_path / name, theme=theme, keep_work=tmp_path)
-    extract(blocks, tmp_path / "map.parquet", theme=theme, keep_work=tmp_path)
+        refuses(tmp_path, "--run uses", blocks, tmp_path / name, theme=theme, run=tmp_path)
+    extract(blocks, tmp_path / "map.parquet", theme=theme, run=tmp_path)
 
 
 def test_prompts_and_work_may_share_a_folder(blocks: Path, theme: Path, tmp_path: Path):
     work = tmp_path / "work"
-    extract(blocks, tmp_path / "a.gpkg", theme=theme, keep_work=work)
+    extract(blocks, tmp_path / "a.gpkg", theme=theme, run=work)
     before = (work / "prompts.parquet").read_bytes()
-    extract(blocks, tmp_path / "b.gpkg", theme=theme, from_prompts=work / "prompts.parquet", keep_work=work)
+    extract(blocks, tmp_path / "b.gpkg", theme=theme, from_prompts=work / "prompts.parquet", run=work)
     assert (work / "prompts.parquet").read_bytes() == before
     same(read_result(tmp_path / "a.gpkg"), read_result(tmp_path / "b.gpkg"))
 
@@ -239,58 +230,49 @@ def test_an_array_from_a_file_does_not_hide_the_file(blocks: Path, theme: Path, 
 
 def test_a_work_folder_that_cannot_be_made_is_refused(blocks: Path, theme: Path, tmp_path: Path):
     for folder in (blocks, blocks / "work", tmp_path / ("n" * 300)):
-        refuses(tmp_path, "folder", blocks, theme=theme, keep_work=folder)
+        refuses(tmp_path, "folder", blocks, theme=theme, run=folder)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_work_folder_without_permission_is_refused(blocks: Path, theme: Path, tmp_path: Path):
     (tmp_path / "closed").mkdir(mode=0o500)
-    refuses(tmp_path, "permission", blocks, theme=theme, keep_work=tmp_path / "closed" / "work")
+    refuses(tmp_path, "permission", blocks, theme=theme, run=tmp_path / "closed" / "work")
 
 
 def test_lines_are_no_raster(blocks: Path, theme: Path, tmp_path: Path):
     refuses(tmp_path, r"'\.tif': choose one of \.fgb", blocks, tmp_path / "map.tif", theme=theme, as_="lines")
 
 
-def test_prompts_and_masks_exclude_each_other(blocks: Path, theme: Path, tmp_path: Path):
-    extract(blocks, theme=theme, keep_work=tmp_path)
-    Watched.encoded = 0
-    given = {"from_prompts": tmp_path / "prompts.parquet", "from_refined": tmp_path / "refined.parquet"}
-    refuses(tmp_path, "give one of them", blocks, tmp_path / "map.gpkg", theme=theme, **given, error=HybridsegError)
-
-
-@pytest.mark.parametrize("source", ["from_prompts", "from_refined"])
-def test_classes_that_no_theme_looks_for_are_refused(source: str, blocks: Path, theme: Path, tmp_path: Path):
+def test_classes_that_no_theme_looks_for_are_refused(blocks: Path, theme: Path, tmp_path: Path):
     work = tmp_path / "work"
-    extract(blocks, theme=theme, keep_work=work)
+    extract(blocks, theme=theme, run=work)
     Watched.encoded = 0
-    path = work / f"{source.removeprefix('from_')}.parquet"
+    path = work / "prompts.parquet"
     rows = gpd.read_parquet(path)
     rows.loc[[1, 3], "class"] = "greenhouse"
     rows.to_parquet(path)
     said = r"classes that no theme looks for: greenhouse \(2\); the themes look for building"
-    refuses(tmp_path, said, blocks, tmp_path / "map.gpkg", theme=theme, error=PromptsError, **{source: path})
+    refuses(tmp_path, said, blocks, tmp_path / "map.gpkg", theme=theme, error=PromptsError, from_prompts=path)
 
 
-@pytest.mark.parametrize("source", ["from_prompts", "from_refined"])
-def test_prompts_and_masks_of_other_ground_are_refused(source: str, blocks: Path, theme: Path, tmp_path: Path):
+def test_prompts_of_other_ground_are_refused(blocks: Path, theme: Path, tmp_path: Path):
     work = tmp_path / "work"
-    extract(blocks, theme=theme, keep_work=work)
+    extract(blocks, theme=theme, run=work)
     Watched.encoded = 0
-    path = work / f"{source.removeprefix('from_')}.parquet"
+    path = work / "prompts.parquet"
     rows = gpd.read_parquet(path)
     rows["support"] = rows["support"].translate(10_000)
     rows.to_parquet(path)
     said = rf"5 of 5 .* lie beside the scene .*{blocks.name}"
-    refuses(tmp_path, said, blocks, tmp_path / "map.gpkg", theme=theme, error=PromptsError, **{source: path})
+    refuses(tmp_path, said, blocks, tmp_path / "map.gpkg", theme=theme, error=PromptsError, from_prompts=path)
 
 
 def test_an_old_map_outlives_a_run_in_which_every_window_fails(blocks: Path, theme: Path, tmp_path: Path):
-    out, work = tmp_path / "map.gpkg", tmp_path / "work"
-    extract(blocks, out, theme=theme, keep_work=work)
+    out = tmp_path / "map.gpkg"
+    extract(blocks, out, theme=theme)
     before, Watched.broken = contents(tmp_path), True
     with pytest.raises(RunError, match="out of memory; nothing is written"):
-        extract(blocks, out, theme=theme, keep_work=work)
+        extract(blocks, out, theme=theme)
     assert contents(tmp_path) == before
 
 
@@ -444,7 +426,7 @@ def test_a_run_is_repeated_from_its_provenance(blocks: Path, theme: Path, tmp_pa
 
 
 def test_prompts_given_are_named_with_their_hash(blocks: Path, theme: Path, tmp_path: Path):
-    extract(blocks, theme=theme, keep_work=tmp_path)
+    extract(blocks, theme=theme, run=tmp_path)
     given = extract(blocks, theme=theme, from_prompts=tmp_path / "prompts.parquet").provenance["request"][
         "from_prompts"
     ]
@@ -508,12 +490,9 @@ def test_what_is_no_scene_is_refused_in_one_line(scene: Any, theme: Path, tmp_pa
 @pytest.fixture
 def kept(blocks: Path, theme: Path, tmp_path: Path) -> tuple[Path, gpd.GeoDataFrame]:
     """The work of a run, and its features."""
-    features = extract(blocks, theme=theme, keep_work=tmp_path / "work").features
-    assert {path.name for path in (tmp_path / "work").iterdir()} == {
-        "heatmap.tif",
-        "prompts.parquet",
-        "refined.parquet",
-    }
+    features = extract(blocks, theme=theme, run=tmp_path / "work").features
+    left = {path.name for path in (tmp_path / "work").iterdir()}
+    assert left == {"heatmap.tif", "prompts.parquet", "refined.parquet", "parts"}
     assert set(features["origin"]) == {"refined"}
     Watched.encoded = 0
     return tmp_path / "work", features
@@ -525,35 +504,100 @@ def test_prompts_that_were_kept_make_the_same_map(kept: tuple[Path, gpd.GeoDataF
     assert Watched.encoded > 0
 
 
-def test_masks_that_were_kept_make_the_same_map(kept: tuple[Path, gpd.GeoDataFrame], blocks: Path, theme: Path):
-    work, features = kept
-    again = extract(blocks, theme=theme, from_refined=work / "refined.parquet")
+def test_the_same_command_does_nothing_again(kept: tuple[Path, gpd.GeoDataFrame], blocks: Path, theme: Path):
+    run, features = kept
+    again = extract(blocks, theme=theme, run=run)
     same(again.features, features)
     assert Watched.encoded == 0
-    assert again.summary.windows_classified == again.summary.windows_refined == 0
+    assert again.summary.windows_done == 0
+    assert again.summary.windows_reused == again.summary.windows_classified + again.summary.windows_refined > 1
     assert again.summary.refined == len(BLOCKS)
 
 
 def test_a_stricter_gate_needs_the_masks_alone(
     kept: tuple[Path, gpd.GeoDataFrame], blocks: Path, theme: Path, tmp_path: Path
 ):
-    work, features = kept
+    run, features = kept
     strict = write_theme(tmp_path / "strict.yaml", gate=Gate(iou_pred=0.95))
-    again = extract(blocks, theme=strict, from_refined=work / "refined.parquet")
-    assert Watched.encoded == 0
+    again = extract(blocks, theme=strict, run=run)
+    assert Watched.encoded == again.summary.windows_done == 0
     assert set(again.features["origin"]) == {"coarse"}
     assert again.features["id"].tolist() == features["id"].tolist()
     assert (again.features.area - features.area).abs().max() > 1
     same(again.features, extract(blocks, theme=strict).features)
 
 
-def test_an_extent_of_masks_is_that_of_the_scene(kept: tuple[Path, gpd.GeoDataFrame], blocks: Path, theme: Path):
+def test_another_threshold_needs_the_heatmap_and_the_windows_that_it_changes(
+    kept: tuple[Path, gpd.GeoDataFrame], blocks: Path, theme: Path, tmp_path: Path
+):
+    run, features = kept
+    larger = write_theme(
+        tmp_path / "larger.yaml", objects=load_theme(theme).objects.model_copy(update={"min_area_m2": 90.0})
+    )
+    again = extract(blocks, theme=larger, run=run)
+    assert 0 < len(again.features) < len(features)
+    assert Watched.encoded == again.summary.windows_done < again.summary.windows_refined
+    same(again.features, extract(blocks, theme=larger).features)
+
+
+def test_windows_that_failed_are_tried_again_when_asked(
+    blocks: Path, theme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    left = open_scene(blocks).geobox.boundingbox.left
+
+    def encode(self: Watched, chip: Chip) -> np.ndarray:
+        if chip.geobox.boundingbox.left < left + 2:
+            raise RuntimeError("a damaged block")
+        return Threshold.encode(self, chip)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Watched, "encode", encode)
+        first = extract(blocks, theme=theme, run=tmp_path / "run").summary
+    again, mended = (extract(blocks, theme=theme, run=tmp_path / "run", retry_failed=retry) for retry in (False, True))
+    assert first.failures == again.summary.failures != ()
+    assert again.summary.windows_done == 0
+    assert mended.summary.failures == ()
+    assert mended.summary.windows_done == len(first.failures)
+    same(mended.features, extract(blocks, theme=theme).features)
+
+
+def test_a_run_that_failed_from_the_start_says_how_to_try_again(blocks: Path, theme: Path, tmp_path: Path):
+    Watched.broken = True
+    for said in ("nothing is written$", "--retry-failed"):
+        with pytest.raises(RunError, match=said):
+            extract(blocks, theme=theme, run=tmp_path / "run")
+    Watched.broken = False
+    assert len(extract(blocks, theme=theme, run=tmp_path / "run", retry_failed=True).features) == len(BLOCKS)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"retry_failed": True}, "--retry-failed goes with --run"),
+        ({"workers": 2}, "2 workers came with the engine serial"),
+        ({"engine": "threads", "workers": 0}, "give 1 or more with --engine threads"),
+        ({"engine": "ray"}, "no engine 'ray'; give serial or threads"),
+    ],
+)
+def test_engines_and_runs_that_make_no_sense_are_refused(
+    given: dict[str, Any], said: str, blocks: Path, theme: Path, tmp_path: Path
+):
+    refuses(tmp_path, said, blocks, tmp_path / "map.gpkg", theme=theme, error=HybridsegError, **given)
+
+
+def test_threads_make_the_same_map(blocks: Path, theme: Path):
+    one, two = (extract(blocks, theme=theme, engine=engine) for engine in ("serial", "threads"))
+    same(one.features, two.features)
+    assert one.summary.windows_done == two.summary.windows_done
+
+
+def test_an_extent_of_prompts_is_that_of_the_scene(kept: tuple[Path, gpd.GeoDataFrame], blocks: Path, theme: Path):
     work, _ = kept
     left, bottom, right, top = open_scene(blocks).geobox.boundingbox
     half = (left, bottom, (left + right) / 2, top)
     wanted = extract(blocks, theme=theme, extent=half).features
     assert 0 < len(wanted) < len(BLOCKS)
-    same(extract(blocks, theme=theme, extent=half, from_refined=work / "refined.parquet").features, wanted)
+    same(extract(blocks, theme=theme, extent=half, run=work).features, wanted)
     same(extract(blocks, theme=theme, extent=half, from_prompts=work / "prompts.parquet").features, wanted)
 
 
@@ -584,7 +628,7 @@ def test_what_is_kept_is_whole(kept: tuple[Path, gpd.GeoDataFrame], blocks: Path
 
 def test_several_themes_with_one_classifier_share_a_heatmap(blocks: Path, theme: Path, tmp_path: Path):
     other = write_theme(tmp_path / "other.yaml", gate=Gate(iou_pred=0.95))
-    result = extract(blocks, theme=f"{theme},{other}", keep_work=tmp_path / "work")
+    result = extract(blocks, theme=f"{theme},{other}", run=tmp_path / "work")
     assert result.summary.windows_classified == extract(blocks, theme=theme).summary.windows_classified
     assert result.summary.theme == "mine,other"
     assert len(result.features) == 2 * len(BLOCKS)
@@ -594,11 +638,10 @@ def test_several_themes_with_one_classifier_share_a_heatmap(blocks: Path, theme:
 def test_no_objects_are_a_result(theme: Path, tmp_path: Path):
     dark = make("utm", tmp_path, np.full((3, 128, 128), 40, np.uint8), 0.3)
     work = tmp_path / "work"
-    result = extract(dark, tmp_path / "map.gpkg", theme=theme, keep_work=work)
+    result = extract(dark, tmp_path / "map.gpkg", theme=theme, run=work)
     assert len(result.features) == len(read_result(tmp_path / "map.gpkg")) == 0
     assert list(result.features.columns) == list(FEATURE_COLUMNS)
     assert extract(dark, theme=theme, from_prompts=work / "prompts.parquet").features.empty
-    assert extract(dark, theme=theme, from_refined=work / "refined.parquet").features.empty
 
 
 def test_without_a_refiner_outlines_are_coarse(blocks: Path, theme: Path):

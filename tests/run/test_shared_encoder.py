@@ -100,7 +100,7 @@ def test_the_result_does_not_depend_on_the_extent(model: Path, town: tuple[Path,
 def test_prompts_that_were_kept_make_the_same_map_with_the_same_scores(
     model: Path, town: tuple[Path, Path], tmp_path: Path
 ):
-    whole = extract(town[0], None, model=model, device="cpu", keep_work=tmp_path).features
+    whole = extract(town[0], None, model=model, device="cpu", run=tmp_path).features
     again = extract(town[0], None, model=model, device="cpu", from_prompts=tmp_path / "prompts.parquet").features
     assert again["id"].tolist() == whole["id"].tolist()
     assert np.allclose(again["score"], whole["score"])
@@ -108,12 +108,10 @@ def test_prompts_that_were_kept_make_the_same_map_with_the_same_scores(
     assert match(again.geometry, whole.geometry, iou=0.98).f1 == 1
 
 
-def test_masks_that_were_kept_make_the_same_map_and_encode_nothing(
-    model: Path, town: tuple[Path, Path], tmp_path: Path
-):
-    whole = extract(town[0], None, model=model, device="cpu", keep_work=tmp_path).features
+def test_the_same_command_makes_the_same_map_and_encodes_nothing(model: Path, town: tuple[Path, Path], tmp_path: Path):
+    whole = extract(town[0], None, model=model, device="cpu", run=tmp_path).features
     counted = CountedEncoder(load_refiner("sam2-lite", "cpu"))
-    again = extract(town[0], None, model=model, device="cpu", from_refined=tmp_path / "refined.parquet").features
+    again = extract(town[0], None, model=model, device="cpu", run=tmp_path).features
     assert counted.runs == 0
     assert again["id"].tolist() == whole["id"].tolist()
     assert np.allclose(again["score"], whole["score"])
