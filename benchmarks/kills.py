@@ -1,6 +1,6 @@
 """Kill whole extractions at random moments and start them again: nothing may be lost, nothing doubled.
 
-    python -m benchmarks.kills [KILLS]      writes benchmarks/results/kills.json
+    python -m benchmarks.kills [KILLS [FORMAT ...]]      writes benchmarks/results/kills.json
 
 For each format and engine, `hybridseg extract SCENE OUT --run FOLDER` runs as a process of its own that gets SIGKILL at
 a moment drawn evenly from the time that a whole run takes, and is started again with the same command, until it ends
@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -83,28 +84,34 @@ def disturbed(scene: Path, folder: Path, suffix: str, engine: str, kills: int, w
     return {"format": suffix, "engine": engine, "kills": killed, "runs": whole, "equal": equal, "seconds": seconds}
 
 
-def main(kills: int) -> None:
+def keep(row: dict) -> None:
+    """Put a row into the file of results, in place of a former one of its format and engine."""
+    path = RESULTS / "kills.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
+    others = [other for other in rows if (other["format"], other["engine"]) != (row["format"], row["engine"])]
+    path.write_text(json.dumps(sorted([*others, row], key=lambda r: (r["format"], r["engine"])), indent=1) + "\n")
+
+
+def main(kills: int, formats: Sequence[str]) -> None:
     """Kill, compare, and write the result."""
     os.environ.setdefault("PYTHONWARNINGS", "ignore::RuntimeWarning:runpy")  # this module runs there under two names
     processes.set_forkserver_preload(["benchmarks.kills"])
-    rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         scene, _ = render_town(256, 0.3, seed=5, density=0.7).write(folder)
-        for suffix in FORMATS:
+        for suffix in formats:
             out = folder / f"whole.{suffix}"
             process = start(scene, out, folder / "whole", "serial")
             process.join()
             wanted = read_result(out)
             for engine in ENGINES:
-                rows.append(disturbed(scene, folder, suffix, engine, kills, wanted) | {"features": len(wanted)})
-                print(rows[-1], flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "kills.json").write_text(json.dumps(rows, indent=1) + "\n")
+                row = disturbed(scene, folder, suffix, engine, kills, wanted) | {"features": len(wanted)}
+                print(row, flush=True)
+                keep(row)
 
 
 if __name__ == "benchmarks.kills":
     # in the process that the others are forked from: they are killed at work, and not while torch and models load
     Models.open(THEME.classifier, THEME.refiner, "cpu")
 elif __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20, sys.argv[2:] or FORMATS)

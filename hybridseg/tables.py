@@ -31,6 +31,8 @@ FIGURES = ("iou_pred", "stability", "agreement")
 REFINED_COLUMNS = ("id", "class", "score", "peak_x", "peak_y", *FIGURES, "support", "outline")
 """Columns of refined masks. `outline` (none where a prompt was not refined) is the active geometry."""
 
+_HASHED = 10_000
+"""Rows of a table that are hashed at once."""
 _TEXT = {"id": "string", "class": "string"}
 
 
@@ -61,15 +63,7 @@ class _Table:
 
     def fingerprint(self) -> str:
         """Return the sha256 of all values, whatever made them."""
-        crs = self.crs.to_epsg() or self.crs.to_wkt()
-        digest = hashlib.sha256(repr((list(self.rows.columns), crs)).encode())
-        for name in self.rows.columns:
-            column = self.rows[name]
-            if isinstance(column, gpd.GeoSeries):
-                digest.update(b"\0".join(w or b"" for w in shapely.to_wkb(column.to_numpy())))
-            else:
-                digest.update(repr(column.tolist()).encode())
-        return digest.hexdigest()
+        return table_hash(self.rows)
 
     def write(self, path: Path) -> None:
         """Write to GeoParquet; the file appears whole or not at all.
@@ -204,6 +198,21 @@ class Features(_Table):
 
     def __post_init__(self) -> None:
         _check_columns(self.rows, FEATURE_COLUMNS, "features")
+
+
+def table_hash(rows: gpd.GeoDataFrame) -> str:
+    """Return the sha256 of all values of a table, some rows at a time: their text takes more room than they do."""
+    crs = rows.crs.to_epsg() or rows.crs.to_wkt()
+    digest = hashlib.sha256(repr((list(rows.columns), crs, len(rows))).encode())
+    for start in range(0, len(rows), _HASHED):
+        some = rows.iloc[start : start + _HASHED]
+        for name in rows.columns:
+            column = some[name]
+            if isinstance(column, gpd.GeoSeries):
+                digest.update(b"\0".join(w or b"" for w in shapely.to_wkb(column.to_numpy())))
+            else:
+                digest.update(repr(column.tolist()).encode())
+    return digest.hexdigest()
 
 
 def within(rows: gpd.GeoDataFrame, extent: Extent) -> pd.Series:

@@ -51,8 +51,8 @@ def place_on(grid: GeoBox, other: GeoBox) -> Window:
     return Window(round(col), round(row), other.width, other.height)
 
 
-def to_pixels(prompts: Prompts, geobox: GeoBox) -> list[Prompt]:
-    """Return prompts in the pixels of a grid of their CRS."""
+def to_pixels(rows: gpd.GeoDataFrame, geobox: GeoBox) -> list[Prompt]:
+    """Return rows of prompts in the pixels of a grid of their CRS."""
     to_px: Affine = ~geobox.affine
 
     def move(xy: np.ndarray) -> np.ndarray:
@@ -60,7 +60,6 @@ def to_pixels(prompts: Prompts, geobox: GeoBox) -> list[Prompt]:
             [to_px.a * xy[:, 0] + to_px.b * xy[:, 1] + to_px.c, to_px.d * xy[:, 0] + to_px.e * xy[:, 1] + to_px.f]
         )
 
-    rows: gpd.GeoDataFrame = prompts.rows
     moved = (shapely.transform(rows[name].to_numpy(), move) for name in ("support", "positive", "negative"))
     return [
         Prompt(None if s is None or s.is_empty else s, shapely.get_coordinates(p), shapely.get_coordinates(n))

@@ -30,7 +30,7 @@ from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Memory, Store, key_of
 from hybridseg.run.sweeps import Results, Sweeps, Tally
-from hybridseg.run.tasks import ClassifyTask, FindTask, JoinTask, RefineTask
+from hybridseg.run.tasks import ClassifyTask, FindTask, JoinTask, RefineTasks
 from hybridseg.tables import FIGURES, Features, Prompts, Refined, within
 from hybridseg.theme import Theme
 from hybridseg.types import FEATURE_COLUMNS, Extent, Window
@@ -41,6 +41,8 @@ from hybridseg.where.windows import ObjectWindows
 
 BLOCK_PX = 2048
 """Side of the blocks in which objects are found on the heatmap."""
+MOVED = 10_000
+"""Prompts that are brought to pixels at once to see how large they are."""
 NEAR_M = 10.0
 """Refined outlines may leave their supports by so much and meet a neighbour's."""
 
@@ -183,15 +185,15 @@ class Survey:
         if refiner is None or not len(prompts):
             return Refined.from_prompts(prompts)
         scene, objects = self._refiner_view, self.theme.objects
-        asked = to_pixels(prompts, scene.geobox)
         windows = self._object_windows(refiner.size_px, pixel_anchor(scene.geobox))
-        wanted = bordered(asked) if objects.in_pieces else None
-        served, _ = windows.assign(np.array([prompt.box for prompt in asked]), wanted)
-        stage = Refine(refiner, self.theme.prompts)
-        tasks = [
-            RefineTask(stage, scene, window, tuple(asked[row] for row in rows), tuple(rows.tolist()))
-            for window, rows in served.items()
-        ]
+        boxes, whole = np.zeros((len(prompts), 4)), np.ones(len(prompts), bool)
+        for start in range(0, len(prompts), MOVED):
+            some = slice(start, start + MOVED)
+            asked = to_pixels(prompts.rows.iloc[some], scene.geobox)
+            boxes[some] = [prompt.box for prompt in asked]
+            whole[some] = bordered(asked) if objects.in_pieces else True
+        served, _ = windows.assign(boxes, whole)
+        tasks = RefineTasks(Refine(refiner, self.theme.prompts), scene, prompts, served)
 
         def gather(results: Results) -> Refined:
             outlines = np.full(len(prompts), None, object)
@@ -201,7 +203,7 @@ class Survey:
                 figures[list(task.rows)] = masks[list(FIGURES)].to_numpy()
             return Refined.from_prompts(prompts, list(outlines), figures)
 
-        made_of = (refiner.sha256, self.theme.prompts, scene.fingerprint, scene.geobox, wanted is not None)
+        made_of = (refiner.sha256, self.theme.prompts, scene.fingerprint, scene.geobox, objects.in_pieces)
         key = key_of("refined", prompts.fingerprint(), *made_of, self.models.shared)
         made, sweep = self._sweeps.value(key, "refine", tasks, gather)
         return replace(made, sweep=replace(sweep, in_raster=windows.count(scene.window, {w.width for w in served})))

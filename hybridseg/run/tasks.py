@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -13,11 +16,12 @@ from odc.geo.geobox import GeoBox
 from hybridseg.heatmap import Heatmap, HeatmapPart
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
+from hybridseg.run.extents import to_pixels
 from hybridseg.run.store import key_of
 from hybridseg.shape import Shape
 from hybridseg.shape.measure import area_m2
 from hybridseg.shape.overlaps import resolve_overlaps, union_pieces
-from hybridseg.tables import FIGURES
+from hybridseg.tables import FIGURES, Prompts, table_hash
 from hybridseg.types import Window
 from hybridseg.what import Objects
 from hybridseg.what.classify import Classify
@@ -151,6 +155,32 @@ class RefineTask:
 
 
 @dataclass(frozen=True)
+class RefineTasks(Sequence[RefineTask]):
+    """The tasks of a sweep, each made when it is asked for: prompts in pixels take many times the room of the table.
+
+    served: windows with the rows of `prompts` that each serves.
+    """
+
+    stage: Refine
+    scene: Scene
+    prompts: Prompts
+    served: Mapping[Window, np.ndarray]
+
+    @cached_property
+    def _windows(self) -> list[Window]:
+        return list(self.served)
+
+    def __len__(self) -> int:
+        return len(self.served)
+
+    def __getitem__(self, number: Any) -> Any:
+        window = self._windows[number]
+        rows = self.served[window]
+        asked = to_pixels(self.prompts.rows.iloc[rows], self.scene.geobox)
+        return RefineTask(self.stage, self.scene, window, tuple(asked), tuple(rows.tolist()))
+
+
+@dataclass(frozen=True)
 class JoinTask:
     """Makes features of outlines: without overlaps, or united from pieces, then shaped and measured.
 
@@ -169,9 +199,7 @@ class JoinTask:
     @property
     def key(self) -> str:
         """Of outlines and settings."""
-        values = self.outlines.drop(columns="geometry").to_csv()
-        shapes = hashlib.sha256(b"\0".join(shapely.to_wkb(self.outlines.geometry.to_numpy()))).hexdigest()
-        return key_of("rows", values, shapes, self.united, self.shape, self.gsd_m, self.within)
+        return key_of("rows", table_hash(self.outlines), self.united, self.shape, self.gsd_m, self.within)
 
     @property
     def place(self) -> str:

@@ -61,7 +61,7 @@ def test_pixel_to_world_to_pixel_is_the_same(x, y, size, angle, south_up, corner
         return shapely.transform(geometry, lambda xy: np.array([affine @ tuple(p) for p in xy]))
 
     record = ("a", "building", 1.0, 0.0, 0.0, world(peak), shapely.MultiPoint(), world(support))
-    (back,) = to_pixels(Prompts.from_records([record], "EPSG:3857"), geobox)
+    (back,) = to_pixels(Prompts.from_records([record], "EPSG:3857").rows, geobox)
     # 2e7 map units with pixels of a centimetre leave six digits of a double for the pixel
     assert shapely.equals_exact(back.support, support, tolerance=1e-4)
     assert np.allclose(back.positive, shapely.get_coordinates(peak), atol=1e-4)
@@ -73,7 +73,7 @@ def test_a_click_has_no_support_in_pixels_either(support: shapely.Geometry | Non
     x, y = LEFT + 10, TOP - 20
     points = shapely.MultiPoint([(x, y)])
     record = ("a", "building", 1.0, x, y, points, shapely.MultiPoint([(x + 5, y), (x, y - 5)]), support)
-    (click,) = to_pixels(Prompts.from_records([record], CRS), scene(pixel=0.5).geobox)
+    (click,) = to_pixels(Prompts.from_records([record], CRS).rows, scene(pixel=0.5).geobox)
     assert click.support is None
     assert click.positive.tolist() == [[20, 40]]
     assert click.negative.tolist() == [[30, 40], [20, 50]]
@@ -81,9 +81,9 @@ def test_a_click_has_no_support_in_pixels_either(support: shapely.Geometry | Non
 
 
 def test_prompts_keep_their_order():
-    asked = to_pixels(prompts([square(30), square(0), square(90)]), scene().geobox)
+    asked = to_pixels(prompts([square(30), square(0), square(90)]).rows, scene().geobox)
     assert [prompt.box[0] for prompt in asked] == [30, 0, 90]
-    assert to_pixels(prompts([]), scene().geobox) == []
+    assert to_pixels(prompts([]).rows, scene().geobox) == []
 
 
 def test_a_piece_that_fills_its_square_has_no_border():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -224,6 +225,35 @@ def test_a_network_whose_classes_have_other_names_is_another(blocks: Path, tmp_p
     theme = load_theme("buildings").model_copy(update={"label": "house"})
     renamed = Bright(spec=replace(Bright.spec, classes=("house",)))
     assert len(survey(blocks, theme=theme, network=renamed, store=store).prompts()) == 5
+
+
+def test_smaller_steps_give_the_same(town: Path):
+    """What lacks memory is done in them; see `Task.lighter`."""
+    caught: dict[str, Any] = {}
+
+    class Catching:
+        def run(self, tasks, store):
+            for task in tasks:
+                caught.setdefault(type(task).__name__, task)
+            return Serial().run(tasks, store)
+
+    replace(survey(town), engine=Catching()).run()
+    whole, less = caught["ClassifyTask"], caught["ClassifyTask"].lighter()
+    assert less.key == whole.key
+    assert less.side_px == 256
+    assert less.lighter() is None
+    one, two = whole(), less()
+    assert one.window == two.window
+    assert (one.valid == two.valid).all()
+    np.testing.assert_allclose(np.where(one.valid, one.values, 0), np.where(two.valid, two.values, 0), atol=1e-6)
+    whole, less = caught["RefineTask"], caught["RefineTask"].lighter()
+    assert (less.key, less.stage.batch) == (whole.key, 16)
+    assert shapely.equals(whole().geometry.to_numpy(), less().geometry.to_numpy()).all()
+    steps = 0
+    while (less := less.lighter()) is not None:
+        steps += 1
+    assert steps == 4
+    assert caught["FindTask"].lighter() is caught["JoinTask"].lighter() is None
 
 
 def test_tasks_pickle_and_have_stable_keys(blocks: Path):
