@@ -41,6 +41,8 @@ scores: setup
 bench: setup
 	$(RUN) python -m benchmarks.speed
 	$(RUN) python -m benchmarks.memory
+	$(RUN) python -m benchmarks.objects
+	$(RUN) python -m benchmarks.kills
 	$(RUN) python -m benchmarks.evaluate_speed
 	$(RUN) python -m benchmarks.once $(DATA)
 

@@ -30,6 +30,7 @@ from hybridseg import Survey, load_theme, open_scene
 from hybridseg.nn.models import Models
 from hybridseg.run.engine import Done
 from hybridseg.run.store import Store
+from hybridseg.run.tasks import RefineTask
 from hybridseg.shape import AsTraced
 from hybridseg.tables import Prompts
 from hybridseg.types import NetworkSpec
@@ -45,7 +46,7 @@ class Echo:
     def run(self, tasks: Sequence[Any], store: Store) -> Iterator[Done]:
         """Yield the masks of refining; other tasks are done."""
         for task in tasks:
-            if not hasattr(task, "prompts"):
+            if not isinstance(task, RefineTask):
                 yield Done(task, task())
                 continue
             to_crs = task.scene.geobox.affine

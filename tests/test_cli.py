@@ -253,6 +253,11 @@ def test_a_work_folder_that_cannot_be_made_is_refused(blocks: Path, tmp_path: Pa
     assert "folder" in one_line(["extract", str(blocks), str(tmp_path / "out.gpkg"), *flags], tmp_path, capfd)
 
 
+def test_a_flag_that_is_true_or_false_needs_no_value(blocks: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    given = ["extract", str(blocks), str(tmp_path / "out.gpkg"), "--retry-failed"]
+    assert "--retry-failed goes with --run" in one_line(given, tmp_path, capfd)
+
+
 @pytest.mark.parametrize("place", ["file", "below a file"])
 def test_a_demo_folder_that_cannot_be_made_is_refused(place: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     (tmp_path / "file").touch()

@@ -126,7 +126,7 @@ class RefineTask:
     prompts: tuple[Prompt, ...]
     rows: tuple[int, ...]
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Of refiner, settings, scene, window and prompts."""
         digest = hashlib.sha256()
@@ -196,7 +196,7 @@ class JoinTask:
     gsd_m: float
     within: tuple[float, float, float, float] | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Of outlines and settings."""
         return key_of("rows", table_hash(self.outlines), self.united, self.shape, self.gsd_m, self.within)
