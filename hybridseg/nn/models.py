@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybridseg.nn.classify.classifier import Classifier, load_classifier
+from hybridseg.nn.runtime import Runner
 from hybridseg.nn.sam2.embedding import EmbeddingFolder
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
@@ -33,6 +34,7 @@ class Models:
         device: str = "auto",
         share_encoder: bool = False,
         cache: Path | None = None,
+        runtime: str = "auto",
     ) -> Models:
         """Open both; a network that is already open in this process is not opened again.
 
@@ -43,15 +45,16 @@ class Models:
             share_encoder: encode each window once for both, where the classifier was trained on the encoder of this
                 refiner; elsewhere each has its own.
             cache: embeddings wait in its folder `embeddings` between the sweeps; None: the second sweep encodes again.
+            runtime: auto, torch or openvino; see `pick_runtime`.
 
         Raises:
             WeightsError: one cannot be had.
-            HybridsegError: there is no such device.
+            HybridsegError: there is no such device or runtime.
         """
-        first = load_classifier(classifier, device)
+        first = load_classifier(classifier, device, runtime)
         if refiner == "none":
             return cls(first)
-        second = load_refiner(refiner, device)
+        second = load_refiner(refiner, device, runtime=runtime)
         both = _share(first, second, cache) if share_encoder else None
         return cls(first, second) if both is None else cls(*both, shared=True)
 
@@ -59,6 +62,11 @@ class Models:
     def refiner_name(self) -> str:
         """Name of the refiner, or `none`."""
         return "none" if self.refiner is None else self.refiner.name
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """What computes the networks, part by part."""
+        return (*self.classifier.runners, *(() if self.refiner is None else self.refiner.runners))
 
     @property
     def hashes(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import geopandas as gpd
 import rasterio
 
+from hybridseg import nn
 from hybridseg.cog import SUFFIXES as RASTERS
 from hybridseg.files import check_not_input, check_output
 from hybridseg.read.opening import file_of, open_scene
@@ -47,6 +48,7 @@ def extract(
     from_refined: str | Path | None = None,
     keep_work: str | Path | None = None,
     device: str = "auto",
+    runtime: Literal["auto", "torch", "openvino"] = "auto",
     as_: Literal["polygons", "lines"] = "polygons",
     *,
     progress: Progress | None = None,
@@ -74,6 +76,8 @@ def extract(
         keep_work: folder to leave heatmap.tif, prompts.parquet and refined.parquet in; several themes leave
             heatmap-<theme>.tif each.
         device: auto, cpu, cuda, cuda:1, mps.
+        runtime: what computes the networks: auto takes openvino where the device is a CPU and a network converts (once;
+            it is kept in the user's cache), else torch; the summary says which it was.
         as_: polygons, or lines: centrelines with width, joined into a network (roads, rivers). A GeoPackage gets the
             layers `lines` and `nodes`, other formats the lines.
         progress: told how far the work is (Python only).
@@ -104,13 +108,18 @@ def extract(
     # GDAL would keep a twentieth of the memory for decoded blocks; windows pass once, so little is enough
     cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
     with rasterio.Env(**cache):
-        surveys = open_surveys(opened, themes, device, progress or Quiet())
+        surveys = open_surveys(opened, themes, device, progress or Quiet(), runtime)
         steps = start_from(surveys, from_prompts, from_refined, area)
         if keep_work is not None:
             leave_work(steps, Path(keep_work))
     result = Result.of(opened.name, steps)
+    runners = list(dict.fromkeys(runner for survey in surveys for runner in survey.models.runners))
+    computed = nn.runtime.summarise(runners)
+    refiners = dict.fromkeys(survey.models.refiner for survey in surveys)
+    notes = [note for refiner in refiners if refiner is not None for note in refiner.take_notes()]
+    result = replace(result, summary=replace(result.summary, runtime=computed, notes=(*result.summary.notes, *notes)))
     provenance = _provenance(
-        surveys, extent=area, crs=crs, source_crs=source_crs, as_=as_,
+        surveys, extent=area, crs=crs, runtime=computed, source_crs=source_crs, as_=as_,
         from_prompts=_input(from_prompts), from_refined=_input(from_refined),
     )  # fmt: skip
     if as_ == "lines":
@@ -118,7 +127,9 @@ def extract(
     return _polygons(result, surveys, out, crs, provenance)
 
 
-def open_surveys(scene: Scene, themes: Sequence[Theme], device: str, progress: Progress) -> list[Survey]:
+def open_surveys(
+    scene: Scene, themes: Sequence[Theme], device: str, progress: Progress, runtime: str = "auto"
+) -> list[Survey]:
     """Open a survey for each theme; they share one store, so that themes with one classifier share its heatmap.
 
     Args:
@@ -126,10 +137,12 @@ def open_surveys(scene: Scene, themes: Sequence[Theme], device: str, progress: P
         themes: what to look for.
         device: auto, cpu, cuda, cuda:1, mps.
         progress: told how far the work is.
+        runtime: auto, torch, openvino.
     """
     store, reach_m = Memory(), max(theme.objects.reach_m for theme in themes)
     return [
-        Survey.open(scene, theme, device=device, store=store, progress=progress, reach_m=reach_m) for theme in themes
+        Survey.open(scene, theme, None, device, runtime, store=store, progress=progress, reach_m=reach_m)
+        for theme in themes
     ]
 
 

@@ -23,6 +23,7 @@ class Summary:
     refined, coarse: prompts whose refined mask was kept, and those whose coarse outline stayed.
     overlapping: objects dropped because they doubled another.
     seconds: wall time by sweep.
+    runtime: what computed the networks.
     notes: what a user should know of the result, a line each.
     """
 
@@ -41,6 +42,7 @@ class Summary:
     seconds: Mapping[str, float]
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
+    runtime: str = "none"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as for JSON."""
@@ -59,6 +61,7 @@ class Summary:
             ),
             ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())),
         ]
+        rows += [("computed by", self.runtime)] if self.runtime != "none" else []
         rows += [("note", note) for note in self.notes]
         if self.failures:
             rows.append(("FAILED", f"{len(self.failures)} windows; their ground is empty or coarse in the result"))

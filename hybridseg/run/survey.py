@@ -93,6 +93,7 @@ class Survey:
         theme: Theme,
         refiner: str | None = None,
         device: str = "auto",
+        runtime: str = "auto",
         *,
         store: Store | None = None,
         progress: Progress | None = None,
@@ -105,6 +106,7 @@ class Survey:
             theme: as `load_theme` gives it.
             refiner: name or path of the one to use, or `none`; default: the theme's.
             device: auto, cpu, cuda, cuda:1, mps.
+            runtime: auto, torch, openvino.
             store: as the field.
             progress: as the field.
             reach_m: as the field.
@@ -114,7 +116,8 @@ class Survey:
         """
         store = store or Memory()
         shared = theme.prompts.windows == "shared"
-        models = nn.models.Models.open(theme.classifier, refiner or theme.refiner, device, shared, store.folder)
+        chosen = refiner or theme.refiner
+        models = nn.models.Models.open(theme.classifier, chosen, device, shared, store.folder, runtime)
         return cls(scene, theme, models, store, progress=progress or Quiet(), reach_m=reach_m)
 
     def heatmap(self, extent: Extent | None = None) -> Heatmap:
