@@ -112,14 +112,10 @@ def extract(
         steps = start_from(surveys, from_prompts, from_refined, area)
         if keep_work is not None:
             leave_work(steps, Path(keep_work))
-    result = Result.of(opened.name, steps)
-    runners = list(dict.fromkeys(runner for survey in surveys for runner in survey.models.runners))
-    computed = nn.runtime.summarise(runners)
-    refiners = dict.fromkeys(survey.models.refiner for survey in surveys)
-    notes = [note for refiner in refiners if refiner is not None for note in refiner.take_notes()]
-    result = replace(result, summary=replace(result.summary, runtime=computed, notes=(*result.summary.notes, *notes)))
+    result = _computed(Result.of(opened.name, steps), surveys)
     provenance = _provenance(
-        surveys, extent=area, crs=crs, runtime=computed, source_crs=source_crs, as_=as_,
+        surveys, extent=area, crs=crs, source_crs=source_crs, as_=as_,
+        runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)),
         from_prompts=_input(from_prompts), from_refined=_input(from_refined),
     )  # fmt: skip
     if as_ == "lines":
@@ -144,6 +140,15 @@ def open_surveys(
         Survey.open(scene, theme, None, device, runtime, store=store, progress=progress, reach_m=reach_m)
         for theme in themes
     ]
+
+
+def _computed(result: Result, surveys: Sequence[Survey]) -> Result:
+    """Say what computed the networks, and what a user should know of their masks."""
+    runners = dict.fromkeys(runner for survey in surveys for runner in survey.models.runners)
+    refiners = dict.fromkeys(survey.models.refiner for survey in surveys if survey.models.refiner is not None)
+    notes = [note for refiner in refiners for note in refiner.take_notes()]
+    summary, by = result.summary, nn.runtime.summarise(list(runners))
+    return replace(result, summary=replace(summary, runtime=by, notes=(*summary.notes, *notes)))
 
 
 def _polygons(

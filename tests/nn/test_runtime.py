@@ -56,6 +56,13 @@ class Baked(Small):
         return self.conv(x) * int(x.shape[-1])
 
 
+class Fixed(Small):
+    """The size of its result is the one that it had when traced: other inputs would be read beyond their end."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).flatten()[: int(x.numel())].expand(int(x.shape[2]), -1)
+
+
 class Foreign(Small):
     """OpenVINO has no rule for it."""
 
@@ -178,7 +185,13 @@ def test_a_network_that_cannot_be_kept_is_converted_all_the_same(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("net", "reason"), [(Foreign(), r"cannot be converted"), (Baked(), r"gives other numbers")], ids=["rule", "numbers"]
+    ("net", "reason"),
+    [
+        (Foreign(), "cannot be converted"),
+        (Baked(), "gives other numbers"),
+        (Fixed(), "has sizes that cannot change"),
+    ],
+    ids=["rule", "numbers", "sizes"],
 )
 def test_torch_runs_what_openvino_cannot_and_says_so(net: nn.Module, reason: str, own_cache: Path):
     x = torch.rand(1, 1, 16, 12)

@@ -103,8 +103,8 @@ class Classifier:
     def _examples(self) -> list[tuple[Tensor, ...]]:
         """Noise on windows of two shapes, or on one of the only shape that there is."""
         trunk, random = self.net.trunk, torch.Generator().manual_seed(0)
-        sides = [(s, s) for s in [trunk.image_px] if s] or [(6 * trunk.snap_px, 4 * trunk.snap_px)]
-        sides += [] if trunk.image_px else [(4 * trunk.snap_px, 5 * trunk.snap_px)]
+        snap = trunk.snap_px
+        sides = [(trunk.image_px,) * 2] if trunk.image_px else [(2 * snap, 3 * snap), (4 * snap, 2 * snap)]
         if trunk.inputs.rgb:
             return [(torch.randint(0, 256, (1, 3, *s), generator=random, dtype=torch.uint8),) for s in sides]
         mean, deviation = (v.view(1, -1, 1, 1) for v in trunk.inputs.statistics())

@@ -70,8 +70,8 @@ def _predict(
     """
     own = [decoder.iou_token.weight, decoder.mask_tokens.weight]
     own = [decoder.obj_score_token.weight, *own] if decoder.pred_obj_scores else own
-    tokens = torch.cat([torch.cat(own)[None].expand(len(sparse), -1, -1), sparse], 1)
-    found, flat = decoder.transformer(cells, position.expand(len(cells), -1, -1, -1), tokens)
+    tokens = torch.cat([torch.cat(own)[None].expand(sparse.shape[0], -1, -1), sparse], 1)
+    found, flat = decoder.transformer(cells, position.expand_as(cells), tokens)
     first, count = len(own) - 2, decoder.num_mask_tokens
     upscale, norm, activate, upscale_again, activate_again = decoder.output_upscaling
     levels = flat.transpose(1, 2).unflatten(2, cells.shape[-2:])

@@ -86,11 +86,9 @@ class Promptable:
         if not checks:
             return []
         apart = sum(alike < LEAST_AGREEMENT for alike in checks)
-        return [
-            f"decoded on the part around each prompt: masks agree with those on the whole image to IoU "
-            f"{sum(checks) / len(checks):.3f} on average of {len(checks)}; below {LEAST_AGREEMENT}, at {apart}, the whole "
-            "was decoded"
-        ]
+        mean = f"IoU {sum(checks) / len(checks):.3f} on average of {len(checks)}"
+        rest = f"below {LEAST_AGREEMENT}, at {apart}, the whole was decoded"
+        return [f"decoded on the part around each prompt: masks agree with those on the whole image to {mean}; {rest}"]
 
     @property
     def runners(self) -> tuple[Runner, ...]:
@@ -134,7 +132,7 @@ class Promptable:
             return self._decode(embedding, asked, corners(middle[rows], side, whole), side)
 
         with full_precision(device):
-            for side in sides.unique().tolist():
+            for side in sorted(set(sides.tolist())):
                 rows = (sides == side).nonzero()[:, 0]
                 found = decode(rows, side)
                 if own == whole != side:
