@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,10 @@ from tests.rasters import default_image, make, utm_affine, write
 
 SHARED = Path(os.environ.get("HYBRIDSEG_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
 """Labelled imagery, which not everybody has: `tests/data` stands in for it."""
+
+
+_CONVERTED = tempfile.TemporaryDirectory(prefix="hybridseg-")
+os.environ.setdefault("HYBRIDSEG_CACHE", _CONVERTED.name)  # the user's own cache is no place for tests
 
 
 @pytest.fixture(scope="session")

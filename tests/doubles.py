@@ -25,6 +25,7 @@ class Bright:
     sha256: str = "b" * 64
     spec: NetworkSpec = NetworkSpec(("building",), stride=2, snap_px=32, gsd_m=0.25, coarsest_gsd_m=0.6)
     card: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    runners = ()
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         grey = pixels.mean(axis=0, dtype=np.float32) / 255
@@ -41,6 +42,10 @@ class Threshold:
     iou: float = 0.9
     name: str = "threshold"
     sha256: str = "0" * 64
+    runners = ()
+
+    def take_notes(self) -> list[str]:
+        return []
 
     @property
     def mask_px(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybridseg.nn.classify.classifier import Classifier, load_classifier
+from hybridseg.nn.runtime import Runner
 from hybridseg.nn.sam2.cached import CachedRefiner
 from hybridseg.nn.sam2.embedding import EmbeddingFolder
 from hybridseg.nn.sam2.official import load_refiner
@@ -35,6 +36,7 @@ class Models:
         device: str = "auto",
         share_encoder: bool = False,
         cache: Path | None = None,
+        runtime: str = "auto",
     ) -> Models:
         """Open both; a network that is already open in this process is not opened again.
 
@@ -45,15 +47,16 @@ class Models:
             share_encoder: encode each window once for both, where the classifier was trained on the encoder of this
                 refiner; elsewhere each has its own.
             cache: folder of embeddings, which later runs share; None: none are kept.
+            runtime: auto, torch or openvino; see `pick_runtime`.
 
         Raises:
             WeightsError: one cannot be had.
-            HybridsegError: there is no such device.
+            HybridsegError: there is no such device or runtime.
         """
-        first = load_classifier(classifier, device)
+        first = load_classifier(classifier, device, runtime)
         if refiner == "none":
             return cls(first)
-        second = load_refiner(refiner, device)
+        second = load_refiner(refiner, device, runtime=runtime)
         folder = None if cache is None else EmbeddingFolder(cache)
         if share_encoder and (both := share(first, second, folder)) is not None:
             return cls(*both, shared=True)
@@ -63,6 +66,11 @@ class Models:
     def refiner_name(self) -> str:
         """Name of the refiner, or `none`."""
         return "none" if self.refiner is None else self.refiner.name
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """What computes the networks, part by part."""
+        return (*self.classifier.runners, *(() if self.refiner is None else self.refiner.runners))
 
     @property
     def hashes(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import geopandas as gpd
 import rasterio
 
+from hybridseg import nn
 from hybridseg.cog import SUFFIXES as RASTERS
 from hybridseg.errors import HybridsegError
 from hybridseg.files import check_not_input, check_output
@@ -63,6 +64,7 @@ def extract(
     engine: Literal["serial", "threads"] = "serial",
     workers: int | None = None,
     device: str = "auto",
+    runtime: Literal["auto", "torch", "openvino"] = "auto",
     as_: Literal["polygons", "lines"] = "polygons",
     *,
     progress: Progress | None = None,
@@ -92,10 +94,12 @@ def extract(
             look; several themes leave heatmap-<theme>.tif each.
         retry_failed: try the windows again that failed in an earlier run in the same folder.
         cache: folder for SAM2's embeddings, to be shared by runs over the same imagery: 4 GiB at most, the least
-            recently used go first. Default: what HYBRIDSEG_CACHE in the environment says, or none.
+            recently used go first. Default: none are kept.
         engine: serial, or threads: several windows at once in one process.
         workers: windows at once, with threads; default: as many as there are cores.
         device: auto, cpu, cuda, cuda:1, mps.
+        runtime: what computes the networks: auto takes openvino where the device is a CPU and a network converts (once;
+            it is kept in the user's cache), else torch; the summary says which it was.
         as_: polygons, or lines: centrelines with width, joined into a network (roads, rivers). A GeoPackage gets the
             layers `lines` and `nodes`, other formats the lines.
         progress: told how far the work is (Python only).
@@ -129,12 +133,13 @@ def extract(
     # GDAL would keep a twentieth of the memory for decoded blocks; windows pass once, so little is enough
     gdal = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
     with rasterio.Env(**gdal):
-        surveys = open_surveys(opened, themes, device, progress or Quiet(), store, runner, parse_cache(cache))
+        surveys = open_surveys(opened, themes, device, progress or Quiet(), store, runner, parse_cache(cache), runtime)
         steps = start_from(surveys, from_prompts, area)
-    result = Result.of(opened.name, steps)
+    result = _computed(Result.of(opened.name, steps), surveys)
     provenance = _provenance(
-        surveys, extent=area, crs=crs, source_crs=source_crs, as_=as_, from_prompts=_input(from_prompts)
-    )
+        surveys, extent=area, crs=crs, source_crs=source_crs, as_=as_,
+        runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)), from_prompts=_input(from_prompts),
+    )  # fmt: skip
     made = _lines(result, themes, crs, provenance) if as_ == "lines" else _polygons(result, crs, provenance)
     if run is None:
         return _written(made, surveys, out)
@@ -157,6 +162,7 @@ def open_surveys(
     store: Store,
     engine: Engine,
     cache: Path | None,
+    runtime: str,
 ) -> list[Survey]:
     """Open a survey for each theme; they share one store, so that themes with one classifier share its heatmap.
 
@@ -168,14 +174,33 @@ def open_surveys(
         store: remembers what is made.
         engine: runs the tasks.
         cache: folder for embeddings.
+        runtime: auto, torch, openvino.
     """
     reach_m = max(theme.objects.reach_m for theme in themes)
     return [
         Survey.open(
-            scene, theme, None, device, store=store, engine=engine, progress=progress, reach_m=reach_m, cache=cache
+            scene,
+            theme,
+            None,
+            device,
+            runtime,
+            store=store,
+            engine=engine,
+            progress=progress,
+            reach_m=reach_m,
+            cache=cache,
         )
         for theme in themes
     ]
+
+
+def _computed(result: Result, surveys: Sequence[Survey]) -> Result:
+    """Say what computed the networks, and what a user should know of their masks."""
+    runners = dict.fromkeys(runner for survey in surveys for runner in survey.models.runners)
+    refiners = dict.fromkeys(survey.models.refiner for survey in surveys if survey.models.refiner is not None)
+    notes = [note for refiner in refiners for note in refiner.take_notes()]
+    summary, by = result.summary, nn.runtime.summarise(list(runners))
+    return replace(result, summary=replace(summary, runtime=by, notes=(*summary.notes, *notes)))
 
 
 def _polygons(result: Result, crs: str | None, provenance: Mapping[str, Any]) -> Result:

@@ -135,12 +135,11 @@ def parse_engine(name: str, workers: int | None) -> Engine:
 
 
 def parse_cache(folder: str | Path | None) -> Path | None:
-    """Return the folder for embeddings that was given, or the one that HYBRIDSEG_CACHE names; None for none.
+    """Return the folder for embeddings that was given; None for none.
 
     Raises:
         OutputError: it cannot be a folder.
     """
-    folder = folder or os.environ.get("HYBRIDSEG_CACHE") or None
     if folder is None:
         return None
     check_folder(folder)

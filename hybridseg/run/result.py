@@ -27,6 +27,7 @@ class Summary:
     overlapping: objects dropped because they doubled another.
     doubled: ids that more than one feature has; must be 0.
     seconds: wall time by sweep.
+    runtime: what computed the networks.
     notes: what a user should know of the result, a line each.
     """
 
@@ -48,6 +49,7 @@ class Summary:
     seconds: Mapping[str, float]
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
+    runtime: str = "none"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as for JSON."""
@@ -67,6 +69,7 @@ class Summary:
             ("windows", f"{self.windows_done:,} done now, {self.windows_reused:,} taken from the run"),
             ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())),
         ]
+        rows += [("computed by", self.runtime)] if self.runtime != "none" else []
         rows += [("note", note) for note in self.notes]
         if self.doubled:
             rows.append(("DOUBLED", f"{self.doubled:,} ids are of more than one feature"))

@@ -94,6 +94,7 @@ class Survey:
         theme: Theme,
         refiner: str | None = None,
         device: str = "auto",
+        runtime: str = "auto",
         *,
         store: Store | None = None,
         engine: Engine = Serial(),
@@ -108,6 +109,7 @@ class Survey:
             theme: as `load_theme` gives it.
             refiner: name or path of the one to use, or `none`; default: the theme's.
             device: auto, cpu, cuda, cuda:1, mps.
+            runtime: auto, torch, openvino.
             store: as the field.
             engine: as the field.
             progress: as the field.
@@ -120,7 +122,7 @@ class Survey:
         store = store or Memory()
         shared = theme.prompts.windows == "shared"
         cache = cache or (store.folder / "embeddings" if shared else None)
-        models = nn.models.Models.open(theme.classifier, refiner or theme.refiner, device, shared, cache)
+        models = nn.models.Models.open(theme.classifier, refiner or theme.refiner, device, shared, cache, runtime)
         return cls(scene, theme, models, store, engine, progress or Quiet(), reach_m=reach_m)
 
     def heatmap(self, extent: Extent | None = None) -> Heatmap:

@@ -22,7 +22,7 @@ from hybridseg.read.paths import without_secrets
 from hybridseg.types import METADATA_KEY
 
 KEY = METADATA_KEY
-PACKAGES = ("torch", "torchvision", "sam2", "timm", "rasterio", "pyogrio", "shapely")
+PACKAGES = ("torch", "torchvision", "openvino", "sam2", "timm", "rasterio", "pyogrio", "shapely")
 """Packages whose release can change a result."""
 
 COLUMNS = {

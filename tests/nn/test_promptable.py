@@ -1,17 +1,26 @@
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from sam2.modeling.sam2_base import SAM2Base
 
 from hybridseg.errors import WeightsError
 from hybridseg.nn.backbones.base import normalise
 from hybridseg.nn.cards import model_folder, sha256
 from hybridseg.nn.device import encoder_precision
+from hybridseg.nn.sam2 import promptable
+from hybridseg.nn.sam2.embedding import Embedding
 from hybridseg.nn.sam2.lite import build_sam2_lite
+from hybridseg.nn.sam2.networks import choose, decode_masks, mark_no_memory, split_features
 from hybridseg.nn.sam2.official import load_refiner
-from hybridseg.nn.sam2.promptable import Promptable, choose, decode_masks, mark_no_memory, split_features
+from hybridseg.nn.sam2.parts import corners, middles, sides_for
+from hybridseg.nn.sam2.promptable import OUTSIDE, Asked, Promptable
+from tests.conftest import geobox
 from tests.nn.chips import blocks_chip
 
 SIDE = 512
@@ -21,6 +30,15 @@ SIDE = 512
 def model() -> SAM2Base:
     torch.manual_seed(0)
     return build_sam2_lite(SIDE, SIDE).eval()
+
+
+@pytest.fixture(scope="module")
+def plain(lite: Promptable) -> SAM2Base:
+    """As official models: prompts are not drawn, and the decoder sees the whole image."""
+    net = build_sam2_lite(SIDE, SIDE).eval().requires_grad_(False)
+    net.sam_prompt_encoder = PromptEncoder(128, (32, 32), (SIDE, SIDE), 16).eval().requires_grad_(False)
+    net.load_state_dict(lite.model.state_dict())
+    return net
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +146,79 @@ def test_the_part_that_is_decoded_may_be_chosen(lite: Promptable):
 def test_a_part_that_cannot_be_decoded_is_refused(side_px: int):
     with pytest.raises(WeightsError, match=f"decode_px is {side_px}; give a multiple of 32 up to 512"):
         load_refiner("sam2-lite", "cpu", decode_px=side_px)
+
+
+@torch.inference_mode()
+def test_masks_are_those_that_sam2_gives(model: SAM2Base):
+    torch.manual_seed(2)
+    labels = torch.tensor([[2, 3, 1], [1, 0, -1]], dtype=torch.int32)
+    points, embedding = torch.rand(2, 3, 2) * SIDE, torch.randn(1, 128, 32, 32)
+    fine = [torch.randn(1, 16, 128, 128), torch.randn(1, 32, 64, 64)]
+    sparse, dense = model.sam_prompt_encoder(points=(points, labels), boxes=None, masks=None)
+    masks, iou, _, _ = model.sam_mask_decoder.predict_masks(
+        embedding, model.sam_prompt_encoder.get_dense_pe(), sparse, dense, True, fine
+    )
+    ours = decode_masks(model, embedding, fine, points, labels, None)
+    torch.testing.assert_close(ours[0], masks, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours[1], iou, atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_part_is_decoded_as_it_is_on_the_whole_but_for_what_is_attended_to(plain: SAM2Base):
+    """All that a part changes is what the decoder attends to; here its attention adds nothing."""
+    model = copy.deepcopy(plain)
+    refiner, embedding = Promptable(model, "whole", ""), some_embedding()
+    points, labels = np.zeros((1, 6, 2), np.float32), np.full((1, 6), -1, np.int32)
+    points[0, :2], labels[0, :2] = [(200, 210), (300, 310)], [2, 3]
+    for name, parameter in model.sam_mask_decoder.transformer.named_parameters():
+        if "norm" not in name:
+            parameter.data.zero_()
+    asked = Asked(torch.from_numpy(points), torch.from_numpy(labels), None)
+    part, part_iou = refiner._decode(embedding, asked, torch.tensor([[8, 9]]), 16)
+    full, full_iou = refiner._decode(embedding, asked, torch.tensor([[0, 0]]), 32)
+    inside = np.s_[:, 36 : 36 + 64, 32 : 32 + 64]
+    torch.testing.assert_close(part[inside], full[inside], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(part_iou, full_iou, atol=1e-5, rtol=1e-5)
+    assert (part == OUTSIDE).float().mean() == 1 - 64 * 64 / 128 / 128
+
+
+def some_embedding() -> Embedding:
+    torch.manual_seed(3)
+    return Embedding(
+        torch.randn(1, 128, 32, 32), (torch.randn(1, 16, 128, 128), torch.randn(1, 32, 64, 64)), geobox(SIDE)
+    )
+
+
+def test_parts_are_kept_where_they_agree_with_the_whole(
+    plain: SAM2Base, lite: Promptable, monkeypatch: pytest.MonkeyPatch
+):
+    whole = Promptable(plain, "plain", "", parts=True)
+    embedding, (points, labels, hints) = lite.encode(blocks_chip()), asked()
+    plain = replace(whole, parts=False)
+    wanted, wanted_iou = plain.decode(embedding, points, labels, hints)
+    assert plain.agreements == []
+    strict, lax = replace(whole, agreements=[]), replace(whole, agreements=[])
+    monkeypatch.setattr(promptable, "LEAST_AGREEMENT", 1.01)
+    fallen, fallen_iou = strict.decode(embedding, points, labels, hints)
+    np.testing.assert_allclose(fallen, wanted, atol=1e-4)
+    np.testing.assert_allclose(fallen_iou, wanted_iou, atol=1e-5)
+    monkeypatch.setattr(promptable, "LEAST_AGREEMENT", 0.0)
+    parts, _ = lax.decode(embedding, points, labels, hints)
+    assert 1 <= len(lax.agreements) == len(strict.agreements) <= 3  # one of each size of part
+    assert (parts == OUTSIDE).mean() > 0.3
+    assert f"on average of {len(lax.agreements)}; below 0.0, at 0," in lax.take_notes()[0]
+    assert lax.take_notes() == []
+
+
+def test_a_part_holds_its_object_and_more():
+    points = torch.tensor([[[100.0, 100.0], [260.0, 180.0]], [[500.0, 20.0], [0.0, 0.0]]])
+    labels = torch.tensor([[2, 3], [1, -1]])
+    hints = torch.full((2, 1, 256, 256), -6.0)
+    hints[1, 0, 2:12, 120:140] = 6
+    middle, extent = middles(points, labels, hints)
+    torch.testing.assert_close(middle, torch.tensor([[180.0, 140.0], [520.0, 28.0]]), atol=2.0, rtol=0)
+    torch.testing.assert_close(extent, torch.tensor([160.0, 80.0]))
+    assert sides_for(torch.tensor([0.0, 100.0, 200.0, 300.0, 600.0]), 64).tolist() == [16, 16, 24, 40, 64]
+    first = corners(middle, 24, 64)
+    assert first[1, 1] == 0  # moved inside the image
+    assert ((first * 16 <= middle) & (middle <= (first + 24) * 16)).all()

@@ -650,3 +650,24 @@ def test_without_a_refiner_outlines_are_coarse(blocks: Path, theme: Path):
     assert result.summary.refiner == "none"
     assert result.provenance["models"] == {"bright": "b" * 64}
     assert Watched.encoded == 0
+
+
+def test_what_computed_the_networks_is_told(blocks: Path, theme: Path, monkeypatch: pytest.MonkeyPatch):
+    made = extract(blocks, theme=theme, runtime="torch")
+    assert made.provenance["request"]["runtime"] == "torch"
+    assert made.summary.runtime == "none"  # doubles compute nothing
+    monkeypatch.setattr(Bright, "runners", (_Ran("classifier", "openvino", ""),))
+    monkeypatch.setattr(Threshold, "runners", (_Ran("decoder", "torch", "cannot be converted"), _Ran("encoder")))
+    monkeypatch.setattr(Threshold, "take_notes", lambda _: ["masks agree"])
+    summary = extract(blocks, theme=theme).summary
+    assert ("computed by", "openvino; torch, since decoder cannot be converted") in summary.lines()
+    assert ("note", "masks agree") in summary.lines()
+    with pytest.raises(HybridsegError, match="no runtime 'onnx'; give auto, torch or openvino"):
+        extract(blocks, theme=theme, runtime="onnx")
+
+
+class _Ran:
+    """A runner that was called, or one that was not."""
+
+    def __init__(self, name: str, *report: str) -> None:
+        self.name, self.report = name, report or None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hybridseg.nn.device import native_bf16
+from hybridseg.nn.runtime import Runner, pick_runtime
 from hybridseg.nn.sam2.embedding import Embedding, EmbeddingFolder
 from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.types import Chip
@@ -16,7 +17,8 @@ from hybridseg.types import Chip
 def embedding_key(refiner: Promptable, pixels: np.ndarray) -> str:
     """Return what an embedding is filed under: a hash of the weights, of the arithmetic and of the pixels."""
     weights = bytes.fromhex(refiner.sha256)
-    arithmetic = b"bf16" if native_bf16(refiner.device) else b"fp32"
+    by_torch = pick_runtime(refiner.runtime, refiner.device) == "torch"
+    arithmetic = b"bf16" if by_torch and native_bf16(refiner.device) else b"fp32"
     return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=weights, person=arithmetic).hexdigest()
 
 
@@ -50,6 +52,15 @@ class CachedRefiner:
     def mask_px(self) -> int:
         """Side of hints and logits."""
         return self.refiner.mask_px
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """What computes the refiner."""
+        return self.refiner.runners
+
+    def take_notes(self) -> list[str]:
+        """As `Promptable.take_notes`."""
+        return self.refiner.take_notes()
 
     def encode(self, chip: Chip) -> Embedding:
         """The embedding of a chip: the one kept, or a new one, which is kept."""

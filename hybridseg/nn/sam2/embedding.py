@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +10,11 @@ import numpy as np
 import torch
 from odc.geo.geobox import GeoBox
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 from torch import Tensor
 
-MOST_BYTES = 4 << 30
-"""Default limit of a folder of embeddings."""
+from hybridseg.nn.folder import MOST_BYTES, CacheFolder
+
 SUFFIX = ".safetensors"
 MAPS = ("coarse", "fine_0", "fine_1")
 """Names of an embedding's maps, in files and dicts."""
@@ -61,60 +58,26 @@ def arrays_of(coarse: Tensor, fine: Sequence[Tensor]) -> dict[str, np.ndarray]:
 
 
 class EmbeddingFolder:
-    """Arrays of embeddings as files, by key; what was used least recently is removed first.
+    """Arrays of embeddings as files, by key; see `CacheFolder`.
 
-    Several processes may share a folder. A file that cannot be read, and one that cannot be written, cost a second
-    encoding and nothing else.
+    A file that cannot be read, and one that cannot be written, cost a second encoding and nothing else.
 
     folder: for embeddings alone; made when the first is written.
     most_bytes: of all files together.
     """
 
     def __init__(self, folder: Path, most_bytes: int = MOST_BYTES) -> None:
-        self.folder, self.most_bytes = folder, most_bytes
-        self._unchecked = most_bytes  # bytes written since the folder was last measured: at first that is unknown
+        self._files = CacheFolder(folder, SUFFIX, most_bytes)
 
     def load(self, key: str) -> dict[str, np.ndarray] | None:
         """The arrays under a key; None where there are none, or the file cannot be read."""
-        path = self._path(key)
+        content = self._files.load(key)
         try:
-            arrays = load_file(path)
-        except (SafetensorError, OSError):
+            arrays = {} if content is None else load(content)
+        except SafetensorError:
             return None
-        with suppress(OSError):
-            os.utime(path)  # used just now
         return arrays if set(arrays) == set(MAPS) else None
 
     def save(self, key: str, arrays: dict[str, np.ndarray]) -> None:
         """Keep the arrays of an embedding; nothing happens where that fails."""
-        path = self._path(key)
-        beside = path.with_name(f".{key}.{secrets.token_hex(4)}{SUFFIX}")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(arrays, beside)
-            os.replace(beside, path)
-        except (SafetensorError, OSError):
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
-            return
-        self._unchecked += sum(array.nbytes for array in arrays.values())
-        if self._unchecked > self.most_bytes // 16:
-            self._unchecked = 0
-            self._prune()
-
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}{SUFFIX}"
-
-    def _prune(self) -> None:
-        """Remove the files used least recently, down to 15/16 of the limit, so that it holds until the next look."""
-        with suppress(OSError):
-            files = []
-            for entry in self.folder.glob(f"*{SUFFIX}"):  # those being written, too: a killed process leaves them
-                with suppress(FileNotFoundError):  # another process removed it just now
-                    files.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry))
-            excess = sum(size for _, size, _ in files) - self.most_bytes * 15 // 16
-            for _, size, path in sorted(files):
-                if excess <= 0:
-                    break
-                path.unlink(missing_ok=True)
-                excess -= size
+        self._files.save(key, save(arrays))

@@ -184,4 +184,5 @@ class DrawingPromptEncoder(PromptEncoder):  # type: ignore[misc]
     @staticmethod
     def _distance(points: Tensor, y: Tensor, x: Tensor) -> Tensor:
         """Distance (..., M, M) of each cell from each point (..., 2), in image pixels."""
-        return torch.hypot(x - points[..., 0, None, None], y - points[..., 1, None, None])
+        across, down = x - points[..., 0, None, None], y - points[..., 1, None, None]
+        return (across * across + down * down).sqrt()  # OpenVINO has no rule for torch.hypot

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from hybridseg.nn.backbones.base import normalise
 from hybridseg.nn.device import full_precision
 from hybridseg.nn.sam2.embedding import Embedding
-from hybridseg.nn.sam2.promptable import mark_no_memory
+from hybridseg.nn.sam2.networks import mark_no_memory
 from hybridseg.types import MAX_POINTS
 
 MEMORY = (

@@ -18,6 +18,7 @@ from torch import Tensor
 from hybridseg.errors import WeightsError
 from hybridseg.nn.cards import Stamp, model_folder, sha256, stamp
 from hybridseg.nn.device import pick_device
+from hybridseg.nn.runtime import pick_runtime
 from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.nn.weights import brief, check_finite, load_weights
@@ -33,7 +34,9 @@ _SIZES = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base-plus", (144, 48)
 _PATCH, _BLOCKS = "image_encoder.trunk.patch_embed.proj.weight", "image_encoder.trunk.blocks."
 
 
-def load_refiner(name: str | Path, device: str = "auto", decode_px: int | None = None) -> Promptable:
+def load_refiner(
+    name: str | Path, device: str = "auto", decode_px: int | None = None, runtime: str = "torch"
+) -> Promptable:
     """A refiner ready to encode and decode; one object for all who ask in a process: copy it before changing it.
 
     Args:
@@ -42,19 +45,21 @@ def load_refiner(name: str | Path, device: str = "auto", decode_px: int | None =
             official `.pt`, whose architecture is read off its weights.
         device: see nn.device.pick_device.
         decode_px: side of the part of the image around each prompt that the decoder sees, a multiple of 32; default:
-            what the model was trained on, 256 px of sam2-lite and the whole image of official ones. Tracking needs the
-            whole image.
+            256 px of sam2-lite, as it was trained; of official ones, which were trained on the whole image, what suits
+            the object, where that gives the same mask (see `Promptable.parts`). Tracking needs the whole image.
+        runtime: see nn.runtime.pick_runtime.
 
     Raises:
         WeightsError: unknown name, no connection, or a file that is no SAM2 checkpoint.
     """
     path = _weights_of(name)
-    return _open(path, stamp(path), device, decode_px)
+    return _open(path, stamp(path), device, decode_px, runtime)
 
 
 @lru_cache(maxsize=OPENED)
-def _open(path: Path, _: Stamp, device: str, decode_px: int | None) -> Promptable:
+def _open(path: Path, _: Stamp, device: str, decode_px: int | None, runtime: str) -> Promptable:
     target = pick_device(device)
+    pick_runtime(runtime, target)  # refuses before anything is read
     if path.suffix in SUFFIXES:
         model, source = _load_official(path), path
     else:
@@ -64,7 +69,8 @@ def _open(path: Path, _: Stamp, device: str, decode_px: int | None) -> Promptabl
         _decode_on(model, decode_px)
     model = model.eval().requires_grad_(False).to(target, memory_format=torch.channels_last)
     name = path.stem if source == path else source.name
-    return Promptable(model, name, sha256(path), partial(load_refiner, str(source.absolute()), device, decode_px))
+    reopen = partial(load_refiner, str(source.absolute()), device, decode_px, runtime)
+    return Promptable(model, name, sha256(path), reopen, runtime, path.suffix in SUFFIXES and decode_px is None)
 
 
 def _decode_on(model: SAM2Base, side_px: int) -> None:

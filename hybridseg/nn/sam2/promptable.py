@@ -7,77 +7,35 @@ value, its sizes come from the model, and prompts of one image may differ in kin
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pickle import PicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from hybridseg.nn.backbones.base import normalise
 from hybridseg.nn.device import encoder_precision, full_precision
+from hybridseg.nn.runtime import Runner, pick_runtime
 from hybridseg.nn.sam2.embedding import Embedding
-from hybridseg.types import Chip
+from hybridseg.nn.sam2.networks import Decoder, Encoder, choose
+from hybridseg.nn.sam2.parts import SIDES, corners, cut, middles, sides_for
+from hybridseg.types import MAX_POINTS, Chip
 
 OUTSIDE = -20.0
 """Logit of a mask beyond the part of the image that its prompt was decoded on."""
+LEAST_AGREEMENT = 0.95
+"""IoU of the masks of one prompt, decoded on its part and on the whole image, from which on the parts are kept."""
 
 
-def split_features(model: SAM2Base, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """The embedding (B, C, S/16, S/16) and the finer maps for the decoder: (B, C/8, S/4, S/4), (B, C/4, S/8, S/8)."""
-    _, features, _, sizes = model._prepare_backbone_features(model.forward_image(images))
-    maps = [f.permute(1, 2, 0).unflatten(2, size) for f, size in zip(features, sizes, strict=True)]
-    return maps[-1], maps[:-1]
+class Asked(NamedTuple):
+    """Prompts as the decoder takes them: points (N, P, 2) px, labels (N, P) int32, hints (N, 1, M, M) or None."""
 
-
-def mark_no_memory(model: SAM2Base, coarse: Tensor) -> Tensor:
-    """The embedding of a single image as the decoder takes it: SAM2 marks that there is no memory of other images."""
-    return coarse + model.no_mem_embed.view(1, -1, 1, 1) if model.directly_add_no_mem_embed else coarse
-
-
-def decode_masks(
-    model: SAM2Base,
-    embedding: Tensor,
-    fine: list[Tensor],
-    points: Tensor,
-    labels: Tensor,
-    hints: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """All four masks of N prompts.
-
-    The first mask is for prompts that leave no doubt; the other three are readings of one that does, as a lone click.
-
-    Args:
-        model: decodes.
-        embedding: as from `mark_no_memory`, of one image for all prompts, or of one image a prompt.
-        fine: as from `split_features`, in the same number.
-        points: (N, P, 2) pixels of the model's image, x then y.
-        labels: (N, P), 1 inside, 0 outside, 2 and 3 the box's corners, -1 padding.
-        hints: (N, 1, S/4, S/4) mask logits or None.
-
-    Returns:
-        (N, 4, S/4, S/4) logits and (N, 4) predicted IoU.
-    """
-    sparse, dense = model.sam_prompt_encoder(points=(points, labels), boxes=None, masks=hints)
-    masks, iou, _, _ = model.sam_mask_decoder.predict_masks(
-        image_embeddings=embedding,
-        image_pe=model.sam_prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        repeat_image=len(embedding) != len(points),
-        high_res_features=fine,
-    )
-    return masks.float(), iou.float()
-
-
-def choose(masks: Tensor, iou: Tensor, labels: Tensor, hinted: bool) -> tuple[Tensor, Tensor]:
-    """One mask for each prompt: the likeliest reading of a lone click, the first mask of all others."""
-    ambiguous = ((labels >= 0).sum(1) == 1) & (not hinted)
-    which = torch.where(ambiguous, 1 + iou[:, 1:].argmax(1), 0)
-    rows = torch.arange(len(masks), device=masks.device)
-    return masks[rows, which], iou[rows, which]
+    points: Tensor
+    labels: Tensor
+    hints: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,12 +45,20 @@ class Promptable:
     model: any SAM2Base in eval mode.
     name, sha256: of its weights, for messages and provenance.
     reopen: opens it again in another process; None for one that was made in memory.
+    runtime: as it was asked for, see nn.runtime.pick_runtime.
+    parts: whether the decoder, trained on whole images, may see the part around each prompt; one prompt of each size
+        and window is decoded on the whole, too, and where its masks differ, all of that size are. Not for decoders of
+        another `decode_px` than the image, nor for prompts that are drawn.
+    agreements: IoU of the masks of each such prompt.
     """
 
     model: SAM2Base
     name: str
     sha256: str
     reopen: Callable[[], Promptable] | None = None
+    runtime: str = "torch"
+    parts: bool = False
+    agreements: list[float] = field(default_factory=list)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.reopen is None:
@@ -114,13 +80,28 @@ class Promptable:
         """Where the model runs."""
         return next(self.model.parameters()).device
 
+    def take_notes(self) -> list[str]:
+        """Return what a user should know of the masks since the last call, a line each."""
+        checks, self.agreements[:] = list(self.agreements), []
+        if not checks:
+            return []
+        apart = sum(alike < LEAST_AGREEMENT for alike in checks)
+        mean = f"IoU {sum(checks) / len(checks):.3f} on average of {len(checks)}"
+        rest = f"below {LEAST_AGREEMENT}, at {apart}, the whole was decoded"
+        return [f"decoded on the part around each prompt: masks agree with those on the whole image to {mean}; {rest}"]
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """What computes it: the encoder, and the decoder by the kinds of its input."""
+        return (self._encoder, *self._decoders.values())
+
     @torch.inference_mode()
     def encode(self, chip: Chip) -> Embedding:
         """Encode a chip of 8-bit RGB, `size_px` wide and high."""
-        images = normalise(torch.from_numpy(chip.pixels)[None].to(self.device))
         with encoder_precision(self.device):
-            coarse, fine = split_features(self.model, images)
-        return Embedding(coarse.float(), tuple(level.float() for level in fine), chip.geobox)
+            maps = self._encoder(torch.from_numpy(chip.pixels)[None].to(self.device))
+        coarse, *fine = (level.float() for level in maps)
+        return Embedding(coarse, tuple(fine), chip.geobox)
 
     @torch.inference_mode()
     def decode(
@@ -138,60 +119,93 @@ class Promptable:
             (N, S/4, S/4) float32 mask logits (inside > 0) and (N,) float32 predicted IoU.
         """
         device = embedding.coarse.device
-        at, kinds = torch.from_numpy(points).to(device), torch.from_numpy(labels).to(device)
+        at, kinds = torch.from_numpy(points).to(device), torch.from_numpy(labels).int().to(device)
         canvas = None if hints is None else torch.from_numpy(hints)[:, None].to(device)
-        side = self.model.sam_prompt_encoder.image_embedding_size[0]
-        corner = _corners(at, kinds, canvas, side, embedding.coarse.shape[-1])
-        with full_precision(device):
-            masks, iou = decode_masks(
-                self.model,
-                _cut(mark_no_memory(self.model, embedding.coarse), corner, side),
-                [_cut(level, corner * k, side * k) for level, k in zip(embedding.fine, (4, 2), strict=True)],
-                torch.where(kinds[..., None] >= 0, at - 16 * corner[:, None], at),
-                kinds,
-                None if canvas is None else _cut(canvas, corner * 4, side * 4),
-            )
-        chosen, confidence = choose(masks, iou, kinds, hints is not None)
+        middle, extent = middles(at, kinds, canvas)
+        whole, own = embedding.coarse.shape[-1], self.model.sam_prompt_encoder.image_embedding_size[0]
+        sides = sides_for(extent, whole) if own == whole and self.parts else torch.full_like(extent, own).long()
         logits = torch.full((len(at), self.mask_px, self.mask_px), OUTSIDE, device=device)
-        for whole, part, (x, y) in zip(logits, chosen, (corner * 4).tolist(), strict=True):
-            whole[y : y + part.shape[0], x : x + part.shape[1]] = part
+        confidence = torch.zeros(len(at), device=device)
+
+        def decode(rows: Tensor, side: int) -> tuple[Tensor, Tensor]:
+            asked = Asked(at[rows], kinds[rows], None if canvas is None else canvas[rows])
+            return self._decode(embedding, asked, corners(middle[rows], side, whole), side)
+
+        with full_precision(device):
+            for side in sorted(set(sides.tolist())):
+                rows = (sides == side).nonzero()[:, 0]
+                found = decode(rows, side)
+                if own == whole != side:
+                    alike = _iou(found[0][0] > 0, decode(rows[:1], whole)[0][0] > 0)
+                    self.agreements.append(alike)
+                    if alike < LEAST_AGREEMENT:
+                        found = decode(rows, whole)
+                logits[rows], confidence[rows] = found
         return logits.cpu().numpy(), confidence.cpu().numpy()
 
+    def _decode(self, embedding: Embedding, asked: Asked, corner: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Decode prompts on parts of `side` cells from `corner` (N, 2) on; logits on the whole image, and their IoU."""
+        encoder, whole = self.model.sam_prompt_encoder, embedding.coarse.shape[-1]
+        position, points = encoder.get_dense_pe(), asked.points
+        if encoder.image_embedding_size[0] == whole:
+            position = cut(position, corner, side)
+        else:  # trained on parts, whose positions count from their corner
+            points = torch.where(asked.labels[..., None] >= 0, points - 16 * corner[:, None], points)
+        levels = zip((embedding.coarse, *embedding.fine), (1, 4, 2), strict=True)
+        maps = [cut(level, corner * k, side * k) for level, k in levels]
+        hints = [] if asked.hints is None else [cut(asked.hints, corner * 4, side * 4)]
+        decoder = self._decoders[asked.hints is None, side == whole]
+        masks, iou = decoder(*maps, position, points, asked.labels, *hints)
+        chosen, confidence = choose(masks, iou, asked.labels, asked.hints is not None)
+        logits = chosen.new_full((len(chosen), self.mask_px, self.mask_px), OUTSIDE)
+        for full, part, (x, y) in zip(logits, chosen, (corner * 4).tolist(), strict=True):
+            full[y : y + part.shape[0], x : x + part.shape[1]] = part
+        return logits, confidence
 
-def _corners(points: Tensor, labels: Tensor, hints: Tensor | None, side: int, whole: int) -> Tensor:
-    """First cell (N, 2), column and row, of the part of the embedding that each prompt is decoded on.
+    @cached_property
+    def _encoder(self) -> Runner:
+        def examples() -> list[tuple[Tensor, ...]]:
+            return [(torch.randint(0, 256, (1, 3, self.size_px, self.size_px), generator=_noise(), dtype=torch.uint8),)]
 
-    The part lies around the box, or else the hint, or else the positive points.
+        return Runner("encoder", Encoder(self.model).eval(), pick_runtime(self.runtime, self.device), examples)
 
-    Args:
-        points: (N, P, 2) px.
-        labels: (N, P).
-        hints: (N, 1, 4 * whole, 4 * whole) or None.
-        side: of the part, in cells of 16 px.
-        whole: side of the embedding, in cells.
-    """
-    if side == whole:
-        return torch.zeros((len(points), 2), dtype=torch.long, device=points.device)
-    boxed = (labels == 2) | (labels == 3)
-    chosen = torch.where(boxed.any(1, keepdim=True), boxed, labels == 1)
-    middle = (points * chosen[..., None]).sum(1) / chosen.sum(1, keepdim=True).clamp(min=1)
-    if hints is not None:
-        inside = hints[:, 0] > 0
-        cells = torch.arange(hints.shape[-1], device=points.device)
-        spans = [torch.where(inside.any(dim), cells, torch.nan) for dim in (1, 2)]
-        hinted = torch.stack([(_least(s) - _least(-s)) / 2 for s in spans], 1) * 4 + 2
-        middle = torch.where((inside.any((1, 2)) & ~boxed.any(1))[:, None], hinted, middle)
-    return ((middle / 16 - side / 2).round().long()).clamp(0, whole - side)
+    @cached_property
+    def _decoders(self) -> dict[tuple[bool, bool], Runner]:
+        """By whether there are no hints (to the model an empty hint is a hint), and whether it sees the whole image."""
+        net, runtime = Decoder(self.model).eval(), pick_runtime(self.runtime, self.device)
+        return {
+            (bare, whole): Runner(
+                f"decoder {'of the whole ' if whole else ''}{'without' if bare else 'with'} hints",
+                net, runtime, partial(self._prompts, bare, whole),
+            )
+            for bare in (False, True)
+            for whole in (False, True)
+        }  # fmt: skip
+
+    def _prompts(self, bare: bool, whole: bool) -> list[tuple[Tensor, ...]]:
+        """Prompts on noise, as the decoder takes them: several at once, on parts of the sides that there are."""
+        random, width, full = _noise(), self.model.hidden_dim, self.size_px // 16
+        own = self.model.sam_prompt_encoder.image_embedding_size[0]
+        labels = torch.tensor([[2, 3, 1, 0, -1, -1], [1, 0, -1, -1, -1, -1], [1, 1, 1, 1, 0, 0]], dtype=torch.int32)
+
+        def example(count: int, side: int) -> tuple[Tensor, ...]:
+            images = 1 if whole else count  # the whole image serves all, else each has its part
+            sizes = ((width, side), (width // 8, 4 * side), (width // 4, 2 * side))
+            maps = [torch.randn((images, channels, px, px), generator=random) for channels, px in sizes]
+            position = torch.randn((count if own == full != side else 1, width, side, side), generator=random)
+            points = torch.rand((count, MAX_POINTS, 2), generator=random) * 16 * side
+            hints = [] if bare else [4 * torch.randn((count, 1, 4 * side, 4 * side), generator=random)]
+            return (*maps, position, points, labels[:count], *hints)
+
+        sides = (full, full) if whole else (own, own) if own < full else SIDES[:2]
+        return [example(3, sides[0]), example(2, sides[1])]
 
 
-def _least(values: Tensor) -> Tensor:
-    """Least of each row (N, K), NaN left out."""
-    return values.nan_to_num(nan=torch.inf).min(1).values
+def _noise() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
 
 
-def _cut(maps: Tensor, corner: Tensor, side: int) -> Tensor:
-    """The part (side x side) of each map from `corner` (N, 2) on; one map for all prompts, or one for each."""
-    if side == maps.shape[-1]:
-        return maps
-    each = maps.expand(len(corner), -1, -1, -1)
-    return torch.stack([m[:, y : y + side, x : x + side] for m, (x, y) in zip(each, corner.tolist(), strict=True)])
+def _iou(one: Tensor, other: Tensor) -> float:
+    """IoU of two masks; 1 where both are empty."""
+    union = (one | other).sum()
+    return float((one & other).sum() / union) if union else 1.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from threading import get_ident
 from typing import Any
 
@@ -19,9 +20,11 @@ from hybridseg.nn.backbones.base import normalise
 from hybridseg.nn.classify.classifier import Classifier
 from hybridseg.nn.classify.heads import FeatureMaps
 from hybridseg.nn.device import encoder_precision, full_precision
+from hybridseg.nn.runtime import Runner, pick_runtime
 from hybridseg.nn.sam2.cached import embedding_key
 from hybridseg.nn.sam2.embedding import Embedding, EmbeddingFolder, arrays_of
-from hybridseg.nn.sam2.promptable import Promptable, split_features
+from hybridseg.nn.sam2.networks import Encoder
+from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.types import Chip, NetworkSpec
 
 LIKELY = 0.25
@@ -51,6 +54,16 @@ def share_encoder(
     return (SharedClassifier(classifier, encoder), SharedRefiner(encoder)) if same else None
 
 
+class _WithLevels(Encoder):
+    """An encoder that gives its trunk's maps, fine to coarse, after those of the embedding."""
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Encode once for both sweeps."""
+        with _captured(self.model.image_encoder.trunk) as levels:
+            maps = super().forward(pixels)
+        return *maps, *levels
+
+
 @dataclass(frozen=True, eq=False)
 class SharedEncoder:
     """A refiner's encoder whose embeddings are kept.
@@ -68,10 +81,21 @@ class SharedEncoder:
     def features(self, pixels: np.ndarray) -> tuple[Tensor, list[Tensor], dict[str, np.ndarray]]:
         """Run the encoder: the normalised image, the trunk's maps (fine to coarse), and the embedding's arrays."""
         device = self.refiner.device
-        images = normalise(torch.from_numpy(pixels)[None].to(device))
-        with _captured(self.refiner.model.image_encoder.trunk) as levels, encoder_precision(device):
-            coarse, fine = split_features(self.refiner.model, images)
-        return images, [level.float() for level in levels], arrays_of(coarse, fine)
+        images = torch.from_numpy(pixels)[None].to(device)
+        with encoder_precision(device):
+            coarse, quarter, eighth, *levels = self.runner(images)
+        return normalise(images), [level.float() for level in levels], arrays_of(coarse, (quarter, eighth))
+
+    @cached_property
+    def runner(self) -> Runner:
+        """What computes it."""
+
+        def examples() -> list[tuple[Tensor, ...]]:
+            side, random = self.refiner.size_px, torch.Generator().manual_seed(0)
+            return [(torch.randint(0, 256, (1, 3, side, side), generator=random, dtype=torch.uint8),)]
+
+        runtime = pick_runtime(self.refiner.runtime, self.refiner.device)
+        return Runner("shared encoder", _WithLevels(self.refiner.model).eval(), runtime, examples)
 
     def keep(self, pixels: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
         """File the embedding of some pixels, where there is a cache."""
@@ -119,6 +143,11 @@ class SharedClassifier:
         """The classifier's card."""
         return self.classifier.card
 
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """What computes it; its head, a hundredth of the work, is run by torch."""
+        return (self.encoder.runner,)
+
     @torch.inference_mode()
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """(3, S, S) uint8 to (2 x classes, S/2, S/2) float32 in [0, 1]; see `Classifier.predict`."""
@@ -162,6 +191,15 @@ class SharedRefiner:
     def mask_px(self) -> int:
         """Side of hints and logits."""
         return self.encoder.refiner.mask_px
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """What computes it, as of the refiner."""
+        return self.encoder.refiner.runners
+
+    def take_notes(self) -> list[str]:
+        """As `Promptable.take_notes`."""
+        return self.encoder.refiner.take_notes()
 
     def encode(self, chip: Chip) -> Embedding:
         """The embedding of a chip: the one that the first sweep kept, or a new one."""
