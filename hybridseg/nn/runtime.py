@@ -153,7 +153,8 @@ def _convert(net: nn.Module, examples: Sequence[tuple[Tensor, ...]]) -> Any:
         warnings.simplefilter("ignore")  # of tracing, which torch calls old and OpenVINO does
         # inputs must be no inference tensors
         example = tuple(value.clone() for value in examples[0])
-        traced = torch.jit.trace(net, example, check_trace=False, strict=False)  # it is compared below  # type: ignore[no-untyped-call]
+        # not checked by torch: the converted network is compared below
+        traced = torch.jit.trace(net, example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
         model = openvino.convert_model(traced, example_input=example)
     sides = [tuple(value.shape for value in values) for values in zip(*examples, strict=True)]
     for port, shapes in zip(model.inputs, sides, strict=True):
