@@ -98,7 +98,7 @@ def main(kills: int, formats: Sequence[str]) -> None:
     processes.set_forkserver_preload(["benchmarks.kills"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        scene, _ = render_town(256, 0.3, seed=5, density=0.7).write(folder)
+        scene, _ = render_town(160, 0.3, seed=5, density=0.7).write(folder)
         for suffix in formats:
             out = folder / f"whole.{suffix}"
             process = start(scene, out, folder / "whole", "serial")

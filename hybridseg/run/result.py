@@ -22,8 +22,8 @@ class Summary:
 
     windows_in_raster: windows that a full cover of the raster would refine.
     refined, coarse: prompts whose refined mask was kept, and those whose coarse outline stayed.
-    windows_done, windows_reused: of both sweeps, those that this process did, and those whose result the run had, by an
-        earlier process or another one.
+    windows_done, windows_reused: of both sweeps, those that this process did, and those of which the run had the result,
+        from an earlier process or from one beside it.
     overlapping: objects dropped because they doubled another.
     doubled: ids that more than one feature has; must be 0.
     seconds: wall time by sweep.
