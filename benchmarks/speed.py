@@ -1,6 +1,6 @@
 """Torch against OpenVINO, whole images against parts, and Hiera-tiny by us against SAM2ImagePredictor, in one process.
 
-python -m benchmarks.speed [--town-px 512]      writes benchmarks/results/speed.json
+python -m benchmarks.speed [--town-px 512] [--rounds 3]      writes benchmarks/results/speed.json
 
 Seconds are CPU seconds of the process, so that ratios hold on a machine with other work; on an idle one with one thread
 they are wall seconds. Hiera-tiny has random weights: its masks mean nothing, its time does.
@@ -42,12 +42,11 @@ from townscape import render_town
 
 WINDOW_PX, CORE_PX = 1792, 1024
 """A window of the first sweep with its halo, and what is kept of it."""
-PROMPTS = 32
-ROUNDS = 3
+PROMPTS = 16
 RUNTIMES = ("torch", "openvino")
 
 
-def seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+def seconds(work: Callable[[], object], rounds: int) -> float:
     """Median CPU seconds of several runs after one to warm up."""
     work()
     taken = []
@@ -58,18 +57,18 @@ def seconds(work: Callable[[], object], rounds: int = ROUNDS) -> float:
     return statistics.median(taken)
 
 
-def classifying() -> dict[str, dict[str, float]]:
+def classifying(rounds: int) -> dict[str, dict[str, float]]:
     """Seconds for a window of the first sweep, and kept megapixels a second."""
     pixels = random_chip(side=WINDOW_PX).pixels
     found = {}
     for runtime in RUNTIMES:
         classifier = load_classifier("buildings-lite0", "cpu", runtime)
-        taken = seconds(lambda network=classifier: network.predict(pixels))
+        taken = seconds(lambda network=classifier: network.predict(pixels), rounds)
         found[runtime] = {"window_s": taken, "kept_mpx_per_s": CORE_PX**2 / 1e6 / taken}
     return found
 
 
-def refining(model: Promptable) -> dict[str, float]:
+def refining(model: Promptable, rounds: int) -> dict[str, float]:
     """Seconds to encode one window and to decode one prompt of a batch."""
     chip, side = random_chip(side=model.size_px), model.size_px
     rng = np.random.default_rng(0)
@@ -80,8 +79,8 @@ def refining(model: Promptable) -> dict[str, float]:
     hints = rng.normal(0, 4, (PROMPTS, model.mask_px, model.mask_px)).astype(np.float32)
     embedding = model.encode(chip)
     return {
-        "encode_s": seconds(lambda: model.encode(chip)),
-        "decode_s_per_prompt": seconds(lambda: model.decode(embedding, points, labels, hints)) / PROMPTS,
+        "encode_s": seconds(lambda: model.encode(chip), rounds),
+        "decode_s_per_prompt": seconds(lambda: model.decode(embedding, points, labels, hints), rounds) / PROMPTS,
     }
 
 
@@ -110,7 +109,7 @@ def town(tiny: Promptable, size_px: int) -> dict[str, Any]:
 
 
 def _by_predictor(tiny: Promptable, chip: Chip, prompts: Prompts, size_px: int, scene: Any) -> None:
-    """SAM2's own way: the tile once, then its boxes, 32 at a time."""
+    """SAM2's own way: the tile once, then its boxes, as many at a time as above."""
     predictor = SAM2ImagePredictor(tiny.model)
     predictor.set_image(chip.pixels.transpose(1, 2, 0))
     bounds = prompts.rows.geometry.bounds.to_numpy()
@@ -124,27 +123,30 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--town-px", type=int, default=512, help="side of the town in px; 0: no town")
-    town_px = parser.parse_args().town_px
+    parser.add_argument("--rounds", type=int, default=3, help="runs that each figure is the median of")
+    chosen = parser.parse_args()
     # random weights would not agree with themselves on parts; it is the time of parts that is asked for
     promptable.LEAST_AGREEMENT = -1.0
     official = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu").requires_grad_(False)
     tiny = Promptable(official.to(memory_format=torch.channels_last), "hiera-tiny", "")
     result: dict[str, Any] = {
         "seconds": "of CPU, all threads together",
+        "rounds": chosen.rounds,
         "threads": torch.get_num_threads(),
         "load_before": os.getloadavg()[0],
-        "first sweep": classifying(),
+        "first sweep": classifying(chosen.rounds),
     }
     for runtime in RUNTIMES:
         lite = load_refiner("sam2-lite", "cpu", runtime=runtime)
         whole = replace(tiny, runtime=runtime, agreements=[])
         parts = replace(whole, parts=True, agreements=[])
-        result[f"sam2-lite, {runtime}"] = refining(lite)
-        result[f"hiera-tiny, {runtime}"] = refining(whole)
-        result[f"hiera-tiny, {runtime}, parts"] = refining(parts)
+        print(json.dumps(result), flush=True)  # what there is, should it be stopped
+        result[f"sam2-lite, {runtime}"] = refining(lite, chosen.rounds)
+        result[f"hiera-tiny, {runtime}"] = refining(whole, chosen.rounds)
+        result[f"hiera-tiny, {runtime}, parts"] = refining(parts, chosen.rounds)
         result[f"computed by, {runtime}"] = [summarise(model.runners) for model in (lite, whole, parts)]
-    if town_px:
-        result["town"] = town(tiny, town_px)
+    if chosen.town_px:
+        result["town"] = town(tiny, chosen.town_px)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "speed.json").write_text(json.dumps(result | {"load_after": os.getloadavg()[0]}, indent=1) + "\n")
     print(json.dumps(result, indent=1))

@@ -47,7 +47,7 @@ class Promptable:
     reopen: opens it again in another process; None for one that was made in memory.
     runtime: as it was asked for, see nn.runtime.pick_runtime.
     parts: whether the decoder, trained on whole images, may see the part around each prompt; one prompt of each size
-        and window is decoded on the whole, too, and where its masks differ, all of that size are. Not for decoders of
+        and batch is decoded on the whole, too, and where its masks differ, all of that size are. Not for decoders of
         another `decode_px` than the image, nor for prompts that are drawn.
     agreements: IoU of the masks of each such prompt.
     """
