@@ -44,6 +44,7 @@ from hybridseg.theme import SETTINGS, Theme
 from hybridseg.types import Extent
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.lineage import Credit, Provenance, file_hash
+from hybridseg.write.overture import check_overture, write_overture
 from hybridseg.write.raster import write_classes
 from hybridseg.write.result import write_result
 from hybridseg.write.stac import item_path, write_item
@@ -76,6 +77,7 @@ def extract(
     runtime: Literal["auto", "torch", "openvino"] = "auto",
     as_: Literal["polygons", "lines"] = "polygons",
     stac: bool = False,
+    schema: Literal["hybridseg", "overture"] = "hybridseg",
     *,
     progress: Progress | None = None,
 ) -> Result:
@@ -121,6 +123,7 @@ def extract(
             it is kept in the user's cache), else torch; the summary says which it was.
         as_: polygons, or lines: centrelines with width, joined into a network (roads, rivers). A GeoPackage gets the
             layers `lines` and `nodes`, other formats the lines.
+        schema: columns of the file: ours, or those of Overture Maps (buildings, .parquet).
         stac: whether a STAC Item is written beside the result, as `<name>.stac.json`.
         progress: told how far the work is (Python only).
 
@@ -140,6 +143,8 @@ def extract(
         raise HybridsegError("--extent and --aoi came together; give one of them")
     _check_out(out, as_, crs, stac)
     box, themes = parse_extent(extent), resolve_themes(theme, model, prompts, refiner)
+    if schema == "overture":
+        check_overture(out, ["lines"] if as_ == "lines" else [one.label for one in themes])
     inputs = _inputs(scene, theme, themes, [from_prompts, model, aoi])
     if out is not None:
         check_not_input(out, inputs)
@@ -162,18 +167,18 @@ def extract(
     result = _computed(Result.of(opened.name, steps, opened.notes), surveys)
     provenance = _provenance(
         surveys, attribution or copyright_of(scene), extent=box, aoi=_input(aoi), crs=crs, source_crs=source_crs,
-        nodata=nodata, gsd=gsd, as_=as_, stac=stac,
+        nodata=nodata, gsd=gsd, as_=as_, stac=stac, schema=schema,
         runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)), from_prompts=_input(from_prompts),
     )  # fmt: skip
     made = _lines(result, themes, crs, provenance) if as_ == "lines" else _polygons(result, crs, provenance)
     if run is None:
-        return _written(made, surveys, out, stac)
+        return _written(made, surveys, out, stac, schema)
     with store.claim("result", wait=True):  # several processes may be here at once
         mark = key_of("written", str(out), Features(result.features).fingerprint(), json.dumps(provenance["request"]))
         if out is not None and (stamp := store.load(mark)) is not None and stamp == file_stamp(out):
             return made.at(out)
         leave_work(steps, Path(run))
-        made = _written(made, surveys, out, stac)
+        made = _written(made, surveys, out, stac, schema)
         if out is not None:
             store.save(mark, file_stamp(out))
     return made
@@ -250,13 +255,15 @@ def _lines(result: Result, themes: Sequence[Theme], crs: str | None, provenance:
     return Result(in_crs(network.lines, crs), summary, provenance, in_crs(network.nodes, crs))
 
 
-def _written(result: Result, surveys: Sequence[Survey], out: str | Path | None, stac: bool) -> Result:
+def _written(result: Result, surveys: Sequence[Survey], out: str | Path | None, stac: bool, schema: str) -> Result:
     """Write a result, where it is to be written."""
     if out is None:
         return result
     labels, geobox = list(dict.fromkeys(survey.theme.label for survey in surveys)), surveys[0].scene.geobox
     if Path(out).suffix.lower() in RASTERS:
         write_classes(result.features, out, geobox, labels, result.provenance)
+    elif schema == "overture":
+        write_overture(result.features, out, result.provenance)
     else:
         write_result(result.features, out, result.provenance, nodes=result.nodes)
     if stac:

@@ -148,3 +148,16 @@ def test_imagery_is_credited(blocks: Path, tmp_path: Path):
     with rasterio.open(blocks, "r+") as file:
         file.update_tags(TIFFTAG_COPYRIGHT="(c) the town")
     assert extract([str(blocks)]).provenance["credits"][0]["attribution"] == "(c) the town"
+
+
+@pytest.mark.usefixtures("_doubles")
+def test_overture_and_stac_are_asked_for(blocks: Path, tmp_path: Path):
+    made = extract(str(blocks), tmp_path / "a.parquet", schema="overture", stac=True)
+    assert set(gpd.read_parquet(tmp_path / "a.parquet")["id"]) == set(made.features["id"])
+    assert (tmp_path / "a.stac.json").is_file()
+    with pytest.raises(OutputError, match="only GeoParquet holds"):
+        extract(str(blocks), tmp_path / "a.gpkg", schema="overture")
+    with pytest.raises(OutputError, match="is for buildings, not for lines"):
+        extract(str(blocks), tmp_path / "b.parquet", schema="overture", as_="lines")
+    with pytest.raises(OutputError, match="stands beside a file"):
+        extract(str(blocks), stac=True)
