@@ -16,8 +16,10 @@ from rasterio.windows import Window as RasterWindow
 from hybridseg.errors import NoGeoreference, SourceError
 from hybridseg.read import dataarray, describe
 from hybridseg.read.fingerprint import content_of_pixels
+from hybridseg.read.names import band_names
 from hybridseg.read.paths import display_name
-from hybridseg.read.stored import StoredScene, as_nodata
+from hybridseg.read.stored import NoData, StoredScene, as_nodata
+from hybridseg.read.stretch import nearest
 
 LARGEST_BYTES = 2**31
 """Datasets without a file are read whole into memory up to this size."""
@@ -37,7 +39,7 @@ class ArrayStore:
 
     def read(self, indexes: list[int], *, window: RasterWindow = None, out_shape: Any = None) -> npt.NDArray[Any]:
         """Return (B, H, W) of 1-based bands; nearest neighbour where `out_shape` (B, H, W) is another."""
-        rows, cols = self._rows_cols(window, out_shape)
+        rows, cols = nearest(self.shape, window, out_shape)
         return self._pixels[np.ix_(np.array(indexes, np.intp) - 1, rows, cols)]
 
     def read_masks(
@@ -49,17 +51,8 @@ class ArrayStore:
         if self._nodata is not None:
             mask = pixels != self._nodata
         if self._valid is not None:
-            mask = mask & self._valid[np.ix_(*self._rows_cols(window, out_shape))]
+            mask = mask & self._valid[np.ix_(*nearest(self.shape, window, out_shape))]
         return mask.astype(np.uint8) * np.uint8(255)
-
-    def _rows_cols(self, window: RasterWindow | None, out_shape: Any) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Indices of the rows and columns to take, as GDAL chooses the nearest."""
-        if window is None:
-            window = RasterWindow(0, 0, self.shape[1], self.shape[0])
-        height, width = (int(window.height), int(window.width)) if out_shape is None else out_shape[-2:]
-        rows = ((np.arange(height) + 0.5) * (window.height / height) + 1e-10).astype(np.intp)
-        cols = ((np.arange(width) + 0.5) * (window.width / width) + 1e-10).astype(np.intp)
-        return rows + int(window.row_off), cols + int(window.col_off)
 
 
 @dataclass(frozen=True)
@@ -83,7 +76,7 @@ class ArrayScene(StoredScene):
         crs: str | None = None,
         *,
         valid: npt.NDArray[np.bool_] | None = None,
-        nodata: float | None = None,
+        nodata: NoData = None,
         name: str = "the array",
         descriptions: Sequence[str | None] = (),
         interp: Sequence[ColorInterp] = (),
@@ -97,7 +90,7 @@ class ArrayScene(StoredScene):
             bands: 1-based, one for grey or three for red, green and blue; default: the only band or the only three.
             crs: used only when `geobox` has none.
             valid: (H, W) bool, which pixels hold data; default: all that are finite and not `nodata`.
-            nodata: value of pixels without data.
+            nodata: value of pixels without data; "none": no collar is looked for either.
             name: what messages call it.
             descriptions: of the bands, such as "red"; may be empty.
             interp: colour interpretation of the bands; may be empty.
@@ -123,6 +116,7 @@ class ArrayScene(StoredScene):
             name=name,
             bands=chosen,
             data_bands=everything,
+            band_names=band_names(descriptions, interp, len(pixels)),
             geobox=place,
             dtype=describe.pixel_dtype(name, [pixels.dtype.name] * len(pixels), chosen),
             stretch=None,
@@ -130,10 +124,11 @@ class ArrayScene(StoredScene):
             palette=palette,
             fingerprint="",
             nodata=as_nodata(nodata),
+            collar=None,
             pixels=_read_only(pixels),
             valid=None if valid is None else _read_only(valid),
         )
-        return scene._completed(content_of_pixels(pixels, *(() if valid is None else (valid,))))
+        return scene._completed(content_of_pixels(pixels, *(() if valid is None else (valid,))), nodata)
 
     @classmethod
     def from_dataset(
@@ -142,7 +137,7 @@ class ArrayScene(StoredScene):
         bands: Sequence[int] | None = None,
         crs: str | None = None,
         *,
-        nodata: float | None = None,
+        nodata: NoData = None,
     ) -> Self:
         """Read a whole rasterio dataset, one in memory or a warped view.
 
@@ -166,6 +161,8 @@ class ArrayScene(StoredScene):
             valid=dataset.read_masks(list(data)).any(axis=0),
             nodata=dataset.nodata if nodata is None else nodata,
             name=name,
+            descriptions=[dataset.descriptions[band - 1] for band in data],
+            interp=[dataset.colorinterp[band - 1] for band in data],
             palette=describe.palette(dataset, chosen),
         )
 
@@ -176,7 +173,7 @@ class ArrayScene(StoredScene):
         bands: Sequence[int] | None = None,
         crs: str | None = None,
         *,
-        nodata: float | None = None,
+        nodata: NoData = None,
     ) -> Self:
         """Wrap an xarray.DataArray with coordinates and a CRS, as rioxarray and odc-geo write them (see `dataarray`).
 

@@ -17,12 +17,10 @@ from rasterio.io import DatasetReader
 
 from hybridseg.errors import BandsMissing, NoGeoreference, SourceError
 from hybridseg.read import ground
+from hybridseg.read.names import band_names, rgb_of
 from hybridseg.read.paths import display_name
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-_COLOURS = ("red", "green", "blue")
-_OTHER_WORDS = {"edge", "near", "infrared", "short", "shortwave", "nir", "swir"}
-"""A description with one of these is not of a visible band: "red edge", "near infrared (red)"."""
 _SENTINEL_2 = ("4", "3", "2")
 """Numbers of red, green and blue in the names B04, B03, B02."""
 _MOST_ASPECT = 20.0
@@ -73,10 +71,9 @@ def choose(
         if wrong:
             raise BandsMissing(f"band {wrong[0]} was asked for, but {name} has bands 1 to {count}; change --bands")
         return bands
-    described = _described(descriptions)
-    if described is not None:
-        return described
-    if all(colour in interp for colour in _RGB):
+    if (named := rgb_of(band_names(descriptions, interp, count))) is not None:
+        return named
+    if all(colour in interp for colour in _RGB):  # whatever the descriptions say beside them
         red, green, blue = (interp.index(colour) + 1 for colour in _RGB)
         return red, green, blue
     if len(colours) in (1, 3):
@@ -84,16 +81,6 @@ def choose(
     raise BandsMissing(
         f"{name} has {count} bands and does not say which are red, green and blue; {_advice(count, descriptions)}"
     )
-
-
-def _described(descriptions: Sequence[str | None]) -> tuple[int, int, int] | None:
-    """Bands that the descriptions call red, green and blue, where exactly one band is called each."""
-    words = [set(re.findall("[a-z]+", (text or "").lower())) for text in descriptions]
-    found = [[i for i, w in enumerate(words, 1) if colour in w and not w & _OTHER_WORDS] for colour in _COLOURS]
-    if [len(numbers) for numbers in found] != [1, 1, 1]:
-        return None
-    red, green, blue = (numbers[0] for numbers in found)
-    return (red, green, blue) if len({red, green, blue}) == 3 else None
 
 
 def _advice(count: int, descriptions: Sequence[str | None]) -> str:
@@ -121,6 +108,11 @@ def _advice(count: int, descriptions: Sequence[str | None]) -> str:
 def data_bands(dataset: DatasetReader) -> tuple[int, ...]:
     """Return the numbers of all bands but alpha."""
     return tuple(i for i, meaning in enumerate(dataset.colorinterp, 1) if meaning != ColorInterp.alpha)
+
+
+def names(dataset: DatasetReader) -> tuple[str, ...]:
+    """Return the common names of all bands."""
+    return band_names(dataset.descriptions, dataset.colorinterp, dataset.count)
 
 
 def pixel_dtype(name: str, dtypes: Sequence[str], bands: Sequence[int]) -> np.dtype[np.generic]:

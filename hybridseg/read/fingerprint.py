@@ -31,13 +31,20 @@ def content(dataset: DatasetReader) -> bytes | None:
     Args:
         dataset: open.
     """
-    digest = hashlib.sha256()
-    files = [file for file in dataset.files if not file.endswith(".aux.xml")]
-    if files and all(Path(file).is_file() for file in files):
-        _hash_files(digest, files)
-        return digest.digest()
+    if (found := content_of_files(dataset.files)) is not None:
+        return found
     tag = etag(dataset.name)
     return None if tag is None else hashlib.sha256(tag.encode()).digest()
+
+
+def content_of_files(files: Sequence[str]) -> bytes | None:
+    """Return sha256 of files as of `content`, all together; None where one is no local file, or there is none."""
+    files = [file for file in files if not file.endswith(".aux.xml")]
+    if not files or not all(Path(file).is_file() for file in files):
+        return None
+    digest = hashlib.sha256()
+    _hash_files(digest, files)
+    return digest.digest()
 
 
 def combine(content: bytes, *how: object) -> str:

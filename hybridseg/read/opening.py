@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,17 +18,23 @@ from hybridseg.read import ground
 from hybridseg.read.array import ArrayScene
 from hybridseg.read.dataarray import is_dataarray
 from hybridseg.read.fingerprint import combine
+from hybridseg.read.mosaic import MosaicScene
 from hybridseg.read.paths import display_name
-from hybridseg.read.raster import RasterScene, reopens
+from hybridseg.read.raster import RasterScene, open_raster, reading, reopens
 from hybridseg.read.scene import Scene
-from hybridseg.read.stored import StoredScene
+from hybridseg.read.sources import name_of, raster_files
+from hybridseg.read.stored import NoData, StoredScene
 from hybridseg.read.tiles import zoomed
-from hybridseg.types import Chip, Window
+from hybridseg.types import Chip, Extent, Window
 
 _ALLOWED = (
-    "give a path or URL, an open rasterio dataset, an xarray.DataArray with a CRS, or an array and its geobox: "
-    "open_scene(array, geobox=...)"
+    "give a path or URL, paths of tiles, an open rasterio dataset, an xarray.DataArray with a CRS, or an array and its "
+    "geobox: open_scene(array, geobox=...)"
 )
+
+
+AROUND_M = 5000.0
+"""Ground around the bounds of `at_gsd`."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class SceneOnGrid:
     """Where the pixels come from."""
     geobox: GeoBox
     """The grid; it may reach beyond the scene."""
+    local: bool = False
+    """Whether the scale is that of the grid's place, not of the scene's, which may be the world."""
 
     @property
     def name(self) -> str:
@@ -57,8 +65,8 @@ class SceneOnGrid:
 
     @property
     def metres_per_unit(self) -> tuple[float, float]:
-        """The scene's, so that all its grids agree."""
-        return self.scene.metres_per_unit
+        """The scene's, so that all its grids agree, unless `local`."""
+        return ground.metres_per_unit(self.geobox) if self.local else self.scene.metres_per_unit
 
     @property
     def window(self) -> Window:
@@ -97,17 +105,27 @@ class SceneOnGrid:
         """
         return self.scene.read_grid(zoomed(self.geobox, window, out_size_px))
 
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """The scene's."""
+        return self.scene.band_names
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The scene's."""
+        return self.scene.notes
+
     def raw(self, bands: Sequence[int]) -> SceneOnGrid:
         """Return the scene's stored bands on the same grid (see `RasterScene.raw`)."""
-        return SceneOnGrid(self.scene.raw(bands), self.geobox)
+        return replace(self, scene=self.scene.raw(bands))
 
     def sample(self) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.bool_]]:
         """Return the scene's sample (see `RasterScene.sample`)."""
         return self.scene.sample()
 
 
-Openable: TypeAlias = str | Path | Scene | np.ndarray | Any
-"""Path, URL, `Scene`, array, open rasterio dataset, or xarray.DataArray."""
+Openable: TypeAlias = str | Path | Sequence[str | Path] | Scene | np.ndarray | Any
+"""Path, URL, paths of tiles, `Scene`, array, open rasterio dataset, or xarray.DataArray."""
 
 
 def open_scene(
@@ -117,19 +135,21 @@ def open_scene(
     *,
     geobox: GeoBox | None = None,
     valid: npt.NDArray[np.bool_] | None = None,
-    nodata: float | None = None,
+    nodata: NoData = None,
 ) -> Scene:
     """Open imagery, whatever it comes as.
 
     Args:
-        source: path of a raster, URL (http, s3, ...), or GDAL path; an open rasterio dataset (its file is opened
-            again; one in memory is read whole); an xarray.DataArray with coordinates and a CRS; an array (H, W),
-            (B, H, W) or (H, W, B); or a scene, which is returned as it is.
+        source: path of a raster, URL (http, s3, ...), or GDAL path; a folder, a pattern (`tiles/*.tif`), a .zip, a
+            .txt with a path a line, or a list of paths: tiles, seen as one scene (see `mosaic`); an open rasterio
+            dataset (its file is opened again; one in memory is read whole); an xarray.DataArray with coordinates and a
+            CRS; an array (H, W), (B, H, W) or (H, W, B); or a scene, which is returned as it is.
         bands: 1-based, one for grey or three for red, green and blue; default: what the source says they are.
         crs: used only when the source has none.
         geobox: grid of an array; not for other sources.
         valid: (H, W) bool, which pixels of an array hold data; not for other sources.
-        nodata: value that marks pixels without data, beside what the source itself says.
+        nodata: value that marks pixels without data, beside what the source itself says; "none": only that; default:
+            that, and a collar that it does not declare (see `collar`).
 
     Raises:
         SourceError: it is missing, no raster, damaged, cannot be reached, or is none of these things.
@@ -143,8 +163,11 @@ def open_scene(
         raise SourceError(
             f"geobox and valid describe an array, but a {type(source).__name__} was given; leave them out"
         )
-    if isinstance(source, str | Path):
-        return RasterScene.open(source, bands, crs, nodata)
+    if isinstance(source, str | Path | list | tuple):
+        files = raster_files(source)
+        if len(files) == 1:
+            return RasterScene.open(files[0], bands, crs, nodata)
+        return MosaicScene.open(files, name_of(source, files), bands, crs, nodata)
     if isinstance(source, DatasetReaderBase):
         return _from_dataset(source, bands, crs, nodata)
     if is_dataarray(source):
@@ -157,7 +180,7 @@ def open_scene(
 
 
 def _from_dataset(
-    dataset: Any, bands: Sequence[int] | None, crs: str | None, nodata: float | None
+    dataset: Any, bands: Sequence[int] | None, crs: str | None, nodata: NoData
 ) -> RasterScene | ArrayScene:
     """An open dataset: its file again where that gives the same raster, else its pixels."""
     if dataset.closed or dataset.mode != "r":
@@ -168,10 +191,51 @@ def _from_dataset(
     return ArrayScene.from_dataset(dataset, bands, crs, nodata=nodata)
 
 
-def file_of(source: Any) -> Any:
-    """Return what was opened by `open_scene`, as far as that is known: a path, or an open dataset with its `files`."""
+def at_gsd(scene: Scene, gsd_m: float, bounds: Extent | None = None) -> SceneOnGrid:
+    """Return a scene seen in pixels of a size on the ground, around bounds: a web map service has pixels of any size.
+
+    Args:
+        scene: the imagery.
+        gsd_m: ground metres a pixel, at the latitude (rounded to a degree) of the middle.
+        bounds: left, bottom, right, top in the scene's CRS; default: all of it. Ground `AROUND_M` about them is in the
+            grid, too, so that objects at their border are seen whole.
+
+    Raises:
+        EmptySource: the bounds do not touch the scene.
+    """
+    grid, box = scene.geobox, scene.geobox.boundingbox
+    if bounds is not None:
+        place = GeoBox.from_bbox(bounds, grid.crs, shape=(1, 1), tight=True)
+        dx, dy = (AROUND_M / unit for unit in ground.metres_per_unit(place))
+        left, bottom, right, top = bounds[0] - dx, bounds[1] - dy, bounds[2] + dx, bounds[3] + dy
+        near = (max(left, box.left), max(bottom, box.bottom), min(right, box.right), min(top, box.top))
+        if near[0] < near[2] and near[1] < near[3]:  # else `work_grid` says what is wrong
+            grid = GeoBox.from_bbox(near, grid.crs, shape=(1, 1), tight=True)
+        else:
+            ground.work_grid(scene, gsd_m, 1, bounds)
+    return SceneOnGrid(scene, ground.work_grid(SceneOnGrid(scene, grid, local=True), gsd_m, 1), local=True)
+
+
+def files_of(source: Any) -> list[Any]:
+    """Return what is read of a source, as far as that is known: paths, or an open dataset with its `files`."""
     if isinstance(source, SceneOnGrid):
-        return file_of(source.scene)
+        return files_of(source.scene)
     if isinstance(source, RasterScene):
-        return source.path
-    return source.encoding.get("source") if is_dataarray(source) else source
+        return [source.path]
+    if isinstance(source, MosaicScene):
+        return [tile.path for tile in source.tiles]
+    if isinstance(source, str | Path | list | tuple):
+        return [source, *raster_files(source)] if isinstance(source, str | Path) else list(raster_files(source))
+    return [source.encoding.get("source") if is_dataarray(source) else source]
+
+
+def copyright_of(source: Any) -> str | None:
+    """Return the copyright tag (TIFFTAG_COPYRIGHT) of the first file of a source; None where there is none."""
+    paths = [file for file in files_of(source) if isinstance(file, str | Path)]
+    for path in paths:
+        try:
+            with open_raster(str(path)) as dataset, reading(str(path)):
+                return dataset.tags().get("TIFFTAG_COPYRIGHT")
+        except SourceError:  # a folder or pattern, whose files follow
+            continue
+    return None

@@ -15,15 +15,19 @@ from typing import Any, Self
 
 import numpy as np
 import rasterio
+from odc.geo.geobox import GeoBox
 from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
 
+from hybridseg.cog import wkt
 from hybridseg.errors import SourceError, SourceUnavailable
 from hybridseg.read import describe
 from hybridseg.read.fingerprint import content
 from hybridseg.read.paths import display_name, is_remote, is_virtual, problem
-from hybridseg.read.stored import StoredScene, as_nodata
+from hybridseg.read.stored import NoData, StoredScene, as_nodata
 
 _HANDLES = 8
 """Open files kept for each thread, so that neighbouring windows share GDAL's cache of decoded blocks."""
@@ -35,7 +39,8 @@ _HTTP = {
 }
 """Seconds until a server that does not answer is given up, and how often it is asked again; the environment wins."""
 _SERVER_FAILS = re.compile(
-    r"CURL error(?!: URL)|HTTP response code: (?:0|408|425|429|5\d\d)\b|SlowDown|timed? ?out", re.I
+    r"CURL error(?!: URL)|HTTP response code: (?:0|408|425|429|5\d\d)\b|Unable to download|SlowDown|timed? ?out",
+    re.I,
 )
 """What GDAL writes when a server fails."""
 _CUT_SHORT = re.compile(r"Read ?error|got \d+ bytes", re.I)
@@ -56,7 +61,7 @@ class RasterScene(StoredScene):
         path: str | Path,
         bands: Sequence[int] | None = None,
         crs: str | None = None,
-        nodata: float | None = None,
+        nodata: NoData = None,
     ) -> Self:
         """Look at a raster: its grid, bands and stretch.
 
@@ -64,7 +69,8 @@ class RasterScene(StoredScene):
             path: file, URL or GDAL path.
             bands: 1-based, one for grey or three for red, green and blue; default: what the raster says they are.
             crs: used only when the file has none (images with a world file).
-            nodata: value of pixels without data, beside the raster's own nodata, mask and alpha.
+            nodata: value of pixels without data, beside the raster's own nodata, mask and alpha; "none": only these;
+                default: these, and a collar that they do not declare (see `collar`).
 
         Raises:
             SourceError: it is missing, no raster, damaged, or of complex numbers.
@@ -74,13 +80,14 @@ class RasterScene(StoredScene):
             EmptySource: no pixel is valid.
         """
         path = str(path)
-        with _open(path) as dataset, reading(path):
+        with open_raster(path) as dataset, reading(path):
             chosen = describe.choose_bands(dataset, None if bands is None else tuple(bands))
             geobox = describe.georeference(dataset, crs)
             scene = cls(
                 name=display_name(path),
                 bands=chosen,
                 data_bands=describe.data_bands(dataset),
+                band_names=describe.names(dataset),
                 geobox=geobox,
                 dtype=describe.pixel_dtype(display_name(path), dataset.dtypes, chosen),
                 stretch=None,
@@ -88,16 +95,18 @@ class RasterScene(StoredScene):
                 palette=describe.palette(dataset, chosen),
                 fingerprint="",
                 nodata=as_nodata(nodata),
+                collar=None,
                 path=path,
             )
             mark = content(dataset)
-        return scene._completed(mark)
+        # a web map service has no corners to look at: they are the poles
+        return scene._completed(mark, "none" if nodata is None and dataset.driver == "WMS" else nodata)
 
     def _store(self, level: int | None) -> DatasetReader:
-        return _handle(self.path, level)
+        return handle(self.path, level)
 
     def _dtype(self, bands: Sequence[int]) -> np.dtype[np.generic]:
-        return describe.pixel_dtype(self.name, _handle(self.path, None).dtypes, bands)
+        return describe.pixel_dtype(self.name, handle(self.path, None).dtypes, bands)
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -110,7 +119,7 @@ def reopens(dataset: DatasetReader) -> bool:
     if dataset.name.startswith("/vsimem/"):
         return False
     try:
-        with _open(dataset.name) as again:
+        with open_raster(dataset.name) as again:
             same = [(d.shape, d.count, d.transform, d.crs, d.dtypes, d.nodatavals) for d in (again, dataset)]
             return same[0] == same[1]
     except SourceError:
@@ -121,7 +130,7 @@ def reopens(dataset: DatasetReader) -> bool:
 def reading(path: str) -> Iterator[None]:
     """Turn what GDAL cannot read into one line, and give servers that do not answer up after a while."""
     with ExitStack() as stack:
-        if is_remote(path):
+        if is_remote(path) or path.lower().endswith(".xml"):  # a description of a web map service
             stack.enter_context(rasterio.Env(**{k: v for k, v in _HTTP.items() if k not in os.environ}))
         try:
             yield
@@ -130,18 +139,11 @@ def reading(path: str) -> Iterator[None]:
             raise _unreadable(path, error, "cannot be read to its end") from error
 
 
-def _open(path: str) -> DatasetReader:
+def open_raster(path: str) -> DatasetReader:
     """Open a raster, or say why not."""
     name, wrong = display_name(path), problem(path)
     if wrong:
         raise SourceError(f"{name} {wrong}; give the path of a raster file")
-    if not is_virtual(path) and Path(path).is_dir():
-        raise SourceError(
-            f"{name} is a folder, not a raster; give the path of a raster file, or join its tiles with "
-            "gdalbuildvrt all.vrt *.tif and give all.vrt"
-        )
-    if not is_virtual(path) and path.lower().endswith(".zip"):
-        raise SourceError(f"{name} is a zip archive; give the raster inside, e.g. zip://{name}!scene.tif, or unzip it")
     try:
         with reading(path), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # answered later, by an error
@@ -155,20 +157,40 @@ def _open(path: str) -> DatasetReader:
         ) from error
 
 
-def _handle(path: str, level: int | None) -> DatasetReader:
-    """The file opened at full resolution or at one of its overviews; GDAL's handles must not cross threads or forks.
+def handle(path: str, level: int | None, warped: GeoBox | None = None) -> DatasetReader:
+    """Return a file opened at full resolution or at one of its overviews, in this thread and process only.
 
     A file that was replaced under the same path is opened again.
+
+    Args:
+        path: of a raster.
+        level: which overview, from 0.
+        warped: grid to bring it to, bilinear, its edges masked; what the warper makes of a block of its own does not
+            depend on the window that is asked for.
     """
     handles: OrderedDict[tuple[Any, ...], DatasetReader] = _local.__dict__.setdefault("handles", OrderedDict())
-    key = (os.getpid(), path, level, _stamp(path))
+    key = (os.getpid(), path, level, warped, _stamp(path))
     if key not in handles:
         options = {} if level is None else {"overview_level": level}
-        handles[key] = rasterio.open(path, **options)
+        opened = rasterio.open(path, **options)
+        handles[key] = opened if warped is None else _warp(opened, warped)
         if len(handles) > _HANDLES:
             handles.popitem(last=False)[1].close()
     handles.move_to_end(key)
     return handles[key]
+
+
+def _warp(dataset: DatasetReader, grid: GeoBox) -> DatasetReader:
+    return WarpedVRT(
+        dataset,
+        crs=wkt(grid),
+        transform=grid.affine,
+        width=grid.width,
+        height=grid.height,
+        resampling=Resampling.bilinear,
+        tolerance=0.001,  # of a pixel
+        add_alpha=ColorInterp.alpha not in dataset.colorinterp and dataset.nodata is None,
+    )
 
 
 def _stamp(path: str) -> tuple[int, int] | None:

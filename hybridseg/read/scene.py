@@ -54,6 +54,14 @@ class Scene(Protocol):
         """1-based numbers of all bands there are, but alpha."""
 
     @property
+    def band_names(self) -> tuple[str, ...]:
+        """Common name of each band that there is (red, green, blue, nir, ...), "" where unknown."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how it is read, a line each."""
+
+    @property
     def dtype(self) -> np.dtype[np.generic]:
         """Of the pixels as stored."""
 

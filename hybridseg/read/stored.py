@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from rasterio.windows import Window as RasterWindow
 
 from hybridseg.errors import BandsMissing, EmptySource
 from hybridseg.read import ground
+from hybridseg.read.collar import Collar, Collared, find_collar
 from hybridseg.read.fingerprint import combine, content_of_pixels
 from hybridseg.read.resample import ratios, resample
 from hybridseg.read.stretch import OVERVIEW_PX, PixelStore, Stretch, declared, estimate, sample, validity
@@ -29,6 +30,8 @@ READ_PX = 2**21
 
 Pixels: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]
 """(B, H, W) values and (H, W) validity."""
+NoData: TypeAlias = float | Literal["none"] | None
+"""Value of pixels without data; "none": only what the source itself says; None: that, and a collar if there is one."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ class StoredScene(ABC):
     """sha256 (hex) of content, bands and place: the same for a copy, whatever its path and time of change."""
     nodata: float | None
     """Value that the caller declared to be no data, beside what the source itself says."""
+    band_names: tuple[str, ...]
+    """Common name of each band (red, green, blue, nir, ...), "" where unknown; see `names.band_names`."""
+    collar: Collar | None
+    """Ground at the border without data that nothing declares; see `collar`."""
 
     @abstractmethod
     def _store(self, level: int | None) -> PixelStore:
@@ -64,24 +71,36 @@ class StoredScene(ABC):
     def _dtype(self, bands: Sequence[int]) -> np.dtype[np.generic]:
         """The dtype that bands are read as, or an error that says why they cannot be."""
 
+    def _pixels(self, level: int | None) -> PixelStore:
+        """The same as `_store`, without the collar."""
+        store = self._store(level)
+        return store if self.collar is None else Collared(store, self.collar)
+
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """Turn what may go wrong while pixels are read into a SourceError."""
         yield
 
-    def _completed(self, content: bytes | None) -> Self:
-        """The same scene with its stretch and fingerprint.
+    def _completed(self, content: bytes | None, nodata: NoData) -> Self:
+        """The same scene with its collar, stretch and fingerprint.
 
         Args:
             content: hash of all pixels; None: those of the sample must do. So new pixels in a bucket or an archive are
                 seen unless they leave the overview (or `stretch.BLOCKS` blocks, where there is none) as it was.
+            nodata: as the user gave it; with any value, no collar is looked for.
         """
+        if nodata is None and self.palette is None:
+            with self._reading():
+                found = find_collar(self._store(None), self.bands)
+            if found is not None:
+                return replace(self, collar=found)._completed(content, "none")
         pixels, valid = self.sample()
         dtype = self.dtype if self.palette is None else np.dtype(np.uint8)
         stretch = estimate(np.broadcast_to(pixels, (3, *valid.shape)), valid, dtype)
         if content is None:
             content = content_of_pixels(pixels, valid)
-        mark = combine(content, self.bands, self.geobox, self.nodata)
+        how = () if self.collar is None else (self.collar,)
+        mark = combine(content, self.bands, self.geobox, self.nodata, *how)
         return replace(self, dtype=dtype, stretch=stretch, fingerprint=mark)
 
     @property
@@ -90,6 +109,15 @@ class StoredScene(ABC):
         crs = self.geobox.crs
         assert crs is not None  # opening sees to it
         return crs
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how it is read, a line each."""
+        if self.collar is None:
+            return ()
+        value, share = f"{self.collar.value:g}", 100 * self.collar.share
+        said = f"{share:.2g} % of the scene, along its border, has the value {value} and is taken for no data"
+        return (f"{said}; --nodata {value} says so for certain, --nodata none keeps that ground",)
 
     @property
     def window(self) -> Window:
@@ -141,7 +169,7 @@ class StoredScene(ABC):
         """
         coarse = (i for i, f in enumerate(self.overviews) if max(self.geobox.shape) >= f * OVERVIEW_PX)
         with self._reading():
-            pixels, valid = sample(self._store(max(coarse, default=None)), self.bands, self.nodata)
+            pixels, valid = sample(self._pixels(max(coarse, default=None)), self.bands, self.nodata)
         if not valid.any():
             raise EmptySource(f"{self.name} holds no valid pixel; check its nodata value and mask")
         return pixels, valid
@@ -175,7 +203,7 @@ class StoredScene(ABC):
         zoom = min(ratios(~self.geobox.affine @ affine))
         # The coarsest overview that still has all the detail asked for; the hundredth forgives rounded pixel sizes.
         level = max((i for i, factor in enumerate(self.overviews) if factor <= zoom * 1.01), default=None)
-        store = self._store(level)
+        store = self._pixels(level)
         to_source = ~_level_affine(self.geobox, store.shape) @ affine
         part = _footprint(to_source, shape, store.shape)
         if part.width * part.height == 0:
@@ -211,9 +239,9 @@ class StoredScene(ABC):
         return self.stretch.apply(np.broadcast_to(pixels, (3, *valid.shape)), valid), valid
 
 
-def as_nodata(value: float | None) -> float | None:
+def as_nodata(value: NoData) -> float | None:
     """Return a nodata value, None for NaN too: what is not finite is never valid, and NaN is not equal to itself."""
-    return None if value is None or math.isnan(value) else value
+    return None if value is None or value == "none" or math.isnan(value) else value
 
 
 def _level_affine(geobox: GeoBox, shape: tuple[int, int]) -> Affine:

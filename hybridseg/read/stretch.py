@@ -135,6 +135,24 @@ def sample(
     return np.concatenate([p for p, _ in found], axis=1), np.concatenate([v for _, v in found])
 
 
+def nearest(
+    shape: tuple[int, int], window: RasterWindow | None, out_shape: Any
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the rows and columns that a read takes, as GDAL chooses the nearest.
+
+    Args:
+        shape: (H, W) of the raster.
+        window: what is read; None: all.
+        out_shape: (..., H, W) of the result; None: that of the window.
+    """
+    if window is None:
+        window = RasterWindow(0, 0, shape[1], shape[0])
+    height, width = (int(window.height), int(window.width)) if out_shape is None else out_shape[-2:]
+    rows = ((np.arange(height) + 0.5) * (window.height / height) + 1e-10).astype(np.intp)
+    cols = ((np.arange(width) + 0.5) * (window.width / width) + 1e-10).astype(np.intp)
+    return rows + int(window.row_off), cols + int(window.col_off)
+
+
 def declared(
     pixels: npt.NDArray[np.generic], masks: npt.NDArray[np.uint8], nodata: float | None
 ) -> npt.NDArray[np.uint8]:

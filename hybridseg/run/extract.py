@@ -14,19 +14,23 @@ import rasterio
 
 from hybridseg import nn
 from hybridseg.cog import SUFFIXES as RASTERS
-from hybridseg.errors import HybridsegError
+from hybridseg.errors import HybridsegError, OutputError
 from hybridseg.files import check_not_input, check_output
-from hybridseg.read.opening import file_of, open_scene
+from hybridseg.read.opening import at_gsd, copyright_of, files_of, open_scene
 from hybridseg.read.scene import Scene
 from hybridseg.run.engine import Engine
+from hybridseg.run.extents import Area, box_of
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.request import (
     check_crs,
+    check_gsd,
+    check_size,
     in_crs,
     parse_bands,
     parse_cache,
     parse_engine,
     parse_extent,
+    parse_nodata,
     resolve_themes,
     words,
 )
@@ -39,9 +43,11 @@ from hybridseg.tables import Features
 from hybridseg.theme import SETTINGS, Theme
 from hybridseg.types import Extent
 from hybridseg.write.formats import FORMATS
-from hybridseg.write.lineage import Provenance, file_hash
+from hybridseg.write.lineage import Credit, Provenance, file_hash
+from hybridseg.write.overture import check_overture, write_overture
 from hybridseg.write.raster import write_classes
 from hybridseg.write.result import write_result
+from hybridseg.write.stac import item_path, write_item
 
 GDAL_CACHE_BYTES = 256 << 20
 
@@ -56,6 +62,10 @@ def extract(
     extent: str | Extent | None = None,
     crs: str | None = None,
     source_crs: str | None = None,
+    nodata: str | float | None = None,
+    aoi: str | Path | gpd.GeoDataFrame | None = None,
+    gsd: float | None = None,
+    attribution: str | None = None,
     prompts: str | Sequence[str] | None = None,
     from_prompts: str | Path | gpd.GeoDataFrame | None = None,
     run: str | Path | None = None,
@@ -66,13 +76,16 @@ def extract(
     device: str = "auto",
     runtime: Literal["auto", "torch", "openvino"] = "auto",
     as_: Literal["polygons", "lines"] = "polygons",
+    stac: bool = False,
+    schema: Literal["hybridseg", "overture"] = "hybridseg",
     *,
     progress: Progress | None = None,
 ) -> Result:
     """Find every object of a theme in a raster and write labelled, georeferenced polygons.
 
     Args:
-        scene: GeoTIFF, COG or any raster that GDAL opens; 1, 3 or more bands, any size. From Python also what
+        scene: GeoTIFF, COG or any raster that GDAL opens; 1, 3 or more bands, any size. A folder, a pattern in quotes
+            ('tiles/*.tif'), a .zip or a .txt with a path a line: tiles, seen as one scene. From Python also what
             `open_scene` takes.
         out: result: .gpkg, .parquet, .fgb or .geojson for polygons, .tif for a class raster; None (Python) for no file.
         theme: what to look for: buildings, fields, roads, solar, water, or the path of a theme's YAML; several with
@@ -85,6 +98,14 @@ def extract(
             roads are cut at its border.
         crs: CRS of the result, as in EPSG:4326; default: the scene's. GeoJSON is always WGS84.
         source_crs: CRS of a scene that states none (an image with a world file).
+        nodata: value of pixels without data, where the scene does not state it. An even collar in black or white along
+            the border is found without it, and said; none keeps that ground.
+        aoi: polygons in any CRS: a vector file, or a GeoDataFrame. Ground away from them is not looked at; objects that
+            touch them are given, whole; water and roads are cut at their borders.
+        gsd: metres a pixel in which to see the scene. For a web map service (GDAL's XML description of WMS, WMTS or XYZ
+            tiles, a local file), whose pixels have any size; needs extent or aoi there.
+        attribution: who must be named for the imagery, as in '(c) City of Graz, CC-BY-4.0'; stands in the result.
+            Default: what the raster says in its copyright tag.
         prompts: what the refiner is told, of box,points,hint; default: what the theme says.
         from_prompts: skip the first sweep and refine these prompts: prompts.parquet of a run, edited or not, or any
             layer of polygons.
@@ -102,6 +123,8 @@ def extract(
             it is kept in the user's cache), else torch; the summary says which it was.
         as_: polygons, or lines: centrelines with width, joined into a network (roads, rivers). A GeoPackage gets the
             layers `lines` and `nodes`, other formats the lines.
+        schema: columns of the file: ours, or those of Overture Maps (buildings, .parquet).
+        stac: whether a STAC Item is written beside the result, as `<name>.stac.json`.
         progress: told how far the work is (Python only).
 
     Returns:
@@ -116,11 +139,13 @@ def extract(
         >>> result = extract("town.tif", "town.gpkg", theme="buildings")  # doctest: +SKIP
         >>> result.features.head()  # doctest: +SKIP
     """
-    if out is not None:
-        check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
-    check_crs(crs, out)
-    area, themes = parse_extent(extent), resolve_themes(theme, model, prompts, refiner)
-    inputs = _inputs(scene, theme, themes, [from_prompts, model])
+    if extent is not None and aoi is not None:
+        raise HybridsegError("--extent and --aoi came together; give one of them")
+    _check_out(out, as_, crs, stac)
+    box, themes = parse_extent(extent), resolve_themes(theme, model, prompts, refiner)
+    if schema == "overture":
+        check_overture(out, ["lines"] if as_ == "lines" else [one.label for one in themes])
+    inputs = _inputs(scene, theme, themes, [from_prompts, model, aoi])
     if out is not None:
         check_not_input(out, inputs)
     if run is not None:
@@ -128,30 +153,46 @@ def extract(
     elif retry_failed:
         raise HybridsegError("--retry-failed goes with --run: without it nothing is remembered; leave it out")
     runner = parse_engine(engine, workers)
-    opened = open_scene(scene, bands=parse_bands(bands), crs=source_crs)
+    opened = open_scene(scene, bands=parse_bands(bands), crs=source_crs, nodata=parse_nodata(nodata))
+    area = box if aoi is None else Area.read(aoi, opened)
+    if gsd is not None:
+        opened = at_gsd(opened, check_gsd(gsd), None if area is None else box_of(area))
+    check_size(opened, area)
     store = Memory() if run is None else open_run(Path(run), retry_failed)
     # GDAL would keep a twentieth of the memory for decoded blocks; windows pass once, so little is enough
     gdal = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
     with rasterio.Env(**gdal):
         surveys = open_surveys(opened, themes, device, progress or Quiet(), store, runner, parse_cache(cache), runtime)
         steps = start_from(surveys, from_prompts, area)
-    result = _computed(Result.of(opened.name, steps), surveys)
+    result = _computed(Result.of(opened.name, steps, opened.notes), surveys)
     provenance = _provenance(
-        surveys, extent=area, crs=crs, source_crs=source_crs, as_=as_,
+        surveys, attribution or copyright_of(scene), extent=box, aoi=_input(aoi), crs=crs, source_crs=source_crs,
+        nodata=nodata, gsd=gsd, as_=as_, stac=stac, schema=schema,
         runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)), from_prompts=_input(from_prompts),
     )  # fmt: skip
     made = _lines(result, themes, crs, provenance) if as_ == "lines" else _polygons(result, crs, provenance)
     if run is None:
-        return _written(made, surveys, out)
+        return _written(made, surveys, out, stac, schema)
     with store.claim("result", wait=True):  # several processes may be here at once
         mark = key_of("written", str(out), Features(result.features).fingerprint(), json.dumps(provenance["request"]))
         if out is not None and (stamp := store.load(mark)) is not None and stamp == file_stamp(out):
             return made.at(out)
         leave_work(steps, Path(run))
-        made = _written(made, surveys, out)
+        made = _written(made, surveys, out, stac, schema)
         if out is not None:
             store.save(mark, file_stamp(out))
     return made
+
+
+def _check_out(out: str | Path | None, as_: str, crs: str | None, stac: bool) -> None:
+    """Check that what is asked for can be written, before hours of work."""
+    if out is not None:
+        check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
+    check_crs(crs, out)
+    if stac and out is None:
+        raise OutputError("a STAC Item stands beside a file; give out, too")
+    if stac and out is not None:
+        item_path(out)
 
 
 def open_surveys(
@@ -214,19 +255,23 @@ def _lines(result: Result, themes: Sequence[Theme], crs: str | None, provenance:
     return Result(in_crs(network.lines, crs), summary, provenance, in_crs(network.nodes, crs))
 
 
-def _written(result: Result, surveys: Sequence[Survey], out: str | Path | None) -> Result:
+def _written(result: Result, surveys: Sequence[Survey], out: str | Path | None, stac: bool, schema: str) -> Result:
     """Write a result, where it is to be written."""
     if out is None:
         return result
+    labels, geobox = list(dict.fromkeys(survey.theme.label for survey in surveys)), surveys[0].scene.geobox
     if Path(out).suffix.lower() in RASTERS:
-        labels = list(dict.fromkeys(survey.theme.label for survey in surveys))
-        write_classes(result.features, out, surveys[0].scene.geobox, labels, result.provenance)
+        write_classes(result.features, out, geobox, labels, result.provenance)
+    elif schema == "overture":
+        write_overture(result.features, out, result.provenance)
     else:
         write_result(result.features, out, result.provenance, nodes=result.nodes)
+    if stac:
+        write_item(out, geobox, labels, list(result.features), result.provenance)
     return result.at(out)
 
 
-def _provenance(surveys: Sequence[Survey], **request: Any) -> dict[str, Any]:
+def _provenance(surveys: Sequence[Survey], attribution: str | None, **request: Any) -> dict[str, Any]:
     """What made the result: the request with every choice resolved, so that the run can be repeated."""
     scene = surveys[0].scene
     models = {name: sha for survey in surveys for name, sha in survey.models.hashes.items()}
@@ -238,8 +283,23 @@ def _provenance(surveys: Sequence[Survey], **request: Any) -> dict[str, Any]:
         **request,
     }
     return Provenance.collect(
-        request=asked, models=models, source=scene.name, source_fingerprint=scene.fingerprint
+        request=asked,
+        models=models,
+        source=scene.name,
+        source_fingerprint=scene.fingerprint,
+        credits=[*([Credit("imagery", attribution)] if attribution else []), *_credits_of_models(surveys)],
     ).to_dict()
+
+
+def _credits_of_models(surveys: Sequence[Survey]) -> list[Credit]:
+    """Whom and which licence the cards of the classifiers name."""
+    cards = {survey.models.classifier.name: survey.models.classifier.card for survey in surveys}
+    named = {name: (card.get("attribution"), card.get("licence", card.get("license"))) for name, card in cards.items()}
+    return [
+        Credit(name, str(whom or f"weights {name}"), str(licence or ""))
+        for name, (whom, licence) in named.items()
+        if whom or licence
+    ]
 
 
 def _input(source: str | Path | gpd.GeoDataFrame | None) -> dict[str, str] | None:
@@ -255,4 +315,4 @@ def _inputs(scene: Any, theme: Any, themes: Sequence[Theme], others: Sequence[ob
     """All that a run reads, as `check_not_input` takes it."""
     files = [word for word in words(theme) if word.endswith(SETTINGS)]
     networks = [network for t in themes for network in (t.classifier, t.refiner)]
-    return [file_of(scene), *files, *networks, *others]
+    return [*files_of(scene), *files, *networks, *others]

@@ -16,11 +16,18 @@ from hybridseg import nn
 from hybridseg.cog import SUFFIXES
 from hybridseg.errors import HybridsegError, OutputError, ThemeError
 from hybridseg.files import check_folder
+from hybridseg.nn.cards import COARSEST_M, FINEST_M
+from hybridseg.read.scene import Scene
+from hybridseg.read.stored import NoData
 from hybridseg.run.engine import Engine, Serial, Threads
 from hybridseg.theme import Theme, load_theme
 from hybridseg.types import Extent
 
+MOST_PX = 1e14
+"""Pixels of a scene that is looked at as a whole: 1000 km by 1000 km at 0.1 m."""
 PARTS = ("box", "points", "hint")
+_HALF_WORLD_M = 1.5e7
+"""No object is as wide as this: one that seems so was torn apart by a change of CRS."""
 
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 """One path, which may hold commas, or several."""
@@ -55,6 +62,51 @@ def parse_bands(value: str | Sequence[int] | None, name: str = "bands") -> list[
     if any(not number.is_integer() for number in numbers):
         raise HybridsegError(f"{name} is {value!r}; give whole numbers with commas between, e.g. 4,3,2")
     return [int(number) for number in numbers]
+
+
+def parse_nodata(value: str | float | None) -> NoData:
+    """Return the value of pixels without data, of text or a number, or the word none.
+
+    Raises:
+        HybridsegError: it is neither.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str) and value.strip().lower() == "none":
+        return "none"
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        words = "give the value of pixels without data, e.g. 255, or none where all pixels have data"
+        raise HybridsegError(f"nodata is {value!r}; {words}") from error
+
+
+def check_gsd(gsd_m: float) -> float:
+    """Return a size of pixels on the ground (m).
+
+    Raises:
+        HybridsegError: it cannot be meant.
+    """
+    if not FINEST_M <= gsd_m <= COARSEST_M:
+        raise HybridsegError(f"gsd is {gsd_m:g}; give metres a pixel, e.g. 0.3")
+    return float(gsd_m)
+
+
+def check_size(scene: Scene, area: object) -> None:
+    """Refuse a scene that nobody can mean to look at as a whole, such as the world at a tenth of a metre.
+
+    Args:
+        scene: what would be looked at.
+        area: an extent or an area; None: all of it.
+
+    Raises:
+        HybridsegError: it is larger than `MOST_PX`.
+    """
+    pixels = scene.geobox.width * scene.geobox.height
+    if area is None and pixels > MOST_PX:
+        raise HybridsegError(
+            f"{scene.name} has {pixels:.2g} pixels; give --extent or --aoi, and --gsd for a map service"
+        )
 
 
 def words(value: str | Path | Sequence[str] | None) -> list[str]:
@@ -168,13 +220,21 @@ def in_crs(layer: gpd.GeoDataFrame, crs: str | None) -> gpd.GeoDataFrame:
     """Return a layer in a CRS; None keeps its own.
 
     Raises:
-        OutputError: the CRS does not reach there.
+        OutputError: the CRS does not reach there, or objects lie across the line at which its map is cut.
     """
     if crs is None:
         return layer
     moved = layer.to_crs(crs)
     if len(moved) and not all(map(isfinite, moved.total_bounds)):
         raise OutputError(f"the result cannot be given in {crs}, which does not reach there; choose another --crs")
+    if CRS.from_user_input(crs).is_projected and len(moved):
+        bounds = moved.bounds
+        wide_m = (bounds["maxx"] - bounds["minx"]) * CRS.from_user_input(crs).axis_info[0].unit_conversion_factor
+        if (wide_m > _HALF_WORLD_M).any():
+            raise OutputError(
+                f"{int((wide_m > _HALF_WORLD_M).sum())} objects cannot be given in {crs}, which is cut at the "
+                "antimeridian where they lie; choose a --crs of that place, e.g. its UTM zone"
+            )
     return moved
 
 

@@ -123,8 +123,14 @@ class Result:
     nodes: gpd.GeoDataFrame | None = None
 
     @classmethod
-    def of(cls, scene: str, steps: Sequence[Steps]) -> Result:
-        """Put the surveys of one scene together; a heatmap that several share counts once."""
+    def of(cls, scene: str, steps: Sequence[Steps], notes: Sequence[str] = ()) -> Result:
+        """Put the surveys of one scene together; a heatmap that several share counts once.
+
+        Args:
+            scene: its name.
+            steps: of each survey.
+            notes: on the scene, which come before those on the features.
+        """
         first = reversed([s.heatmap for s in steps if s.heatmap is not None])
         heatmaps = {heatmap.fingerprint: heatmap.sweep for heatmap in first}
         windows = [*heatmaps.values(), *(s.refined.sweep for s in steps)]
@@ -154,7 +160,7 @@ class Result:
             features=len(features),
             seconds=total_seconds(sweeps),
             failures=tuple(failure for _, sweep in sweeps for failure in sweep.failures),
-            notes=tuple(note for s in steps for note in s.notes),
+            notes=(*notes, *(note for s in steps for note in s.notes)),
         )
         return cls(features, summary)
 

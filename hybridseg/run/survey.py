@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -25,19 +26,30 @@ from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
 from hybridseg.run.calibration import calibrated
 from hybridseg.run.engine import Engine, Serial
-from hybridseg.run.extents import bordered, grow, neighbourhood, place_on, to_pixels
+from hybridseg.run.extents import (
+    Area,
+    belonging,
+    bordered,
+    box_of,
+    ground_of,
+    grow,
+    neighbourhood,
+    place_on,
+    to_pixels,
+)
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Memory, Store, key_of
 from hybridseg.run.sweeps import Results, Sweeps, Tally
 from hybridseg.run.tasks import ClassifyTask, FindTask, JoinTask, RefineTasks
-from hybridseg.tables import FIGURES, Features, Prompts, Refined, within
+from hybridseg.tables import FIGURES, Features, Prompts, Refined
 from hybridseg.theme import Theme
 from hybridseg.types import FEATURE_COLUMNS, Extent, Window
 from hybridseg.what.classify import Classify, view_for
 from hybridseg.what.lattice import Lattice
 from hybridseg.where.refine import Refine
 from hybridseg.where.windows import ObjectWindows
+from hybridseg.write.lineage import Provenance
 
 BLOCK_PX = 2048
 """Side of the blocks in which objects are found on the heatmap."""
@@ -125,8 +137,8 @@ class Survey:
         models = nn.models.Models.open(theme.classifier, refiner or theme.refiner, device, shared, cache, runtime)
         return cls(scene, theme, models, store, engine, progress or Quiet(), reach_m=reach_m)
 
-    def heatmap(self, extent: Extent | None = None) -> Heatmap:
-        """Classify the scene, or an extent (left, bottom, right, top in its CRS) and what surrounds it.
+    def heatmap(self, extent: Extent | Area | None = None) -> Heatmap:
+        """Classify the scene, or an extent (left, bottom, right, top in its CRS; or an area) and what surrounds it.
 
         Raises:
             EmptySource: the extent does not touch the scene.
@@ -138,13 +150,15 @@ class Survey:
         made_of = (view.fingerprint, network.sha256, spec, self.models.shared, stage.windows.halo_px, grid)
         key = key_of("heatmap", *made_of, self.core_px, self.offset_px)
         cores = stage.windows.cores((grid.height, grid.width), self.core_px, self.offset_px)
+        if isinstance(extent, Area):
+            cores, key = extent.near(cores, grid, self._around_m, self.scene), key_of("heatmap", key, extent)
         tasks = [ClassifyTask(stage, view, grid, core, raster) for core in cores]
 
         def gather(results: Results) -> Heatmap:
             # the file goes with the heatmap, unless the store keeps it
             own = Memory(self.store.folder if self.store.keeps_parts else None)
             path = own.folder / "heatmap.tif"
-            with create_heatmap(path, grid.zoom_out(spec.stride), spec.classes) as file:
+            with create_heatmap(path, grid.zoom_out(spec.stride), spec.classes, self._lineage()) as file:
                 for _, part in results:
                     file.write(part)
             return replace(Heatmap.open(path, key), owner=own)
@@ -154,11 +168,11 @@ class Survey:
             made = replace(made, fingerprint=key_of("heatmap", key, [failure.place for failure in sweep.failures]))
         return replace(made, sweep=sweep)
 
-    def prompts(self, extent: Extent | None = None) -> Prompts:
+    def prompts(self, extent: Extent | Area | None = None) -> Prompts:
         """Find the heatmap's objects, each once; regions in pieces. With an extent, its own and their neighbours."""
         return self._find(self.heatmap(extent), extent)
 
-    def _find(self, heatmap: Heatmap, extent: Extent | None) -> Prompts:
+    def _find(self, heatmap: Heatmap, extent: Extent | Area | None) -> Prompts:
         theme, lattice = self.theme, Lattice.of(heatmap.geobox, self.scene)
         key = key_of("prompts", heatmap.fingerprint, theme.objects, theme.label, theme.shape.reach_m, extent)
         blocks = tile((heatmap.geobox.height, heatmap.geobox.width), BLOCK_PX)
@@ -210,10 +224,11 @@ class Survey:
         made, sweep = self._sweeps.value(key, "refine", tasks, gather)
         return replace(made, sweep=replace(sweep, in_raster=windows.count(scene.window, {w.width for w in served})))
 
-    def features(self, refined: Refined, extent: Extent | None = None) -> Features:
+    def features(self, refined: Refined, extent: Extent | Area | None = None) -> Features:
         """Choose refined or coarse outlines by the gate, free them of overlaps, shape and measure them.
 
-        With an extent, only its own: objects whose peak lies inside, regions cut at its border.
+        With an extent, only its own: objects whose peak lies inside (those that touch an area), regions cut at its
+        border.
 
         Raises:
             PromptsError: objects share an id.
@@ -222,22 +237,22 @@ class Survey:
         united, rows = self.theme.objects.in_pieces, refined.rows
         drawn = self.theme.gate.choose(refined)
         gsd_m = ground.gsd_m(self._refiner_view.geobox)
-        task = JoinTask(drawn, united, self.theme.shape, gsd_m, extent if united else None)
+        task = JoinTask(drawn, united, self.theme.shape, gsd_m, ground_of(extent) if united else None)
         tally = Tally(1)
         found = joined = next(self._sweeps.results("shape", [task], tally))[1]
         if extent is not None and not united:
-            found = found[found["id"].isin(rows["id"][within(rows, extent)])].reset_index(drop=True)
+            found = belonging(found, rows, extent)
         dropped = 0 if united else len(drawn) - len(joined)
         return Features(found[list(FEATURE_COLUMNS)], tally.sweep(), dropped)
 
-    def steps(self, extent: Extent | None = None) -> Steps:
+    def steps(self, extent: Extent | Area | None = None) -> Steps:
         """Make every value in turn: heatmap, prompts, refined masks, features with calibrated scores."""
         heatmap = self.heatmap(extent)
         prompts, lattice = self._find(heatmap, extent), Lattice.of(heatmap.geobox, self.scene)
         refined = self.theme.objects.relabel(self.refine(prompts), heatmap, lattice, self.theme.label)
         return replace(self.steps_from(refined, extent), heatmap=heatmap, prompts=prompts)
 
-    def steps_from(self, refined: Refined, extent: Extent | None = None, scored: bool = True) -> Steps:
+    def steps_from(self, refined: Refined, extent: Extent | Area | None = None, scored: bool = True) -> Steps:
         """Make the features of masks that are there already.
 
         Args:
@@ -251,27 +266,40 @@ class Survey:
             features = replace(features, rows=rows)
         return Steps(self.theme, self.models.refiner_name, None, None, refined, features, tuple(notes))
 
-    def run(self, extent: Extent | None = None) -> Result:
+    def run(self, extent: Extent | Area | None = None) -> Result:
         """Find every object of the theme in the scene, or in an extent."""
-        return Result.of(self.scene.name, [self.steps(extent)])
+        return Result.of(self.scene.name, [self.steps(extent)], self.scene.notes)
 
     @property
     def _sweeps(self) -> Sweeps:
         return Sweeps(self.store, self.engine, self.progress)
 
-    def _working_grid(self, extent: Extent | None) -> tuple[GeoBox, Window]:
+    def _working_grid(self, extent: Extent | Area | None) -> tuple[GeoBox, Window]:
         """The grid to classify on, and where the whole scene lies on it."""
         scene, theme, snap_px = self.scene, self.theme, self.models.classifier.spec.snap_px
         gsd_m = theme.gsd_m(scene.gsd_m, self.models.classifier.spec.gsd_m)
         whole = work_grid(scene, gsd_m, snap_px)
         if extent is None:
             return whole, Window(0, 0, whole.width, whole.height)
-        work_grid(scene, gsd_m, snap_px, extent)  # refuses an extent beside the scene, before it is grown
-        # neighbours must be whole, too
-        reach_m = max(self.reach_m, theme.objects.reach_m)
-        around = grow(extent, reach_m + max(reach_m, theme.shape.reach_m), scene)
-        grid = work_grid(scene, gsd_m, snap_px, around)
+        work_grid(scene, gsd_m, snap_px, box_of(extent))  # refuses an extent beside the scene, before it is grown
+        grid = work_grid(scene, gsd_m, snap_px, grow(box_of(extent), self._around_m, scene))
         return grid, place_on(grid, whole)
+
+    def _lineage(self) -> dict[str, Any]:
+        """What a heatmap is made of."""
+        network = self.models.classifier
+        return Provenance.collect(
+            request={"scene": self.scene.name, "bands": list(self.scene.bands), "classes": list(network.spec.classes)},
+            models={network.name: network.sha256},
+            source=self.scene.name,
+            source_fingerprint=self.scene.fingerprint,
+        ).to_dict()
+
+    @property
+    def _around_m(self) -> float:
+        """How far around an extent the heatmap must be known: objects are whole there, and so are their neighbours."""
+        reach_m = max(self.reach_m, self.theme.objects.reach_m)
+        return reach_m + max(reach_m, self.theme.shape.reach_m)
 
     @cached_property
     def _refiner_view(self) -> Scene:

@@ -187,19 +187,20 @@ class JoinTask:
     outlines: id, class, score, origin, FIGURES, geometry.
     united: rows of one id are pieces of one region.
     gsd_m: size of a pixel that the outlines were traced on.
-    within: extent that the result is cut at; None: it is whole.
+    within: ground that the result is cut at; None: it is whole.
     """
 
     outlines: gpd.GeoDataFrame
     united: bool
     shape: Shape
     gsd_m: float
-    within: tuple[float, float, float, float] | None = None
+    within: shapely.Geometry | None = None
 
     @cached_property
     def key(self) -> str:
         """Of outlines and settings."""
-        return key_of("rows", table_hash(self.outlines), self.united, self.shape, self.gsd_m, self.within)
+        within = None if self.within is None else shapely.to_wkb(self.within, hex=True)
+        return key_of("rows", table_hash(self.outlines), self.united, self.shape, self.gsd_m, within)
 
     @property
     def place(self) -> str:
@@ -216,7 +217,7 @@ class JoinTask:
         if len(joined):
             joined = self.shape.shape(joined, self.gsd_m)
         if self.within is not None:  # after shaping, which would take the cut for an outline
-            joined = joined.clip(shapely.box(*self.within), keep_geom_type=True, sort=True).reset_index(drop=True)
+            joined = joined.clip(self.within, keep_geom_type=True, sort=True).reset_index(drop=True)
         return joined.assign(area_m2=area_m2(joined.geometry))
 
 

@@ -10,6 +10,7 @@ import geopandas as gpd
 
 from hybridseg.errors import OutputError
 from hybridseg.files import check_folder, check_not_input
+from hybridseg.run.extents import Area
 from hybridseg.run.result import Steps
 from hybridseg.run.store import Folder
 from hybridseg.run.survey import Survey
@@ -89,7 +90,7 @@ def leave_work(steps: Sequence[Steps], folder: Path) -> None:
 
 
 def start_from(
-    surveys: Sequence[Survey], prompts: str | Path | gpd.GeoDataFrame | None, extent: Extent | None
+    surveys: Sequence[Survey], prompts: str | Path | gpd.GeoDataFrame | None, extent: Extent | Area | None
 ) -> list[Steps]:
     """Make the steps of surveys of one scene, from the beginning or from prompts.
 

@@ -183,24 +183,38 @@ def licences(provenance: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(_clean(c["licence"]) for c in _credits(provenance) if c["licence"]))
 
 
-def qgis_metadata(provenance: Mapping[str, Any], heading: str, crs_wkt: str) -> str:
+def history(provenance: Mapping[str, Any]) -> list[str]:
+    """Return what was done to make a result, a line a step."""
+    steps = []
+    if source := provenance.get("source"):
+        steps.append(f"Imagery read from {source} (fingerprint {provenance.get('source_fingerprint', 'not given')})")
+    steps += [f"Seen with {name} (sha256 {hash_})" for name, hash_ in (provenance.get("models") or {}).items()]
+    if maker := provenance.get("hybridseg"):
+        steps.append(f"Written by hybridseg {maker} at {provenance.get('created', 'a time not given')}")
+    if versions := provenance.get("versions"):
+        steps.append("Made with " + ", ".join(f"{name} {number}" for name, number in versions.items()))
+    return [_clean(step) for step in steps]
+
+
+def qgis_metadata(provenance: Mapping[str, Any], heading: str, crs_wkt: str, columns: Sequence[str] = ()) -> str:
     """Return a layer's metadata in the XML of QGIS, which shows it under Properties, Metadata.
 
     Args:
         provenance: see `Provenance.to_dict`.
         heading: the layer's title.
         crs_wkt: of the layer.
+        columns: those whose meaning the abstract tells, where the file's format has no place for it.
     """
     root = ET.Element("qgis", version="3.28.0")
-    versions = ", ".join(f"{name} {number}" for name, number in (provenance.get("versions") or {}).items())
+    meanings = [f"Column {name}: {COLUMNS[name]}." for name in columns if name in COLUMNS]
     texts = [
         ("identifier", heading),
         ("type", "dataset"),
         ("title", heading),
-        ("abstract", abstract(provenance)),
+        ("abstract", "\n".join([abstract(provenance), *meanings])),
         *(("rights", line) for line in attributions(provenance)),
         *(("license", name) for name in licences(provenance)),
-        *(("history", f"Made with {_clean(versions)}") for _ in [0] if versions),
+        *(("history", line) for line in history(provenance)),
     ]
     for tag, text in texts:
         ET.SubElement(root, tag).text = text

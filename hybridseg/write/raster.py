@@ -18,7 +18,7 @@ from rasterio.features import rasterize
 from hybridseg.cog import ERRORS, SUFFIXES, blocks, copy_to_cog, create_tiled, read_through, to_rasterio, whole, wkt
 from hybridseg.errors import OutputError
 from hybridseg.files import check_output, replacing, scratch
-from hybridseg.write.lineage import KEY, abstract, attributions, title
+from hybridseg.write.lineage import KEY, abstract, attributions, qgis_metadata, title
 from hybridseg.write.style import color_table
 
 NONE = 0
@@ -59,7 +59,12 @@ def write_classes(
             if written != _checksum(made.read(1, window=to_rasterio(window)) for window in blocks(geobox)):
                 raise ValueError("pixels are lost")
 
-    with replacing(path, verify, ERRORS) as beside, scratch(path) as tiled, rasterio.Env():
+    with (
+        replacing(path.with_suffix(".qmd")) as qmd,
+        replacing(path, verify, ERRORS) as beside,
+        scratch(path) as tiled,
+        rasterio.Env(),
+    ):
         with create_tiled(tiled, geobox, count=1, nodata=NONE) as target:
             target.write_colormap(1, color_table(classes))
             target.update_tags(**{KEY: json.dumps(provenance)}, **_readable(provenance, classes))
@@ -71,6 +76,8 @@ def write_classes(
                     target.write(pixels, 1, window=to_rasterio(window))
         copy_to_cog(tiled, beside, overview_resampling="mode")
         beside.with_name(f"{beside.name}.aux.xml").write_text(_category_names(classes), encoding="utf-8")
+        metadata = qgis_metadata(provenance, title(provenance, classes, "class raster"), wkt(geobox))
+        qmd.write_text(metadata, encoding="utf-8")
     return path
 
 

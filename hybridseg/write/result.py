@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hybridseg.files import check_output, replacing
 from hybridseg.types import FEATURE_COLUMNS
 from hybridseg.write.formats import FORMATS, Format, Layer
 from hybridseg.write.geopackage import RESERVED
-from hybridseg.write.lineage import COLUMNS, title
+from hybridseg.write.lineage import COLUMNS, qgis_metadata, title
 from hybridseg.write.style import Kind
 
 ERRORS = (DataSourceError, DataLayerError, sqlite3.Error, pa.ArrowException)
@@ -72,8 +73,16 @@ def write_result(
         for layer in layers:
             _compare(layer, format_.read(beside, layer.name))
 
-    with replacing(path, verify, ERRORS) as beside:
-        format_.write(layers, beside, provenance)
+    with ExitStack() as stack:
+        # a GeoPackage has QGIS's metadata inside; beside another file they come with it or not at all
+        qmd = None if format_.many else stack.enter_context(replacing(path.with_suffix(".qmd")))
+        with replacing(path, verify, ERRORS) as beside:
+            format_.write(layers, beside, provenance)
+            if qmd is not None:
+                frame = layers[0].frame
+                crs = CRS.from_epsg(4326) if path.suffix.lower() == ".geojson" else frame.crs
+                text = qgis_metadata(provenance, layers[0].title, crs.to_wkt(), list(frame))
+                qmd.write_text(text, encoding="utf-8")
     return path
 
 

@@ -152,6 +152,9 @@ def described(
             (4, 3, 2),
         ),
         (["red", "green", "blue", None], (1, 2, 3)),
+        (["B02", "B03", "B04", "B08"], (3, 2, 1)),
+        (["B2", "B3", "B4", "B8A"], (3, 2, 1)),
+        (["B04 (665 nm)", "B03 (560 nm)", "B02 (490 nm)"], (1, 2, 3)),
     ],
 )
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -184,3 +187,37 @@ def test_descriptions_go_before_colours_that_gdal_assumes(tmp_path: Path) -> Non
 def test_the_advice_follows_the_descriptions(names: list[str | None], advice: str, tmp_path: Path) -> None:
     with pytest.raises(BandsMissing, match=advice):
         open_scene(described(tmp_path / "a.tif", names))
+
+
+@pytest.mark.parametrize(
+    ("names", "common"),
+    [
+        (["Blue", "Green", "Red", "Near Infrared"], ["blue", "green", "red", "nir"]),
+        (["B02", "B8A", "B11", "B12"], ["blue", "nir", "swir16", "swir22"]),
+        (["B1", "B2", "B3", "B4", "B5"], [""] * 5),  # which satellite's?
+        (
+            ["red edge 1", "rededge071", "NIR08", "SWIR2", "thermal infrared"],
+            ["rededge", "rededge", "nir", "swir22", ""],
+        ),
+        (["", "", "", "NIR"], ["", "", "", "nir"]),
+    ],
+)
+def test_bands_have_common_names(names: list[str], common: list[str], tmp_path: Path) -> None:
+    path = described(tmp_path / "a.tif", names)
+    scene = open_scene(path, bands=(1,))
+    assert list(scene.band_names) == common
+    with rasterio.open(path) as file:
+        array = file.read()
+    assert list(scene.raw([2]).band_names) == common
+    assert open_scene(array, bands=(1,), geobox=scene.geobox).band_names == ("",) * len(names)
+
+
+def test_colours_name_the_bands_that_descriptions_do_not(tmp_path: Path) -> None:
+    assumed = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined]
+    assert open_scene(described(tmp_path / "a.tif", ["", "", "", "nir"], assumed)).band_names == (
+        "red", "green", "blue", "nir",
+    )  # fmt: skip
+    said = [ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.nir]
+    scene = open_scene(described(tmp_path / "b.tif", [None] * 4, said))
+    assert scene.bands == (3, 2, 1)
+    assert scene.band_names[3] == "nir"

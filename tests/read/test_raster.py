@@ -125,7 +125,7 @@ def test_every_bad_kind_is_refused_in_one_line(kind: str, tmp_path: Path) -> Non
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "what"), [("missing.tif", "does not exist"), (".", "is a folder")])
+@pytest.mark.parametrize(("name", "what"), [("missing.tif", "does not exist"), (".", "is not a raster")])
 def test_what_is_no_file_is_refused(name: str, what: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=what):
         RasterScene.open(tmp_path / name)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from pyproj import CRS
 
 from hybridseg.write.lineage import (
@@ -25,6 +27,7 @@ from hybridseg.write.lineage import (
     title,
     without_secrets,
 )
+from hybridseg.write.result import write_result
 
 FACTS: dict[str, Any] = {
     "request": {"theme": "water", "themes": {"water": "classes:\n- water  # é\n"}, "extent": None},
@@ -116,7 +119,7 @@ def test_qgis_reads_the_metadata() -> None:
     assert root.findtext("type") == "dataset"
     assert [node.text for node in root.findall("rights")] == attributions(provenance)
     assert [node.text for node in root.findall("license")] == licences(provenance)
-    assert "gdal" in str(root.findtext("history"))
+    assert "gdal" in str(root.findall("history")[-1].text)
     assert CRS.from_wkt(str(root.findtext("crs/spatialrefsys/wkt"))) == CRS(32633)
 
 
@@ -131,3 +134,28 @@ def test_torch_is_not_imported() -> None:
         "p.installed_versions(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["a.geojson", "a.fgb", "a.parquet"])
+def test_formats_without_metadata_of_qgis_get_a_file_beside(name: str, tmp_path: Path) -> None:
+    features = gpd.GeoDataFrame(
+        {"id": ["a"], "class": ["building"], "score": [0.9], "origin": ["coarse"], "iou_pred": [0.5],
+         "stability": [0.5], "agreement": [0.5], "area_m2": [1.0]},
+        geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32633",
+    )  # fmt: skip
+    made = {
+        "source": "town.tif", "hybridseg": "1.0", "models": {"net": "ab"}, "versions": {"gdal": "3"},
+        "credits": [{"of": "imagery", "attribution": "City of Graz", "licence": "CC-BY-4.0"}],
+    }  # fmt: skip
+    write_result(features, tmp_path / name, made)
+    root = ET.fromstring((tmp_path / "a.qmd").read_text(encoding="utf-8").partition("\n")[2])
+    assert root.findtext("title") == "building (polygons) of town.tif"
+    assert "Column score: Chance that the object" in (root.findtext("abstract") or "")
+    assert root.findtext("rights") == "imagery: City of Graz (CC-BY-4.0)"
+    assert root.findtext("license") == "CC-BY-4.0"
+    steps = [one.text for one in root.findall("history")]
+    assert steps[0].startswith("Imagery read from town.tif")
+    assert steps[1] == "Seen with net (sha256 ab)"
+    wkt = root.findtext("crs/spatialrefsys/wkt") or ""
+    assert ("WGS 84 / UTM zone 33N" in wkt) == (name != "a.geojson")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "a.qmd"])
