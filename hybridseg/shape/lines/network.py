@@ -17,8 +17,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hybridseg.errors import NoGeoreference
+from hybridseg.heatmap import Heatmap
 from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.geometry import repaired
+from hybridseg.shape.lines.faint import Sight, followed
 from hybridseg.shape.lines.graph import (
     Graph,
     attached,
@@ -79,6 +81,10 @@ class Lines(ShapeStage):
         description="dead ends that face each other, or point at a line, across at most this (a tree, a bridge) are "
         "joined; 0: never",
     )
+    join_widths: float = Field(4.0, gt=0, description="and at most so many widths of the road that ends there")
+    reach_gaps: float = Field(
+        4.0, ge=1, description="where the heatmap shows the way faintly, in how many `join_gap_m` a line is looked for"
+    )
     join_angle_deg: float = Field(30.0, ge=0, le=90, description="largest turn at either end of such a gap")
     min_alone_m: float = Field(
         15.0, ge=0, description="a line without neighbours is left out when it is shorter than this, or than wide"
@@ -99,28 +105,31 @@ class Lines(ShapeStage):
         """Return the features as they are: the surface of a network keeps its traced outline."""
         return features
 
-    def network(self, features: gpd.GeoDataFrame) -> LineNetwork:
+    def network(self, features: gpd.GeoDataFrame, heatmaps: Sequence[Heatmap] = ()) -> LineNetwork:
         """Return the network of the polygons, its lines and nodes in order of id, whatever the order of the features.
 
         Args:
             features: polygons in any CRS, with columns `class` and `score`. A line's score is the mean along it of the
                 best feature there.
+            heatmaps: what the polygons were found on, where it is at hand: dead ends then follow what it shows faintly.
 
         Raises:
             NoGeoreference: the features have no CRS.
             ThemeError: a surface is too wide to be thinned at this `cell_m`.
         """
         found = []
+        shown = {name: heatmap for heatmap in heatmaps for name in heatmap.classes}
         usable = features[~(features.geometry.is_empty | features.geometry.isna())]
         for label, rows in usable.groupby("class"):
             for crs, members in _by_frame(rows.geometry, self.join_gap_m):
                 surface = repaired(rows.geometry.iloc[members].to_crs(crs).to_numpy())
                 solid = shapely.area(surface) > 0
-                lines = self._lines(surface[solid], rows["score"].to_numpy(float)[members][solid])
+                sight = Sight(shown[label], label, crs) if label in shown else None
+                lines = self._lines(surface[solid], rows["score"].to_numpy(float)[members][solid], sight)
                 found.append(lines.set_crs(crs).to_crs(features.crs).assign(**{"class": label}))
         return _network(found, features.crs)
 
-    def _lines(self, surface: np.ndarray, score: np.ndarray) -> gpd.GeoDataFrame:
+    def _lines(self, surface: np.ndarray, score: np.ndarray, sight: Sight | None) -> gpd.GeoDataFrame:
         """Return lines with `score`, `width_m`, `length_m`, of polygons (n,) in metres."""
         skeleton = Skeleton(self.cell_m, self.min_hole_m2, self.tile_px)(surface)
         if len(skeleton) == 0:
@@ -128,13 +137,29 @@ class Lines(ShapeStage):
         shapely.prepare(surface)
         graph = redrawn(without_spurs(Graph.of(skeleton), self.spur_widths), self.junction_widths)
         graph = bridged(extended(graph, surface), self.join_gap_m, self.join_angle_deg)
-        graph = attached(graph, self.join_gap_m) if self.join_gap_m else graph
+        if self.join_gap_m:
+            graph = attached(graph, self.join_gap_m)
+            if sight is not None:
+                graph = followed(graph, sight, self.reach_gaps * self.join_gap_m, self.join_angle_deg, self._unseen_m)
         columns = _measured(graph, surface, score)
         lines = shapely.get_parts(shapely.simplify(shapely.multilinestrings(graph.lines), self.simplify_m))
         columns["length_m"] = shapely.length(lines)
-        alone = (graph.degree[graph.node] == 1).all(axis=1)
-        kept = ~alone | (columns["length_m"] >= columns["width_m"].clip(lower=self.min_alone_m))
+        kept = self._large(graph, columns)
         return gpd.GeoDataFrame(columns, geometry=shapely.force_2d(lines))[kept]
+
+    def _unseen_m(self, half_m: float) -> float:
+        """Return how much of a way on from a dead end of that half width may be unseen."""
+        return float(np.fmin(self.join_gap_m, self.join_widths * 2 * half_m))
+
+    def _large(self, graph: Graph, columns: pd.DataFrame) -> np.ndarray:
+        """Return which lines (n,) hang together with enough others to be roads."""
+        links = coo_array((np.ones(len(graph.node)), tuple(graph.node.T)), shape=(len(graph.place),) * 2)
+        _, part = connected_components(links, directed=False)
+        of = part[graph.node[:, 0]]
+        total = np.bincount(of, columns["length_m"])[of]
+        wide = np.zeros(len(graph.place))
+        np.maximum.at(wide, of, columns["width_m"])
+        return np.asarray(total >= np.maximum(wide[of], self.min_alone_m))
 
 
 def _by_frame(polygons: gpd.GeoSeries, gap_m: float) -> Iterator[tuple[CRS, np.ndarray]]:
@@ -161,6 +186,7 @@ def _measured(graph: Graph, surface: np.ndarray, score: np.ndarray) -> pd.DataFr
     """
     z, line = shapely.get_coordinates(graph.lines, include_z=True, return_index=True)
     half, length = pd.Series(z[:, 2]).groupby(line).median().to_numpy(), shapely.length(graph.lines)
+    half = np.where(np.isfinite(half), half, np.nanmedian(z[:, 2]))  # a way between two junctions has none of its own
     count = np.clip(length / (2 * half), 3, 9).astype(int)
     of = np.repeat(np.arange(len(length)), count)
     number = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
