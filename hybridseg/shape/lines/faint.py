@@ -1,31 +1,26 @@
-"""Dead ends led on along what the heatmap shows faintly: under trees, in shadow, where a surface is too narrow."""
+"""Dead ends led on along what the heatmap shows faintly: under trees, in shadow, where a road is narrow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
-from pyproj import CRS, Transformer
+from affine import Affine
 from rasterio.features import rasterize
 from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 from skimage.graph import MCP_Geometric
 
-from hybridseg.heatmap import Heatmap
 from hybridseg.shape.lines.graph import Graph, joined, xy
-from hybridseg.types import Window
-
-_SEEN = 0.5
-"""Probability from which on a metre counts as seen; below, its share that is lacking counts as unseen."""
+from hybridseg.shape.lines.sight import Sight
 
 _LEAST = 0.02
 """Cost of a metre that is seen: of two ways that are seen, the shorter one."""
 
-_BLIND = 0.1
+_BLIND = 0.05
 """Below this probability a way may only go straight on."""
 
 _DETOUR = 1.5
@@ -34,206 +29,133 @@ _DETOUR = 1.5
 _ALREADY = 2.0
 """Nor is one between places that the network joins already by a way at most so much longer."""
 
-_SMOOTH_PX = 2.0
-"""Deviation of the Gaussian that takes the steps of pixels off a way."""
+_SMOOTH_CELLS = 2.0
+"""Deviation of the Gaussian that takes the steps of cells off a way."""
 
 
 @dataclass(frozen=True)
-class Sight:
-    """How probable a class is at places of a metric CRS, by the heatmap."""
+class Faint:
+    """Looks for ways on from dead ends."""
 
-    heatmap: Heatmap
-    label: str
-    crs: CRS
+    sight: Sight
+    """The heatmap."""
+    seen: float
+    """Probability from which on a metre counts as seen."""
+    cell_m: float
+    """Side of the cells in which ways are looked for."""
+    reach_m: float
+    """How far from a dead end a line may be."""
+    angle_deg: float
+    """Where nothing is seen, a way may turn by so much from where the dead end points."""
+    most_unseen_m: Callable[[float], float]
+    """Of half the width at a dead end (m), how much of its way may be unseen (m)."""
 
-    @cached_property
-    def _to_own(self) -> Transformer:
-        return Transformer.from_crs(self.crs, self.heatmap.geobox.crs.to_wkt(), always_xy=True)
+    def __call__(self, graph: Graph) -> Graph:
+        """Return the graph with dead ends led on to other lines along the way of which least is unseen.
 
-    def to_px(self, z: np.ndarray) -> np.ndarray:
-        """Return columns and rows (pixel corners at whole numbers) of places x + iy, complex (n,)."""
-        x, y = ~self.heatmap.geobox.affine @ self._to_own.transform(z.real, z.imag)
-        return np.asarray(x + 1j * y)
-
-    def to_m(self, px: np.ndarray) -> np.ndarray:
-        """Return places x + iy of columns and rows, complex (n,)."""
-        x, y = self.heatmap.geobox.affine @ (px.real, px.imag)
-        x, y = self._to_own.transform(x, y, direction="INVERSE")
-        return np.asarray(x + 1j * y)
-
-    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Return the probability (h, w) in a window of the heatmap, and where it is known."""
-        extent, _, valid = self.heatmap.read(window, self.label)
-        return extent, valid
+        Pieces of a network joined by paths of minimum cost, as Fischler, Tenenbaum and Wolf (Detection of roads and
+        linear structures, 1981) did with detectors of lines. A metre of probability p costs (1 - p / seen) squared,
+        nothing from `seen` on. The cheapest way goes first, and each dead end is used once.
+        """
+        line, end = np.nonzero(graph.degree[graph.node] == 1)
+        search = _Search(self, graph)
+        ways = [way for at in zip(line.tolist(), end.tolist(), strict=True) if (way := search(*at)) is not None]
+        used, chosen = set[int](), list[_Way]()
+        for way in sorted(ways, key=lambda way: way.unseen_m):
+            if way.node not in used:
+                way, other = _at_dead_end(graph, way)
+                used |= {way.node, other}
+                chosen.append(way)
+        line, along = np.array([(way.line, way.along) for way in chosen]).reshape(-1, 2).T
+        return joined(graph, [way.places for way in chosen], line, along)
 
 
 @dataclass(frozen=True)
 class _Way:
-    """From a dead end to another line: places (n,), the number of that line, how far along it (m), metres unseen."""
+    """From a dead end to another line: its node, places (n,), number of the line, how far along it, unseen metres."""
 
+    node: int
     places: np.ndarray
     line: int
     along: float
     unseen_m: float
 
 
-def followed(
-    graph: Graph, sight: Sight, reach_m: float, angle_deg: float, most_unseen_m: Callable[[float], float]
-) -> Graph:
-    """Return the graph with dead ends led on to other lines along the least unseen way, if that is short enough.
-
-    A metre of probability p is unseen by 1 - 2p, so the way of least cost follows what the heatmap shows faintly
-    (minimum-cost paths between the pieces of a road network: Fischler, Tenenbaum and Wolf 1981; here with the heatmap
-    of a classifier in place of line detectors).
-
-    Args:
-        graph: lines in metres, half their width as Z.
-        sight: the heatmap.
-        reach_m: how far away a line may be.
-        angle_deg: where nothing is seen, the way may turn by so much from where the dead end points.
-        most_unseen_m: of half the width at a dead end (m), how much of its way may be unseen (m).
-    """
-    line, end = np.nonzero(graph.degree[graph.node] == 1)
-    search = _Search(graph, sight, reach_m, np.radians(angle_deg))
-    found = [search(*at, most_unseen_m(graph.half[graph.node[at]])) for at in zip(line, end, strict=True)]
-    node = graph.node[line, end]
-    free, chosen = dict.fromkeys(node.tolist(), True), list[_Way]()
-    for at in np.argsort([np.inf if way is None else way.unseen_m for way in found], kind="stable"):
-        way = found[at]
-        if way is None or not free[node[at]]:
-            continue
-        ends = graph.node[way.line]
-        length, half = shapely.length(graph.lines[way.line]), np.nanmax([graph.half[node[at]], 1.0])
-        for side, distance in enumerate((way.along, length - way.along)):
-            if distance <= 2 * half and graph.degree[ends[side]] == 1 and ends[side] != node[at]:
-                free[int(ends[side])] = False
-                way = _Way(np.append(way.places[:-1], graph.place[ends[side]]), way.line, side * length, way.unseen_m)
-                break
-        free[int(node[at])] = False
-        chosen.append(way)
-    return joined(graph, [way.places for way in chosen], *np.array([(w.line, w.along) for w in chosen]).reshape(-1, 2).T)
+def _at_dead_end(graph: Graph, way: _Way) -> tuple[_Way, int]:
+    """Return a way that ends at the other line's dead end, and its node, where it ends near it; else the way, -1."""
+    length, near = float(shapely.length(graph.lines[way.line])), 2 * np.fmax(graph.half[way.node], 1.0)
+    for side, distance in enumerate((way.along, length - way.along)):
+        node = int(graph.node[way.line, side])
+        if distance <= near and graph.degree[node] == 1 and node != way.node:
+            places = np.append(way.places[:-1], graph.place[node])
+            return replace(way, places=places, along=side * length), node
+    return way, -1
 
 
 class _Search:
-    """Looks for the least unseen way from a dead end."""
+    """Finds the way on from a dead end of a graph."""
 
-    def __init__(self, graph: Graph, sight: Sight, reach_m: float, angle: float) -> None:
-        self.graph, self.sight, self.reach_m, self.angle = graph, sight, reach_m, angle
+    def __init__(self, settings: Faint, graph: Graph) -> None:
+        self.settings, self.graph = settings, graph
         self.tree, self.length = shapely.STRtree(graph.lines), shapely.length(graph.lines)
-        size = len(graph.place)
         order = np.argsort(-self.length, kind="stable")  # of parallel lines the last, the shortest, stays
-        links = {(a, b): d for (a, b), d in zip(np.sort(graph.node[order]).tolist(), self.length[order], strict=True)}
-        row, col = np.array(list(links)).reshape(-1, 2).T
-        self.links = coo_array((list(links.values()), (row, col)), shape=(size, size)).tocsr()
+        links = dict(zip(map(tuple, np.sort(graph.node[order]).tolist()), self.length[order], strict=True))
+        ends = tuple(np.array(list(links)).reshape(-1, 2).T)
+        self.links = coo_array((list(links.values()), ends), shape=(len(graph.place),) * 2).tocsr()
 
-    def __call__(self, line: int, end: int, limit_m: float) -> _Way | None:
-        """Return the way from one end (0 or 1) of a line; None: nothing is near enough."""
-        graph, own = self.graph, self.graph.lines[line]
-        node = graph.node[line, end]
-        tip, half = graph.place[node], graph.half[node]
-        half = half if np.isfinite(half) else np.nanmedian(shapely.get_coordinates(own, include_z=True)[:, 2])
+    def __call__(self, line: int, end: int) -> _Way | None:
+        """Return the way from one end (0 or 1) of a line; None: there is none that may be taken."""
+        graph, own, settings = self.graph, self.graph.lines[line], self.settings
+        node = int(graph.node[line, end])
+        tip = graph.place[node]
+        half = np.nanmedian(shapely.get_coordinates(own, include_z=True)[:, 2])
         back = shapely.line_interpolate_point(own, min(4 * half, own.length) * (1 if end == 0 else -1))
         ahead = tip - xy(np.array([back]))[0]
-        ahead /= max(abs(ahead), 1e-9)
-        grid = _Grid.around(self.sight, tip, self.reach_m)
-        probable, known = self.sight.read(grid.window)
-        targets, along, cells = self._targets(node, tip, grid)
-        cost = np.maximum(1 - probable / _SEEN, _LEAST)
-        off = grid.places() - tip
-        aside = np.abs(np.angle(off / ahead))
-        cost[~known | ((probable < _BLIND) & (aside > self.angle))] = -1
-        beside = grid.burn(shapely.buffer(own, 1.5 * half, cap_style="flat"))
-        cost[beside] = -1
-        start = grid.cell(np.array([tip]))[0]
-        if not len(targets) or not cost.shape[0] > start[0] >= 0 <= start[1] < cost.shape[1]:
+        cell_m, size = settings.cell_m, 2 * int(np.ceil(settings.reach_m / settings.cell_m)) + 1
+        corner = tip + size / 2 * cell_m * (-1 + 1j)
+        affine = Affine(cell_m, 0, corner.real, 0, -cell_m, corner.imag)
+        target, along, cells = self._targets(node, affine, size)
+        if not len(target) or not ahead:
             return None
-        near = np.abs(off) <= 1.5 * grid.pixel_m
-        cost[near & (cost < 0)] = 1
-        search = MCP_Geometric(cost, sampling=grid.sampling)
-        costs, _ = search.find_costs([tuple(start)], [tuple(cell) for cell in cells], find_all_ends=False)
+        probable = settings.sight(affine, (size, size))
+        row, col = np.mgrid[:size, :size] - size // 2
+        off = (col - 1j * row) * cell_m
+        with np.errstate(invalid="ignore"):
+            cost = np.maximum(np.clip(1 - probable / settings.seen, 0, 1) ** 2, _LEAST)
+            aside = np.abs(np.angle(off / ahead)) > np.radians(settings.angle_deg)
+            cost[~np.isfinite(probable) | (aside & (probable < _BLIND))] = -1
+        beside = shapely.buffer(own, 1.5 * half, cap_style="flat")
+        cost[rasterize([beside], (size, size), transform=affine, dtype="uint8") > 0] = -1
+        cost[(np.abs(off) < 2 * cell_m) & (cost < 0)] = 1
+        search = MCP_Geometric(cost, sampling=(cell_m, cell_m))
+        costs, _ = search.find_costs([(size // 2, size // 2)], [tuple(cell) for cell in cells], find_all_ends=False)
         reached = costs[tuple(cells.T)]
         best = int(np.argmin(reached))
-        if not reached[best] <= limit_m:
+        if not reached[best] <= settings.most_unseen_m(half):
             return None
-        path = np.array(search.traceback(tuple(cells[best])))
-        way = grid.to_m(path[:, 1] + 0.5 + 1j * (path[:, 0] + 0.5))
-        way[0] = tip
-        way[-1] = xy(shapely.line_interpolate_point(graph.lines[targets[[best]]], along[best]))[0]
-        length = np.abs(np.diff(way)).sum()
-        if length > _DETOUR * abs(way[-1] - way[0]) + 2 * grid.pixel_m:
+        row, col = np.array(search.traceback(tuple(cells[best]))).T
+        way = corner + (col + 0.5 - 1j * (row + 0.5)) * cell_m
+        last = xy(shapely.line_interpolate_point(graph.lines[target[[best]]], along[best]))
+        way = np.concatenate([[tip], way[1:-1], last])
+        if np.abs(np.diff(way)).sum() > _DETOUR * abs(way[-1] - tip) + 2 * cell_m:
             return None
-        smooth = ndimage.gaussian_filter1d(way, _SMOOTH_PX, mode="nearest")
+        smooth = ndimage.gaussian_filter1d(way, _SMOOTH_CELLS, mode="nearest")
         smooth[[0, -1]] = way[[0, -1]]
-        return _Way(smooth, int(targets[best]), float(along[best]), float(reached[best]))
+        return _Way(node, smooth, int(target[best]), float(along[best]), float(reached[best]))
 
-    def _targets(self, node: int, tip: complex, grid: _Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _targets(self, node: int, affine: Affine, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return lines (n,), distances along them (n,) and cells (n, 2) that a way from a dead end may lead to."""
-        graph = self.graph
-        near = self.tree.query(shapely.Point(tip.real, tip.imag), predicate="dwithin", distance=self.reach_m)
-        count = np.ceil(self.length[near] / (0.5 * grid.pixel_m)).astype(int) + 1
+        graph, settings, tip = self.graph, self.settings, self.graph.place[node]
+        near = self.tree.query(shapely.Point(tip.real, tip.imag), predicate="dwithin", distance=settings.reach_m)
+        count = np.ceil(2 * self.length[near] / settings.cell_m).astype(int) + 1
         of = np.repeat(near, count)
         step = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
-        along = step / np.maximum(np.repeat(count, count) - 1, 1) * self.length[of]
+        along = step / np.repeat(np.maximum(count - 1, 1), count) * self.length[of]
         places = xy(shapely.line_interpolate_point(graph.lines[of], along))
-        by = dijkstra(self.links, directed=False, indices=node, limit=4 * self.reach_m)
+        by = dijkstra(self.links, directed=False, indices=node, limit=4 * settings.reach_m)
         already = np.minimum(by[graph.node[of, 0]] + along, by[graph.node[of, 1]] + self.length[of] - along)
-        cells = grid.cell(places)
-        usable = (already > _ALREADY * np.abs(places - tip) + 4 * grid.pixel_m) & grid.holds(cells)
+        col, row = ~affine @ (places.real, places.imag)
+        cells = np.floor(np.stack([row, col], axis=-1)).astype(int)
+        usable = (already > _ALREADY * np.abs(places - tip) + 4 * settings.cell_m) & (places != tip)
+        usable &= ((cells >= 0) & (cells < size)).all(axis=1)
         return of[usable], along[usable], cells[usable]
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """A window of the heatmap around a place.
-
-    sight: the heatmap; window: of its pixels; sampling: height and width of a pixel (m).
-    """
-
-    sight: Sight
-    window: Window
-    sampling: tuple[float, float]
-
-    @classmethod
-    def around(cls, sight: Sight, place: complex, reach_m: float) -> _Grid:
-        px = sight.to_px(np.array([place]))
-        corner, right, down = sight.to_m(px[0] + np.array([0, 1, 1j]))
-        width, height = abs(right - corner), abs(down - corner)
-        cols, rows = int(np.ceil(reach_m / width)) + 1, int(np.ceil(reach_m / height)) + 1
-        col, row = int(np.floor(px[0].real)), int(np.floor(px[0].imag))
-        return cls(sight, Window(col - cols, row - rows, 2 * cols + 1, 2 * rows + 1), (height, width))
-
-    @property
-    def pixel_m(self) -> float:
-        """The larger side of a pixel (m)."""
-        return max(self.sampling)
-
-    def to_m(self, px: np.ndarray) -> np.ndarray:
-        """Return places of columns and rows in the window, complex (n,)."""
-        return self.sight.to_m(px + self.window.col + 1j * self.window.row)
-
-    def places(self) -> np.ndarray:
-        """Return the middles of the pixels, complex (h, w)."""
-        row, col = np.mgrid[: self.window.height, : self.window.width] + 0.5
-        return self.to_m((col + 1j * row).ravel()).reshape(row.shape)
-
-    def cell(self, places: np.ndarray) -> np.ndarray:
-        """Return rows and columns (n, 2) of places (n,) in the window."""
-        px = self.sight.to_px(places) - self.window.col - 1j * self.window.row
-        return np.stack([np.floor(px.imag), np.floor(px.real)], axis=-1).astype(int)
-
-    def holds(self, cells: np.ndarray) -> np.ndarray:
-        """Return (n,) bool, which cells (n, 2) lie in the window."""
-        return np.asarray(((cells >= 0) & (cells < (self.window.height, self.window.width))).all(axis=1))
-
-    def burn(self, polygon: shapely.Geometry) -> np.ndarray:
-        """Return the pixels (h, w) bool whose middles lie in a polygon of metres."""
-
-        def to_window(points: np.ndarray) -> np.ndarray:
-            px = self.sight.to_px(points[:, 0] + 1j * points[:, 1]) - self.window.col - 1j * self.window.row
-            return np.stack([px.real, px.imag], axis=-1)
-
-        moved = shapely.transform(polygon, to_window)
-        shape = (self.window.height, self.window.width)
-        if moved.is_empty:
-            return np.zeros(shape, dtype=bool)
-        return np.asarray(rasterize([moved], shape, dtype="uint8") > 0)

@@ -20,7 +20,7 @@ from hybridseg.errors import NoGeoreference
 from hybridseg.heatmap import Heatmap
 from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.geometry import repaired
-from hybridseg.shape.lines.faint import Sight, followed
+from hybridseg.shape.lines.faint import Faint
 from hybridseg.shape.lines.graph import (
     Graph,
     attached,
@@ -32,6 +32,7 @@ from hybridseg.shape.lines.graph import (
     without_spurs,
     xy,
 )
+from hybridseg.shape.lines.sight import Sight
 from hybridseg.shape.lines.skeleton import Skeleton
 from hybridseg.shape.measure import by_metric_crs
 from hybridseg.shape.settings import ShapeStage
@@ -82,9 +83,14 @@ class Lines(ShapeStage):
         "joined; 0: never",
     )
     join_widths: float = Field(4.0, gt=0, description="and at most so many widths of the road that ends there")
-    reach_gaps: float = Field(
-        4.0, ge=1, description="where the heatmap shows the way faintly, in how many `join_gap_m` a line is looked for"
+    faint: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="where the heatmap is at hand, ground from this probability on is thinned, too, and what hangs "
+        "together with the surface stays; the gaps are metres of lower probability then",
     )
+    reach_m_faint: float = Field(60.0, gt=0, description="how far from a dead end such a way may lead")
     join_angle_deg: float = Field(30.0, ge=0, le=90, description="largest turn at either end of such a gap")
     min_alone_m: float = Field(
         15.0, ge=0, description="a line without neighbours is left out when it is shorter than this, or than wide"
@@ -131,7 +137,7 @@ class Lines(ShapeStage):
 
     def _lines(self, surface: np.ndarray, score: np.ndarray, sight: Sight | None) -> gpd.GeoDataFrame:
         """Return lines with `score`, `width_m`, `length_m`, of polygons (n,) in metres."""
-        skeleton = Skeleton(self.cell_m, self.min_hole_m2, self.tile_px)(surface)
+        skeleton = Skeleton(self.cell_m, self.min_hole_m2, self.tile_px, sight, self.faint, self.reach_m_faint)(surface)
         if len(skeleton) == 0:
             return gpd.GeoDataFrame(geometry=[])
         shapely.prepare(surface)
@@ -140,26 +146,27 @@ class Lines(ShapeStage):
         if self.join_gap_m:
             graph = attached(graph, self.join_gap_m)
             if sight is not None:
-                graph = followed(graph, sight, self.reach_gaps * self.join_gap_m, self.join_angle_deg, self._unseen_m)
+                graph = Faint(
+                    sight, self.faint, self.cell_m, self.reach_m_faint, self.join_angle_deg, self._unseen_m
+                )(graph)
         columns = _measured(graph, surface, score)
         lines = shapely.get_parts(shapely.simplify(shapely.multilinestrings(graph.lines), self.simplify_m))
         columns["length_m"] = shapely.length(lines)
-        kept = self._large(graph, columns)
+        kept = self._roads(graph, columns)
+        columns["score"] = columns["score"].fillna(score.mean() if sight is None else self.faint)
         return gpd.GeoDataFrame(columns, geometry=shapely.force_2d(lines))[kept]
 
     def _unseen_m(self, half_m: float) -> float:
         """Return how much of a way on from a dead end of that half width may be unseen."""
         return float(np.fmin(self.join_gap_m, self.join_widths * 2 * half_m))
 
-    def _large(self, graph: Graph, columns: pd.DataFrame) -> np.ndarray:
-        """Return which lines (n,) hang together with enough others to be roads."""
+    def _roads(self, graph: Graph, columns: pd.DataFrame) -> np.ndarray:
+        """Return which lines (n,) hang together with enough others to be roads, and with one on the surface."""
         links = coo_array((np.ones(len(graph.node)), tuple(graph.node.T)), shape=(len(graph.place),) * 2)
         _, part = connected_components(links, directed=False)
-        of = part[graph.node[:, 0]]
-        total = np.bincount(of, columns["length_m"])[of]
-        wide = np.zeros(len(graph.place))
-        np.maximum.at(wide, of, columns["width_m"])
-        return np.asarray(total >= np.maximum(wide[of], self.min_alone_m))
+        parts = columns.groupby(part[graph.node[:, 0]])
+        least = parts["width_m"].transform("max").clip(lower=self.min_alone_m)
+        return np.asarray((parts["length_m"].transform("sum") >= least) & parts["score"].transform("count").gt(0))
 
 
 def _by_frame(polygons: gpd.GeoSeries, gap_m: float) -> Iterator[tuple[CRS, np.ndarray]]:
@@ -200,7 +207,7 @@ def _measured(graph: Graph, surface: np.ndarray, score: np.ndarray) -> pd.DataFr
     found = pd.DataFrame({"width_m": width, "score": value_at(here, surface, score)}).groupby(of)
     return pd.DataFrame(
         {
-            "score": found["score"].mean().fillna(score.mean()),
+            "score": found["score"].mean(),
             "width_m": found["width_m"].median().fillna(pd.Series(2 * half)),
         }
     )
