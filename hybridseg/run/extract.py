@@ -17,7 +17,7 @@ from hybridseg.read.opening import file_of, open_scene
 from hybridseg.read.scene import Scene
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.request import check_crs, in_crs, parse_bands, parse_extent, resolve_themes, words
-from hybridseg.run.result import Result
+from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Memory
 from hybridseg.run.survey import Survey
 from hybridseg.run.work import HEATMAPS, PROMPTS, REFINED, check_work, leave_work, start_from
@@ -114,7 +114,7 @@ def extract(
         from_prompts=_input(from_prompts), from_refined=_input(from_refined),
     )  # fmt: skip
     if as_ == "lines":
-        return _lines(result, themes, out, crs, provenance)
+        return _lines(result, steps, out, crs, provenance)
     return _polygons(result, surveys, out, crs, provenance)
 
 
@@ -146,10 +146,11 @@ def _polygons(
 
 
 def _lines(
-    result: Result, themes: Sequence[Theme], out: str | Path | None, crs: str | None, provenance: dict
+    result: Result, steps: Sequence[Steps], out: str | Path | None, crs: str | None, provenance: dict
 ) -> Result:
-    stage = next((theme.shape for theme in themes if isinstance(theme.shape, Lines)), Lines())
-    network = stage.network(result.features)
+    stage = next((step.theme.shape for step in steps if isinstance(step.theme.shape, Lines)), Lines())
+    heatmaps = {step.theme.label: step.heatmap for step in steps if step.heatmap is not None}
+    network = stage.network(result.features, heatmaps)
     lines, nodes = in_crs(network.lines, crs), in_crs(network.nodes, crs)
     if out is not None:
         write_result(lines, out, provenance, nodes=nodes)

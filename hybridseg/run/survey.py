@@ -125,9 +125,10 @@ class Survey:
             RunError: every window failed.
         """
         network = self.models.classifier
-        stage, view, spec = Classify(network), view_for(self.scene, network), network.spec
+        stage, view, spec = self._classify, view_for(self.scene, network), network.spec
         grid, raster = self._working_grid(extent)
-        made_of = (view.fingerprint, network.sha256, spec, self.models.shared, stage.windows.halo_px, grid)
+        look = (network.sha256, spec, stage.scales, self.models.shared, stage.windows.halo_px)
+        made_of = (view.fingerprint, *look, grid)
         key = key_of("heatmap", *made_of, self.core_px, self.offset_px)
         if (known := self.store.load(key)) is not None:
             return known
@@ -260,9 +261,14 @@ class Survey:
             self.progress.step((take(done.task, done.value) if done.failure is None else None) or 0)
         return Sweep(len(tasks), 0, time.monotonic() - begun, tuple(failures))
 
+    @property
+    def _classify(self) -> Classify:
+        network = self.models.classifier
+        return Classify(network, self.theme.scales_at(self.theme.gsd_m(self.scene.gsd_m, network.spec.gsd_m)))
+
     def _working_grid(self, extent: Extent | None) -> tuple[GeoBox, Window]:
         """The grid to classify on, and where the whole scene lies on it."""
-        scene, theme, snap_px = self.scene, self.theme, self.models.classifier.spec.snap_px
+        scene, theme, snap_px = self.scene, self.theme, self._classify.snap_px
         gsd_m = theme.gsd_m(scene.gsd_m, self.models.classifier.spec.gsd_m)
         whole = work_grid(scene, gsd_m, snap_px)
         if extent is None:

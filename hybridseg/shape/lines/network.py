@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,13 +84,13 @@ class Lines(ShapeStage):
     )
     join_widths: float = Field(4.0, gt=0, description="and at most so many widths of the road that ends there")
     faint: float = Field(
-        0.3,
+        0.25,
         gt=0,
         le=1,
         description="where the heatmap is at hand, ground from this probability on is thinned, too, and what hangs "
         "together with the surface stays; the gaps are metres of lower probability then",
     )
-    reach_m_faint: float = Field(60.0, gt=0, description="how far from a dead end such a way may lead")
+    faint_reach_m: float = Field(60.0, gt=0, description="how far from a dead end such a way may lead")
     join_angle_deg: float = Field(30.0, ge=0, le=90, description="largest turn at either end of such a gap")
     min_alone_m: float = Field(
         15.0, ge=0, description="a line without neighbours is left out when it is shorter than this, or than wide"
@@ -111,33 +111,34 @@ class Lines(ShapeStage):
         """Return the features as they are: the surface of a network keeps its traced outline."""
         return features
 
-    def network(self, features: gpd.GeoDataFrame, heatmaps: Sequence[Heatmap] = ()) -> LineNetwork:
+    def network(self, features: gpd.GeoDataFrame, heatmaps: Mapping[str, Heatmap] | None = None) -> LineNetwork:
         """Return the network of the polygons, its lines and nodes in order of id, whatever the order of the features.
 
         Args:
             features: polygons in any CRS, with columns `class` and `score`. A line's score is the mean along it of the
                 best feature there.
-            heatmaps: what the polygons were found on, where it is at hand: dead ends then follow what it shows faintly.
+            heatmaps: by class, what its polygons were found on, where that is at hand: the network then follows what it
+                shows faintly, too.
 
         Raises:
             NoGeoreference: the features have no CRS.
             ThemeError: a surface is too wide to be thinned at this `cell_m`.
         """
         found = []
-        shown = {name: heatmap for heatmap in heatmaps for name in heatmap.classes}
         usable = features[~(features.geometry.is_empty | features.geometry.isna())]
         for label, rows in usable.groupby("class"):
             for crs, members in _by_frame(rows.geometry, self.join_gap_m):
                 surface = repaired(rows.geometry.iloc[members].to_crs(crs).to_numpy())
                 solid = shapely.area(surface) > 0
-                sight = Sight(shown[label], label, crs) if label in shown else None
+                heatmap = (heatmaps or {}).get(label)
+                sight = None if heatmap is None else Sight(heatmap, label, crs)
                 lines = self._lines(surface[solid], rows["score"].to_numpy(float)[members][solid], sight)
                 found.append(lines.set_crs(crs).to_crs(features.crs).assign(**{"class": label}))
         return _network(found, features.crs)
 
     def _lines(self, surface: np.ndarray, score: np.ndarray, sight: Sight | None) -> gpd.GeoDataFrame:
         """Return lines with `score`, `width_m`, `length_m`, of polygons (n,) in metres."""
-        skeleton = Skeleton(self.cell_m, self.min_hole_m2, self.tile_px, sight, self.faint, self.reach_m_faint)(surface)
+        skeleton = Skeleton(self.cell_m, self.min_hole_m2, self.tile_px, sight, self.faint, self.faint_reach_m)(surface)
         if len(skeleton) == 0:
             return gpd.GeoDataFrame(geometry=[])
         shapely.prepare(surface)
@@ -147,7 +148,7 @@ class Lines(ShapeStage):
             graph = attached(graph, self.join_gap_m)
             if sight is not None:
                 graph = Faint(
-                    sight, self.faint, self.cell_m, self.reach_m_faint, self.join_angle_deg, self._unseen_m
+                    sight, self.faint, self.cell_m, self.faint_reach_m, self.join_angle_deg, self._unseen_m
                 )(graph)
         columns = _measured(graph, surface, score)
         lines = shapely.get_parts(shapely.simplify(shapely.multilinestrings(graph.lines), self.simplify_m))
