@@ -218,7 +218,8 @@ class Survey:
         united, rows = self.theme.objects.in_pieces, refined.rows
         drawn = self.theme.gate.choose(refined)
         gsd_m = ground.gsd_m(self._refiner_view.geobox)
-        task = JoinTask(drawn, united, self.theme.shape, gsd_m, extent if united else None)
+        coarse_m = ground.gsd_m(self._working_grid(None)[0].zoom_out(self.models.classifier.spec.stride))
+        task = JoinTask(drawn, united, self.theme.shape, gsd_m, extent if united else None, coarse_m)
         joined: list[gpd.GeoDataFrame] = []
         sweep = self._sweep("shape", [task], lambda _, found: joined.append(found))
         found = joined[0]

@@ -128,6 +128,7 @@ class JoinTask:
     united: rows of one id are pieces of one region.
     gsd_m: size of a pixel that the outlines were traced on.
     within: extent that the result is cut at; None: it is whole.
+    coarse_m: size of a pixel that coarse outlines were traced on.
     """
 
     outlines: gpd.GeoDataFrame
@@ -135,13 +136,14 @@ class JoinTask:
     shape: Shape
     gsd_m: float
     within: tuple[float, float, float, float] | None = None
+    coarse_m: float = 0.0
 
     @property
     def key(self) -> str:
         """Of outlines and settings."""
         values = self.outlines.drop(columns="geometry").to_csv()
         shapes = hashlib.sha256(b"\0".join(shapely.to_wkb(self.outlines.geometry.to_numpy()))).hexdigest()
-        return key_of("rows", values, shapes, self.united, self.shape, self.gsd_m, self.within)
+        return key_of("rows", values, shapes, self.united, self.shape, self.gsd_m, self.within, self.coarse_m)
 
     @property
     def place(self) -> str:
@@ -153,7 +155,7 @@ class JoinTask:
         joined = union_pieces(self.outlines) if self.united else resolve_overlaps(self.outlines)
         joined = joined.reset_index(drop=True)
         if len(joined):
-            joined = self.shape.shape(joined, self.gsd_m)
+            joined = self.shape.shape(joined, self.gsd_m, coarse_m=self.coarse_m)
         if self.within is not None:  # after shaping, which would take the cut for an outline
             joined = joined.clip(shapely.box(*self.within), keep_geom_type=True, sort=True).reset_index(drop=True)
         return joined.assign(area_m2=area_m2(joined.geometry))

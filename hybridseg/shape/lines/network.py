@@ -36,6 +36,7 @@ from hybridseg.shape.lines.sight import Sight
 from hybridseg.shape.lines.skeleton import Skeleton
 from hybridseg.shape.measure import by_metric_crs
 from hybridseg.shape.settings import ShapeStage
+from hybridseg.shape.smooth import Smooth
 
 LINE_COLUMNS = ("id", "class", "score", "width_m", "length_m", "from_node", "to_node", "geometry")
 """Columns of `LineNetwork.lines`, in order."""
@@ -59,7 +60,8 @@ class Lines(ShapeStage):
     """Roads or rivers as a network of centrelines, class by class; polygons that touch or overlap are one surface.
 
     The surface is thinned to a skeleton (see `skeleton`), and what thinning leaves is mended (see `graph`). The width
-    is measured across the line, edge to edge. As polygons the features stay as they were traced.
+    is measured across the line, edge to edge. Where the heatmap is at hand, the network also follows what it shows
+    too faintly for a surface (see `faint`). As polygons the features lose their steps, see `Smooth`.
     """
 
     kind: Literal["lines"] = "lines"
@@ -106,10 +108,14 @@ class Lines(ShapeStage):
         return self.join_gap_m
 
     def shape(
-        self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
+        self,
+        features: gpd.GeoDataFrame,
+        gsd_m: float = 0.0,
+        evidence: Sequence[Evidence | None] | None = None,
+        coarse_m: float = 0.0,
     ) -> gpd.GeoDataFrame:
-        """Return the features as they are: the surface of a network keeps its traced outline."""
-        return features
+        """Return the features as `Smooth` does: the surface of a network loses the steps of its pixels."""
+        return Smooth().shape(features, gsd_m, evidence, coarse_m)
 
     def network(self, features: gpd.GeoDataFrame, heatmaps: Mapping[str, Heatmap] | None = None) -> LineNetwork:
         """Return the network of the polygons, its lines and nodes in order of id, whatever the order of the features.
