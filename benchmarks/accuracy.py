@@ -42,8 +42,8 @@ TOLERANCE_PX = 2
 ROAD_TOLERANCE_PX = 3
 _HEAD = (
     f"Made by `make scores`. F1 at IoU 0.5; boundary F1 at {TOLERANCE_PX} source pixels; relaxed F1 of roads at "
-    f"{ROAD_TOLERANCE_PX} pixels, APLS of their centrelines (4 m). Of rows as shipped, and of those that name no settings, the thresholds were chosen "
-    "on these places, too; the others follow docs/validation.md."
+    f"{ROAD_TOLERANCE_PX} pixels, APLS of their centrelines (4 m). Of rows as shipped, and of those that name no "
+    "settings, the thresholds were chosen on these places, too; the others follow docs/validation.md."
 )
 FIGURES = ("f1", "precision", "recall", "mean_iou", "area_iou", "boundary_f1")
 

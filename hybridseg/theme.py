@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from hybridseg.errors import ThemeError
 from hybridseg.resources import configs_folder
 from hybridseg.settings import Settings
-from hybridseg.shape import AsTraced, Shape
+from hybridseg.shape import AsTraced, Shape, Smooth
 from hybridseg.what import Instances, Objects
 from hybridseg.where.gate import Gate
 from hybridseg.where.prompting import PromptSettings
@@ -102,6 +102,21 @@ class Theme(Settings):
         """
         coarsest = self.work_gsd_m[1] if self.work_gsd_m else math.inf
         return tuple(s for s in self.scales if s == self.scales[0] or s * gsd_m <= 1.1 * coarsest)
+
+    def shaped(self, how: str) -> Theme:
+        """Return a copy whose outlines are shaped in another way: traced, smooth, or regular.
+
+        Raises:
+            ThemeError: another word, or regular where the theme's objects have no regular shape.
+        """
+        own, regular = self.shape, self.shape.kind in ("buildings", "rows")
+        smooth = own if own.kind in ("coverage", "lines", "smooth") else Smooth()
+        stages: dict[str, Shape] = {"traced": AsTraced(), "smooth": smooth, "regular": own}
+        if how not in stages:
+            raise ThemeError(f"the shape is {how!r}; give one of {', '.join(stages)}")
+        if how == "regular" and not regular:
+            raise ThemeError(f"theme {self.name} has no regular shapes; give --shape traced or smooth, or leave it out")
+        return self.model_copy(update={"shape": stages[how]})
 
     def with_prompts(self, **changes: Any) -> Theme:
         """Return a copy with other prompt settings."""

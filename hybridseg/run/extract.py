@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import geopandas as gpd
+import pandas as pd
 import rasterio
 
 from hybridseg.cog import SUFFIXES as RASTERS
+from hybridseg.errors import HybridsegError, OutputError
 from hybridseg.files import check_not_input, check_output
 from hybridseg.read.opening import file_of, open_scene
 from hybridseg.read.scene import Scene
@@ -48,6 +50,8 @@ def extract(
     keep_work: str | Path | None = None,
     device: str = "auto",
     as_: Literal["polygons", "lines"] = "polygons",
+    shape: str | None = None,
+    keep_trace: bool = False,
     *,
     progress: Progress | None = None,
 ) -> Result:
@@ -76,6 +80,10 @@ def extract(
         device: auto, cpu, cuda, cuda:1, mps.
         as_: polygons, or lines: centrelines with width, joined into a network (roads, rivers). A GeoPackage gets the
             layers `lines` and `nodes`, other formats the lines.
+        shape: how outlines are drawn: traced (along pixels), smooth (without their steps) or regular (right angles,
+            rectangles); default: what suits the theme.
+        keep_trace: keep the outlines as they were traced, too: in a GeoPackage a second layer, NAME_traced; in Python
+            `result.traced`.
         progress: told how far the work is (Python only).
 
     Returns:
@@ -92,8 +100,18 @@ def extract(
     """
     if out is not None:
         check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
+    if as_ == "lines" and (shape is not None or keep_trace):
+        raise HybridsegError("--shape and --keep-trace are for polygons; leave them out, or leave out --as lines")
+    if (
+        keep_trace
+        and out is not None
+        and Path(out).suffix.lower() not in [name for name in FORMATS if FORMATS[name].many]
+    ):
+        raise OutputError(f"{out} holds one layer, and --keep-trace writes two; write a .gpkg")
     check_crs(crs, out)
     area, themes = parse_extent(extent), resolve_themes(theme, model, prompts, refiner)
+    if shape is not None:
+        themes = [each.shaped(shape) for each in themes]
     inputs = _inputs(scene, theme, themes, [from_prompts, from_refined, model])
     if out is not None:
         check_not_input(out, inputs)
@@ -108,9 +126,11 @@ def extract(
         steps = start_from(surveys, from_prompts, from_refined, area)
         if keep_work is not None:
             leave_work(steps, Path(keep_work))
-    result = Result.of(opened.name, steps)
+        result = Result.of(opened.name, steps)
+        if keep_trace:
+            result = replace(result, traced=_traced(result.features, surveys, steps, area))
     provenance = _provenance(
-        surveys, extent=area, crs=crs, source_crs=source_crs, as_=as_,
+        surveys, extent=area, crs=crs, source_crs=source_crs, as_=as_, shape=shape,
         from_prompts=_input(from_prompts), from_refined=_input(from_refined),
     )  # fmt: skip
     if as_ == "lines":
@@ -137,17 +157,26 @@ def _polygons(
     result: Result, surveys: Sequence[Survey], out: str | Path | None, crs: str | None, provenance: dict
 ) -> Result:
     features = in_crs(result.features, crs)
+    traced = None if result.traced is None else in_crs(result.traced, crs)
     if out is not None and Path(out).suffix.lower() in RASTERS:
         labels = list(dict.fromkeys(survey.theme.label for survey in surveys))
         write_classes(features, out, surveys[0].scene.geobox, labels, provenance)
     elif out is not None:
-        write_result(features, out, provenance)
-    return _finished(result, features, out, provenance)
+        write_result(features, out, provenance, traced=traced)
+    return replace(_finished(result, features, out, provenance), traced=traced)
 
 
-def _lines(
-    result: Result, steps: Sequence[Steps], out: str | Path | None, crs: str | None, provenance: dict
-) -> Result:
+def _traced(
+    features: gpd.GeoDataFrame, surveys: Sequence[Survey], steps: Sequence[Steps], area: Extent | None
+) -> gpd.GeoDataFrame:
+    """Return the same objects with the outlines that they were shaped from."""
+    plain = [replace(survey, theme=survey.theme.shaped("traced")) for survey in surveys]
+    rows = [survey.features(step.refined, area).rows for survey, step in zip(plain, steps, strict=True)]
+    drawn = pd.concat(rows, ignore_index=True).set_index("id").loc[features["id"]].reset_index()
+    return features.assign(area_m2=drawn["area_m2"].to_numpy()).set_geometry(drawn.geometry.set_axis(features.index))
+
+
+def _lines(result: Result, steps: Sequence[Steps], out: str | Path | None, crs: str | None, provenance: dict) -> Result:
     stage = next((step.theme.shape for step in steps if isinstance(step.theme.shape, Lines)), Lines())
     heatmaps = {step.theme.label: step.heatmap for step in steps if step.heatmap is not None}
     network = stage.network(result.features, heatmaps)

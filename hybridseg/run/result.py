@@ -102,12 +102,14 @@ class Result:
     summary: counts, times, failures.
     provenance: what made it, as plain values.
     nodes: of a network of lines; None for polygons.
+    traced: the same objects with the outlines that they were shaped from, where they were asked for.
     """
 
     features: gpd.GeoDataFrame
     summary: Summary
     provenance: Mapping[str, Any] = field(default_factory=dict)
     nodes: gpd.GeoDataFrame | None = None
+    traced: gpd.GeoDataFrame | None = None
 
     @classmethod
     def of(cls, scene: str, steps: Sequence[Steps]) -> Result:

@@ -116,9 +116,7 @@ class Coverage(ShapeStage):
         return cleaned
 
 
-def smooth_steps(
-    coverage: np.ndarray, pixel_m: float | np.ndarray, simplify_m: float | np.ndarray
-) -> np.ndarray:
+def smooth_steps(coverage: np.ndarray, pixel_m: float | np.ndarray, simplify_m: float | np.ndarray) -> np.ndarray:
     """Return outlines traced along pixels without their steps; neighbours of one pixel size still share their border.
 
     Middles of edges replace the corners of steps, so a slanting border runs where it did before it was traced; what is

@@ -39,7 +39,6 @@ class Smooth(ShapeStage):
         coarse_m: float = 0.0,
     ) -> gpd.GeoDataFrame:
         """Return the same rows, order, index and columns, with new geometries; see `ShapeStage.shape`."""
-
         pixel_m = traced_m(features, gsd_m, coarse_m)
 
         def propose(ground: np.ndarray, _: object, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

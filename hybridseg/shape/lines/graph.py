@@ -154,7 +154,7 @@ def joined(graph: Graph, ways: Sequence[np.ndarray], other: np.ndarray, along: n
     """
     other, along, found = other.astype(int), along.astype(float), []
     for number in np.unique(other):
-        here = np.flatnonzero(other == number)
+        here = np.flatnonzero(other == number).tolist()
         on = _as_one(along[here])
         length = shapely.length(graph.lines[number])
         if length > 2 * _CROSSING_M:  # at the line's end it meets what is there

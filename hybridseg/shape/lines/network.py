@@ -153,9 +153,9 @@ class Lines(ShapeStage):
         if self.join_gap_m:
             graph = attached(graph, self.join_gap_m)
             if sight is not None:
-                graph = Faint(
-                    sight, self.faint, self.cell_m, self.faint_reach_m, self.join_angle_deg, self._unseen_m
-                )(graph)
+                graph = Faint(sight, self.faint, self.cell_m, self.faint_reach_m, self.join_angle_deg, self._unseen_m)(
+                    graph
+                )
         columns = _measured(graph, surface, score)
         lines = shapely.get_parts(shapely.simplify(shapely.multilinestrings(graph.lines), self.simplify_m))
         columns["length_m"] = shapely.length(lines)

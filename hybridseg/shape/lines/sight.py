@@ -28,12 +28,16 @@ class Sight:
 
     def __call__(self, affine: Affine, shape: tuple[int, int]) -> np.ndarray:
         """Return the probability (h, w) float32 on a grid of `crs`, bilinear; NaN where the heatmap says nothing."""
-        grid, wkt = self.heatmap.geobox, self.heatmap.geobox.crs.to_wkt()
+        grid = self.heatmap.geobox
+        wkt = CRS.from_user_input(grid.crs).to_wkt()
         found = np.full(shape, np.nan, np.float32)
         right, bottom = affine @ (shape[1], shape[0])
         box = transform_bounds(self.crs.to_wkt(), wkt, affine.c, bottom, right, affine.f)
         cols, rows = ~grid.affine @ (np.array([box[0], box[2]]), np.array([box[1], box[3]]))
-        low, high = np.floor([cols.min(), rows.min()]).astype(int) - 2, np.ceil([cols.max(), rows.max()]).astype(int) + 2
+        low, high = (
+            np.floor([cols.min(), rows.min()]).astype(int) - 2,
+            np.ceil([cols.max(), rows.max()]).astype(int) + 2,
+        )
         window = Window(*low.tolist(), *(high - low).tolist()).clip(Window(0, 0, grid.width, grid.height))
         if window.width > 0 and window.height > 0:
             extent, _, valid = self.heatmap.read(window, self.label)
