@@ -102,11 +102,8 @@ def extract(
         check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
     if as_ == "lines" and (shape is not None or keep_trace):
         raise HybridsegError("--shape and --keep-trace are for polygons; leave them out, or leave out --as lines")
-    if (
-        keep_trace
-        and out is not None
-        and Path(out).suffix.lower() not in [name for name in FORMATS if FORMATS[name].many]
-    ):
+    layered = [suffix for suffix, format_ in FORMATS.items() if format_.many]
+    if keep_trace and out is not None and Path(out).suffix.lower() not in layered:
         raise OutputError(f"{out} holds one layer, and --keep-trace writes two; write a .gpkg")
     check_crs(crs, out)
     area, themes = parse_extent(extent), resolve_themes(theme, model, prompts, refiner)

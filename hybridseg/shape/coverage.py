@@ -106,7 +106,7 @@ class Coverage(ShapeStage):
         worthy = _without_bits(_first_wins(sound[order], snap_m), self.min_part, least_m2)
         left = np.flatnonzero(~shapely.is_empty(worthy))
         own_m = pixel_m[order[left]]
-        smooth = _first_wins(smooth_steps(worthy[left], own_m, np.maximum(simplify_m, _STEP_PX * own_m)), snap_m)
+        smooth = _first_wins(smooth_steps(worthy[left], own_m, np.maximum(simplify_m, own_m)), snap_m)
         # Simplifying takes out the many vertices of closed gaps, and may open a few anew.
         closed = shapely.coverage_simplify(_close_gaps(smooth, gap_m, snap_m), simplify_m)
         opened = np.flatnonzero(~shapely.is_empty(shapely.coverage_invalid_edges(closed, gap_m)))
