@@ -23,8 +23,9 @@ from benchmarks.places import Place, places
 from benchmarks.validation import OBJECTS, Validation
 from hybridseg import extract
 from hybridseg.evaluation.show.picture import against_truth, draw_features
+from hybridseg.metrics.paths import apls
 from hybridseg.metrics.summary import clip_polygons, summarise
-from hybridseg.shape import AsTraced
+from hybridseg.shape import AsTraced, Lines
 from hybridseg.theme import Theme, load_theme
 from hybridseg.what import Grid
 from hybridseg.where.gate import Gate
@@ -41,8 +42,8 @@ TOLERANCE_PX = 2
 ROAD_TOLERANCE_PX = 3
 _HEAD = (
     f"Made by `make scores`. F1 at IoU 0.5; boundary F1 at {TOLERANCE_PX} source pixels; relaxed F1 of roads at "
-    f"{ROAD_TOLERANCE_PX} pixels. Of rows as shipped, and of those that name no settings, the thresholds were chosen "
-    "on these places, too; the others follow docs/validation.md."
+    f"{ROAD_TOLERANCE_PX} pixels, APLS of their centrelines (4 m). Of rows as shipped, and of those that name no "
+    "settings, the thresholds were chosen on these places, too; the others follow docs/validation.md."
 )
 FIGURES = ("f1", "precision", "recall", "mean_iou", "area_iou", "boundary_f1")
 
@@ -62,7 +63,14 @@ def measure(place: Place, theme: Theme, run: str, work: Path, picture: Path | No
         draw_features(Path(place.scene.name), against_truth(pred, truth), picture)
     if place.theme == "roads":
         scores["relaxed_f1"] = relaxed_f1(pred.geometry, truth.geometry, ROAD_TOLERANCE_PX * pixel_m)
+        lines = extract(place.scene, theme=path, extent=place.extent, as_="lines", **settings).features
+        scores["apls"] = apls(lines.clip(place.area).geometry.to_numpy(), centrelines(truth).to_numpy())
     return scores
+
+
+def centrelines(surfaces: gpd.GeoDataFrame) -> gpd.GeoSeries:
+    """Middles of reference surfaces, by the same thinning as the result's; nothing is joined across gaps."""
+    return Lines(join_gap_m=0).network(surfaces.assign(**{"class": "road", "score": 1.0})).lines.geometry
 
 
 def relaxed_f1(pred: gpd.GeoSeries, truth: gpd.GeoSeries, tolerance_m: float) -> float:
@@ -84,7 +92,7 @@ def everything(theme: Theme) -> Theme:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
-    head = ("theme", "place", "run", "objects", "found", *FIGURES, "relaxed_f1", "settings")
+    head = ("theme", "place", "run", "objects", "found", *FIGURES, "relaxed_f1", "apls", "settings")
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
         cells = [row.get(name, "") for name in head]

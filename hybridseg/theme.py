@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -17,7 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from hybridseg.errors import ThemeError
 from hybridseg.resources import configs_folder
 from hybridseg.settings import Settings
-from hybridseg.shape import AsTraced, Shape
+from hybridseg.shape import AsTraced, Shape, Smooth
 from hybridseg.what import Instances, Objects
 from hybridseg.where.gate import Gate
 from hybridseg.where.prompting import PromptSettings
@@ -37,6 +38,12 @@ class Theme(Settings):
     refiner: str = Field("sam2-lite", description="what refines when the user names none; `none` where coarse is best")
     work_gsd_m: tuple[_Gsd, _Gsd] | None = Field(
         None, description="finest and coarsest GSD that the classifier is shown; the source's own in between"
+    )
+    scales: tuple[Annotated[int, Field(ge=1, le=16)], ...] = Field(
+        (1,),
+        min_length=1,
+        description="how many times coarser than at the working GSD the classifier is shown the scene, up to the "
+        "coarsest of `work_gsd_m`; of several scales the highest probability counts",
     )
     max_gsd_m: _Gsd | None = Field(None, description="coarser sources are refused; none: as the model's card says")
     objects: Objects = Instances()
@@ -80,13 +87,36 @@ class Theme(Settings):
         Args:
             refiner: name of the one in use, or `none`.
         """
-        parts = self.model_dump(mode="json", include={"label", "objects", "prompts", "gate", "work_gsd_m"})
+        parts = self.model_dump(mode="json", include={"label", "objects", "prompts", "gate", "work_gsd_m", "scales"})
         return hashlib.sha256(json.dumps([parts, refiner], sort_keys=True).encode()).hexdigest()
 
     def gsd_m(self, source_m: float, own_m: float) -> float:
         """Return the GSD that a classifier made for `own_m` works at on a scene of `source_m`."""
         finest, coarsest = self.work_gsd_m or (own_m, own_m)
         return min(max(source_m, finest), coarsest)
+
+    def scales_at(self, gsd_m: float) -> tuple[int, ...]:
+        """Return the scales that are not coarser than the theme allows at a working GSD; the finest always is one.
+
+        A tenth may be lacking: 0.6 m imagery in a projected CRS may measure 0.62 m on the ground.
+        """
+        coarsest = self.work_gsd_m[1] if self.work_gsd_m else math.inf
+        return tuple(s for s in self.scales if s == self.scales[0] or s * gsd_m <= 1.1 * coarsest)
+
+    def shaped(self, how: str) -> Theme:
+        """Return a copy whose outlines are shaped in another way: traced, smooth, or regular.
+
+        Raises:
+            ThemeError: another word, or regular where the theme's objects have no regular shape.
+        """
+        own, regular = self.shape, self.shape.kind in ("buildings", "rows")
+        smooth = own if own.kind in ("coverage", "lines", "smooth") else Smooth()
+        stages: dict[str, Shape] = {"traced": AsTraced(), "smooth": smooth, "regular": own}
+        if how not in stages:
+            raise ThemeError(f"the shape is {how!r}; give one of {', '.join(stages)}")
+        if how == "regular" and not regular:
+            raise ThemeError(f"theme {self.name} has no regular shapes; give --shape traced or smooth, or leave it out")
+        return self.model_copy(update={"shape": stages[how]})
 
     def with_prompts(self, **changes: Any) -> Theme:
         """Return a copy with other prompt settings."""

@@ -233,3 +233,20 @@ def test_prompt_settings_are_changed_in_a_copy():
     assert bare.prompts.parts == {"box"}
     assert theme.prompts.parts == {"box", "points", "hint"}
     assert bare.gate == theme.gate
+
+
+def test_scales_end_where_the_theme_does() -> None:
+    roads = load_theme("roads").model_copy(update={"scales": (1, 2), "work_gsd_m": (0.3, 1.2)})
+    assert roads.scales_at(0.3) == roads.scales_at(0.62) == (1, 2)
+    assert roads.scales_at(1.0) == (1,)
+    assert roads.model_copy(update={"work_gsd_m": None}).scales_at(1.0) == (1, 2)
+
+
+def test_the_shape_is_the_themes_own_where_it_is_what_was_asked_for() -> None:
+    kinds = {
+        ("buildings", "regular"): "buildings", ("buildings", "smooth"): "smooth", ("buildings", "traced"): "none",
+        ("solar", "regular"): "rows", ("fields", "smooth"): "coverage", ("roads", "smooth"): "lines",
+        ("water", "traced"): "none",
+    }  # fmt: skip
+    for (name, how), kind in kinds.items():
+        assert load_theme(name).shaped(how).shape.kind == kind

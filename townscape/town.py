@@ -10,16 +10,21 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import rasterio
+import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
 from townscape.layout import plan_town
 from townscape.paint import paint
+from townscape.plan import Plan
 
 CRS = "EPSG:32645"
 ORIGIN = (354_000, 3_057_000)
 """A point near Banepa, Nepal; the upper left corner of a scene lies within 20 km of it east and north."""
+
+_MISSES_M = 0.5
+"""An end of a street that is so near to another street leads to it."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,9 @@ class Town:
     roof's, even where a tree hides a little of its edge."""
     geobox: GeoBox
     """North-up, its origin on whole metres."""
+    roads: gpd.GeoDataFrame
+    """Middles of the streets inside the scene in the geobox's CRS, which meet where streets meet, with `width_m` and
+    `paved`."""
 
     def instances(self) -> np.ndarray:
         """Return (H, W) int32: k where the roof of building k - 1 covers the pixel's centre, 0 for none."""
@@ -44,7 +52,12 @@ class Town:
         )
 
     def write(self, folder: Path) -> tuple[Path, Path]:
-        """Write `town.tif` (tiled, deflate) and `town_truth.gpkg`, each whole or not at all; return their paths.
+        """Write the scene, its buildings and its roads, each file whole or not at all.
+
+        `town.tif` (tiled, deflate), `town_truth.gpkg` and `town_roads.gpkg`.
+
+        Returns:
+            the paths of the first two.
 
         Args:
             folder: made if it is not there.
@@ -53,7 +66,7 @@ class Town:
             OSError: the folder cannot be made or written to.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        tif, gpkg = folder / "town.tif", folder / "town_truth.gpkg"
+        tif, gpkg, roads = folder / "town.tif", folder / "town_truth.gpkg", folder / "town_roads.gpkg"
         profile = {
             "driver": "GTiff", "count": 3, "dtype": "uint8", "height": self.geobox.height, "width": self.geobox.width,
             "crs": str(self.geobox.crs), "transform": self.geobox.transform, "photometric": "RGB",
@@ -63,8 +76,10 @@ class Town:
             with rasterio.open(Path(beside) / tif.name, "w", **profile) as target:
                 target.write(self.image)
             self.buildings.to_file(Path(beside) / gpkg.name, driver="GPKG", layer="buildings")
+            self.roads.to_file(Path(beside) / roads.name, driver="GPKG", layer="roads")
             os.replace(Path(beside) / tif.name, tif)
             os.replace(Path(beside) / gpkg.name, gpkg)
+            os.replace(Path(beside) / roads.name, roads)
         return tif, gpkg
 
 
@@ -94,4 +109,33 @@ def render_town(
     roofs = gpd.GeoSeries([h.roof for h in plan.houses], crs=CRS).translate(float(x0), float(y0) - shape[0] * gsd_m)
     columns = {"kind": [h.kind for h in plan.houses], "height_m": [round(h.height_m, 2) for h in plan.houses]}
     buildings = gpd.GeoDataFrame(columns, geometry=roofs, crs=CRS)
-    return Town(image, buildings, geobox)
+    return Town(image, buildings, geobox, _roads(plan, float(x0), float(y0)))
+
+
+def _roads(plan: Plan, x0: float, y0: float) -> gpd.GeoDataFrame:
+    """Return the middles of a plan's streets, clipped to the scene whose upper left corner is at x0, y0."""
+    tall, wide = plan.shape_px[0] * plan.gsd_m, plan.shape_px[1] * plan.gsd_m
+    columns = {"width_m": [s.width_m for s in plan.streets], "paved": [s.paved for s in plan.streets]}
+    streets = gpd.GeoDataFrame(columns, geometry=[s.line for s in plan.streets]).explode(ignore_index=True)
+    inside = streets.set_geometry(_meeting(streets.geometry.to_numpy())).clip(shapely.box(0, 0, wide, tall), sort=True)
+    inside = inside[inside.geom_type.isin(["LineString", "MultiLineString"])].explode(ignore_index=True)
+    return inside.set_geometry(inside.translate(x0, y0 - tall).set_crs(CRS))
+
+
+def _meeting(lines: np.ndarray) -> np.ndarray:
+    """Return streets (n,) whose ends lie on the street that they lead to.
+
+    The plan is bent street by street, at other vertices: an end misses by some centimetres.
+    """
+    met, tree = lines.copy(), shapely.STRtree(lines)
+    for number, line in enumerate(lines):
+        vertices = shapely.get_coordinates(line)
+        for end in (0, -1):
+            tip = shapely.Point(vertices[end])
+            near = tree.query(tip, predicate="dwithin", distance=_MISSES_M)
+            others = lines[near[near != number]]
+            if len(others):
+                other = others[np.argmin(shapely.distance(others, tip))]
+                vertices[end] = shapely.get_coordinates(other.interpolate(other.project(tip)))[0]
+        met[number] = shapely.LineString(vertices)
+    return met

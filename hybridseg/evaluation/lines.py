@@ -14,7 +14,7 @@ from hybridseg.evaluation.compare.comparison import Comparison
 from hybridseg.metrics.bootstrap import Blocks, Bootstrap, Formula, Sample, column_ratio, two_sided_f1
 from hybridseg.metrics.buffer_length import near_lengths
 from hybridseg.metrics.objects import FALSE, HIT, MISSED
-from hybridseg.metrics.paths import Paths, compare_paths, noded, segments
+from hybridseg.metrics.paths import AUTHORS_SNAP_M, Paths, compare_paths, noded, segments
 
 _PIECES_PER_BLOCK = 8
 _BUFFERS: dict[str, Formula] = {
@@ -74,7 +74,8 @@ class LineSums:
         """Measure everything once; `seed` is that of the sample of paths in large networks."""
         pred, ref = _pieces(c, blocks)
         networks = noded(c.ref.seen), noded(c.pred.seen)
-        both = [compare_paths(*pair, snap_m=c.tolerance_m, seed=seed) for pair in (networks, networks[::-1])]
+        snap_m = max(c.tolerance_m, AUTHORS_SNAP_M)
+        both = [compare_paths(*pair, snap_m=snap_m, seed=seed) for pair in (networks, networks[::-1])]
         lengths = np.concatenate([pred.sums(blocks), ref.sums(blocks)], axis=-1)
         return cls(c, pred, ref, lengths, np.concatenate([_path_sums(paths, blocks) for paths in both], axis=-1))
 

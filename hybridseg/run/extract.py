@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import geopandas as gpd
+import pandas as pd
 import rasterio
 
 from hybridseg import nn
@@ -34,7 +35,7 @@ from hybridseg.run.request import (
     resolve_themes,
     words,
 )
-from hybridseg.run.result import Result
+from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Memory, Store, file_stamp, key_of
 from hybridseg.run.survey import Survey
 from hybridseg.run.work import check_run, leave_work, open_run, start_from
@@ -78,6 +79,8 @@ def extract(
     as_: Literal["polygons", "lines"] = "polygons",
     stac: bool = False,
     schema: Literal["hybridseg", "overture"] = "hybridseg",
+    shape: str | None = None,
+    keep_trace: bool = False,
     *,
     progress: Progress | None = None,
 ) -> Result:
@@ -125,6 +128,10 @@ def extract(
             layers `lines` and `nodes`, other formats the lines.
         schema: columns of the file: ours, or those of Overture Maps (buildings, .parquet).
         stac: whether a STAC Item is written beside the result, as `<name>.stac.json`.
+        shape: how outlines are drawn: traced (along pixels), smooth (without their steps) or regular (right angles,
+            rectangles); default: what suits the theme.
+        keep_trace: keep the outlines as they were traced, too: in a GeoPackage a second layer, NAME_traced; in Python
+            `result.traced`.
         progress: told how far the work is (Python only).
 
     Returns:
@@ -141,8 +148,12 @@ def extract(
     """
     if extent is not None and aoi is not None:
         raise HybridsegError("--extent and --aoi came together; give one of them")
-    _check_out(out, as_, crs, stac)
+    if as_ == "lines" and (shape is not None or keep_trace):
+        raise HybridsegError("--shape and --keep-trace are for polygons; leave them out, or leave out --as lines")
+    _check_out(out, as_, crs, stac, keep_trace)
     box, themes = parse_extent(extent), resolve_themes(theme, model, prompts, refiner)
+    if shape is not None:
+        themes = [each.shaped(shape) for each in themes]
     if schema == "overture":
         check_overture(out, ["lines"] if as_ == "lines" else [one.label for one in themes])
     inputs = _inputs(scene, theme, themes, [from_prompts, model, aoi])
@@ -164,13 +175,15 @@ def extract(
     with rasterio.Env(**gdal):
         surveys = open_surveys(opened, themes, device, progress or Quiet(), store, runner, parse_cache(cache), runtime)
         steps = start_from(surveys, from_prompts, area)
-    result = _computed(Result.of(opened.name, steps, opened.notes), surveys)
+        result = _computed(Result.of(opened.name, steps, opened.notes), surveys)
+        if keep_trace:
+            result = replace(result, traced=_traced(result.features, surveys, steps, area))
     provenance = _provenance(
         surveys, attribution or copyright_of(scene), extent=box, aoi=_input(aoi), crs=crs, source_crs=source_crs,
-        nodata=nodata, gsd=gsd, as_=as_, stac=stac, schema=schema,
+        nodata=nodata, gsd=gsd, as_=as_, stac=stac, schema=schema, shape=shape, keep_trace=keep_trace,
         runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)), from_prompts=_input(from_prompts),
     )  # fmt: skip
-    made = _lines(result, themes, crs, provenance) if as_ == "lines" else _polygons(result, crs, provenance)
+    made = _lines(result, steps, crs, provenance) if as_ == "lines" else _polygons(result, crs, provenance)
     if run is None:
         return _written(made, surveys, out, stac, schema)
     with store.claim("result", wait=True):  # several processes may be here at once
@@ -184,10 +197,13 @@ def extract(
     return made
 
 
-def _check_out(out: str | Path | None, as_: str, crs: str | None, stac: bool) -> None:
+def _check_out(out: str | Path | None, as_: str, crs: str | None, stac: bool, keep_trace: bool) -> None:
     """Check that what is asked for can be written, before hours of work."""
     if out is not None:
         check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
+    layered = [suffix for suffix, format_ in FORMATS.items() if format_.many]
+    if keep_trace and out is not None and Path(out).suffix.lower() not in layered:
+        raise OutputError(f"{out} holds one layer, and --keep-trace writes two; write a .gpkg")
     check_crs(crs, out)
     if stac and out is None:
         raise OutputError("a STAC Item stands beside a file; give out, too")
@@ -245,12 +261,24 @@ def _computed(result: Result, surveys: Sequence[Survey]) -> Result:
 
 
 def _polygons(result: Result, crs: str | None, provenance: Mapping[str, Any]) -> Result:
-    return replace(result, features=in_crs(result.features, crs), provenance=provenance)
+    traced = None if result.traced is None else in_crs(result.traced, crs)
+    return replace(result, features=in_crs(result.features, crs), traced=traced, provenance=provenance)
 
 
-def _lines(result: Result, themes: Sequence[Theme], crs: str | None, provenance: Mapping[str, Any]) -> Result:
-    stage = next((theme.shape for theme in themes if isinstance(theme.shape, Lines)), Lines())
-    network = stage.network(result.features)
+def _traced(
+    features: gpd.GeoDataFrame, surveys: Sequence[Survey], steps: Sequence[Steps], area: Extent | Area | None
+) -> gpd.GeoDataFrame:
+    """Return the same objects with the outlines that they were shaped from."""
+    plain = [replace(survey, theme=survey.theme.shaped("traced")) for survey in surveys]
+    rows = [survey.features(step.refined, area).rows for survey, step in zip(plain, steps, strict=True)]
+    drawn = pd.concat(rows, ignore_index=True).set_index("id").loc[features["id"]].reset_index()
+    return features.assign(area_m2=drawn["area_m2"].to_numpy()).set_geometry(drawn.geometry.set_axis(features.index))
+
+
+def _lines(result: Result, steps: Sequence[Steps], crs: str | None, provenance: Mapping[str, Any]) -> Result:
+    stage = next((step.theme.shape for step in steps if isinstance(step.theme.shape, Lines)), Lines())
+    heatmaps = {step.theme.label: step.heatmap for step in steps if step.heatmap is not None}
+    network = stage.network(result.features, heatmaps)
     summary = replace(result.summary, features=len(network.lines))
     return Result(in_crs(network.lines, crs), summary, provenance, in_crs(network.nodes, crs))
 
@@ -265,7 +293,7 @@ def _written(result: Result, surveys: Sequence[Survey], out: str | Path | None, 
     elif schema == "overture":
         write_overture(result.features, out, result.provenance)
     else:
-        write_result(result.features, out, result.provenance, nodes=result.nodes)
+        write_result(result.features, out, result.provenance, nodes=result.nodes, traced=result.traced)
     if stac:
         write_item(out, geobox, labels, list(result.features), result.provenance)
     return result.at(out)

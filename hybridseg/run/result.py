@@ -22,8 +22,8 @@ class Summary:
 
     windows_in_raster: windows that a full cover of the raster would refine.
     refined, coarse: prompts whose refined mask was kept, and those whose coarse outline stayed.
-    windows_done, windows_reused: of both sweeps, those that this process did, and those of which the run had the result,
-        from an earlier process or from one beside it.
+    windows_done, windows_reused: of both sweeps, those that this process did, and those of which the run had the
+        result, from an earlier process or from one beside it.
     overlapping: objects dropped because they doubled another.
     doubled: ids that more than one feature has; must be 0.
     seconds: wall time by sweep.
@@ -115,12 +115,14 @@ class Result:
     summary: counts, times, failures.
     provenance: what made it, as plain values.
     nodes: of a network of lines; None for polygons.
+    traced: the same objects with the outlines that they were shaped from, where they were asked for.
     """
 
     features: gpd.GeoDataFrame
     summary: Summary
     provenance: Mapping[str, Any] = field(default_factory=dict)
     nodes: gpd.GeoDataFrame | None = None
+    traced: gpd.GeoDataFrame | None = None
 
     @classmethod
     def of(cls, scene: str, steps: Sequence[Steps], notes: Sequence[str] = ()) -> Result:

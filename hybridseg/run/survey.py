@@ -145,9 +145,10 @@ class Survey:
             RunError: every window failed.
         """
         network = self.models.classifier
-        stage, view, spec = Classify(network), view_for(self.scene, network), network.spec
+        stage, view, spec = self._classify, view_for(self.scene, network), network.spec
         grid, raster = self._working_grid(extent)
-        made_of = (view.fingerprint, network.sha256, spec, self.models.shared, stage.windows.halo_px, grid)
+        look = (network.sha256, spec, stage.scales, self.models.shared, stage.windows.halo_px)
+        made_of = (view.fingerprint, *look, grid)
         key = key_of("heatmap", *made_of, self.core_px, self.offset_px)
         cores = stage.windows.cores((grid.height, grid.width), self.core_px, self.offset_px)
         if isinstance(extent, Area):
@@ -237,8 +238,9 @@ class Survey:
         united, rows = self.theme.objects.in_pieces, refined.rows
         drawn = self.theme.gate.choose(refined)
         gsd_m = ground.gsd_m(self._refiner_view.geobox)
-        task = JoinTask(drawn, united, self.theme.shape, gsd_m, ground_of(extent) if united else None)
-        tally = Tally(1)
+        coarse_m = ground.gsd_m(self._working_grid(None)[0].zoom_out(self.models.classifier.spec.stride))
+        cut = ground_of(extent) if united else None
+        task, tally = JoinTask(drawn, united, self.theme.shape, gsd_m, cut, coarse_m), Tally(1)
         found = joined = next(self._sweeps.results("shape", [task], tally))[1]
         if extent is not None and not united:
             found = belonging(found, rows, extent)
@@ -274,9 +276,14 @@ class Survey:
     def _sweeps(self) -> Sweeps:
         return Sweeps(self.store, self.engine, self.progress)
 
+    @property
+    def _classify(self) -> Classify:
+        network = self.models.classifier
+        return Classify(network, self.theme.scales_at(self.theme.gsd_m(self.scene.gsd_m, network.spec.gsd_m)))
+
     def _working_grid(self, extent: Extent | Area | None) -> tuple[GeoBox, Window]:
         """The grid to classify on, and where the whole scene lies on it."""
-        scene, theme, snap_px = self.scene, self.theme, self.models.classifier.spec.snap_px
+        scene, theme, snap_px = self.scene, self.theme, self._classify.snap_px
         gsd_m = theme.gsd_m(scene.gsd_m, self.models.classifier.spec.gsd_m)
         whole = work_grid(scene, gsd_m, snap_px)
         if extent is None:

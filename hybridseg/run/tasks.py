@@ -51,7 +51,8 @@ class ClassifyTask:
     def key(self) -> str:
         """Of network, halo, scene and window."""
         network, halo_px = self.stage.network, self.stage.windows.halo_px
-        made_of = (network.sha256, network.spec, halo_px, self.scene.fingerprint, self.grid, self.core, self.raster)
+        look = (network.sha256, network.spec, self.stage.scales, halo_px)
+        made_of = (*look, self.scene.fingerprint, self.grid, self.core, self.raster)
         return key_of("part", *made_of)
 
     @property
@@ -188,6 +189,7 @@ class JoinTask:
     united: rows of one id are pieces of one region.
     gsd_m: size of a pixel that the outlines were traced on.
     within: ground that the result is cut at; None: it is whole.
+    coarse_m: size of a pixel that coarse outlines were traced on.
     """
 
     outlines: gpd.GeoDataFrame
@@ -195,12 +197,13 @@ class JoinTask:
     shape: Shape
     gsd_m: float
     within: shapely.Geometry | None = None
+    coarse_m: float = 0.0
 
     @cached_property
     def key(self) -> str:
         """Of outlines and settings."""
         within = None if self.within is None else shapely.to_wkb(self.within, hex=True)
-        return key_of("rows", table_hash(self.outlines), self.united, self.shape, self.gsd_m, within)
+        return key_of("rows", table_hash(self.outlines), self.united, self.shape, self.gsd_m, within, self.coarse_m)
 
     @property
     def place(self) -> str:
@@ -215,7 +218,7 @@ class JoinTask:
         joined = union_pieces(self.outlines) if self.united else resolve_overlaps(self.outlines)
         joined = joined.reset_index(drop=True)
         if len(joined):
-            joined = self.shape.shape(joined, self.gsd_m)
+            joined = self.shape.shape(joined, self.gsd_m, coarse_m=self.coarse_m)
         if self.within is not None:  # after shaping, which would take the cut for an outline
             joined = joined.clip(self.within, keep_geom_type=True, sort=True).reset_index(drop=True)
         return joined.assign(area_m2=area_m2(joined.geometry))

@@ -90,7 +90,11 @@ class Buildings(ShapeStage):
         return 30.0
 
     def shape(
-        self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
+        self,
+        features: gpd.GeoDataFrame,
+        gsd_m: float = 0.0,
+        evidence: Sequence[Evidence | None] | None = None,
+        coarse_m: float = 0.0,
     ) -> gpd.GeoDataFrame:
         """Return the same rows, order, index and columns, with new geometries (`area_m2` is not computed anew).
 
@@ -99,6 +103,7 @@ class Buildings(ShapeStage):
             gsd_m: size of a source pixel on the ground (m), what the traced outlines are exact to.
             evidence: of each building, where the logits of its mask are at hand: its walls then follow the outline
                 where the border is sharp.
+            coarse_m: not needed here.
 
         Raises:
             NoGeoreference: the features have no CRS.

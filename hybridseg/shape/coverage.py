@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.geometry import repaired
 from hybridseg.shape.measure import area_m2, by_metric_crs
-from hybridseg.shape.settings import ShapeStage
+from hybridseg.shape.settings import ShapeStage, traced_m
 
 _GAP_PX = 2.5
 """Tracing leaves gaps of one and two pixels between neighbours; what is wider was seen."""
@@ -69,7 +69,11 @@ class Coverage(ShapeStage):
         return self.gap_m
 
     def shape(
-        self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
+        self,
+        features: gpd.GeoDataFrame,
+        gsd_m: float = 0.0,
+        evidence: Sequence[Evidence | None] | None = None,
+        coarse_m: float = 0.0,
     ) -> gpd.GeoDataFrame:
         """Return the rows that are left, with new geometries (`area_m2` is not computed anew).
 
@@ -77,21 +81,23 @@ class Coverage(ShapeStage):
             features: polygons in any CRS; those of one `class` (all, without such a column) make one coverage.
             gsd_m: size of a source pixel on the ground (m), what the traced outlines are exact to.
             evidence: not needed here.
+            coarse_m: size of the pixels (m) that outlines of `origin` coarse were traced on; 0: as the others.
 
         Raises:
             NoGeoreference: the features have no CRS.
         """
         polygons = np.full(len(features), shapely.Polygon(), dtype=object)
+        pixel_m = traced_m(features, gsd_m, coarse_m)
         classes = features["class"].to_numpy() if "class" in features else np.zeros(len(features))
         for rows in features.groupby(classes, dropna=False).indices.values():
             outlines = features.geometry.iloc[rows]
             for crs, members in _by_neighbourhood(outlines, 2 * max(self.gap_m, _GAP_PX * gsd_m)):
-                cleaned = self._clean(outlines.iloc[members].to_crs(crs).to_numpy(), gsd_m)
+                cleaned = self._clean(outlines.iloc[members].to_crs(crs).to_numpy(), gsd_m, pixel_m[rows[members]])
                 polygons[rows[members]] = repaired(gpd.GeoSeries(cleaned, crs=crs).to_crs(features.crs).to_numpy())
         kept = np.flatnonzero(~shapely.is_empty(polygons))
         return features.iloc[kept].set_geometry(gpd.GeoSeries(polygons[kept], features.index[kept], features.crs))
 
-    def _clean(self, traced: np.ndarray, gsd_m: float) -> np.ndarray:
+    def _clean(self, traced: np.ndarray, gsd_m: float, pixel_m: np.ndarray) -> np.ndarray:
         """Return one coverage of polygons in metres, (n,); empty where nothing worth keeping is left."""
         gap_m, snap_m = max(self.gap_m, _GAP_PX * gsd_m), max(1e-3, _SNAP_PX * gsd_m)
         simplify_m, least_m2 = max(self.simplify_m, _STEP_PX * gsd_m), max(self.min_area_m2, _SLIVER_PX * gsd_m**2)
@@ -99,7 +105,8 @@ class Coverage(ShapeStage):
         order = np.lexsort((*shapely.bounds(sound).T, shapely.area(sound)))  # small ones first: they win
         worthy = _without_bits(_first_wins(sound[order], snap_m), self.min_part, least_m2)
         left = np.flatnonzero(~shapely.is_empty(worthy))
-        smooth = smooth_steps(worthy[left], gsd_m, simplify_m)
+        own_m = pixel_m[order[left]]
+        smooth = _first_wins(smooth_steps(worthy[left], own_m, np.maximum(simplify_m, own_m)), snap_m)
         # Simplifying takes out the many vertices of closed gaps, and may open a few anew.
         closed = shapely.coverage_simplify(_close_gaps(smooth, gap_m, snap_m), simplify_m)
         opened = np.flatnonzero(~shapely.is_empty(shapely.coverage_invalid_edges(closed, gap_m)))
@@ -109,17 +116,23 @@ class Coverage(ShapeStage):
         return cleaned
 
 
-def smooth_steps(coverage: np.ndarray, pixel_m: float, simplify_m: float) -> np.ndarray:
-    """Return outlines traced along pixels without their steps; neighbours that share a border still do.
+def smooth_steps(coverage: np.ndarray, pixel_m: float | np.ndarray, simplify_m: float | np.ndarray) -> np.ndarray:
+    """Return outlines traced along pixels without their steps; neighbours of one pixel size still share their border.
 
     Middles of edges replace the corners of steps, so a slanting border runs where it did before it was traced; what is
     left of the steps is simplified away. Corners between long edges and those where neighbours meet stay.
 
     Args:
         coverage: (n,) polygons in metres.
-        pixel_m: size of the pixels (m); 0 when the outlines have no steps.
-        simplify_m: square root of the area that a vertex must stand for (m).
+        pixel_m: size of the pixels (m), or that of each outline (n,); 0 when the outlines have no steps.
+        simplify_m: square root of the area that a vertex must stand for (m), the same for outlines of one pixel size.
     """
+    if isinstance(pixel_m, np.ndarray):
+        smooth, simplify = coverage.copy(), np.broadcast_to(simplify_m, len(coverage))
+        for size in np.unique(pixel_m):
+            rows = np.flatnonzero(pixel_m == size)
+            smooth[rows] = smooth_steps(coverage[rows], float(size), float(simplify[rows[0]]))
+        return smooth
     full = np.flatnonzero(~shapely.is_empty(coverage))
     if len(full) == 0:
         return coverage

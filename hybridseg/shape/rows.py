@@ -57,7 +57,11 @@ class Rows(ShapeStage):
         return 2 * self.near_m
 
     def shape(
-        self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
+        self,
+        features: gpd.GeoDataFrame,
+        gsd_m: float = 0.0,
+        evidence: Sequence[Evidence | None] | None = None,
+        coarse_m: float = 0.0,
     ) -> gpd.GeoDataFrame:
         """Return the same rows, order, index and columns, with new geometries (`area_m2` is not computed anew).
 
@@ -65,6 +69,7 @@ class Rows(ShapeStage):
             features: arrays in any CRS.
             gsd_m: size of a source pixel on the ground (m), what the traced outlines are exact to.
             evidence: not needed here.
+            coarse_m: not needed here.
 
         Raises:
             NoGeoreference: the features have no CRS.

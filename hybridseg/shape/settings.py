@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import geopandas as gpd
+import numpy as np
 
 from hybridseg.settings import Settings
 from hybridseg.shape.evidence import Evidence
@@ -24,13 +25,18 @@ class ShapeStage(Settings):
         return 0.0
 
     def shape(
-        self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
+        self,
+        features: gpd.GeoDataFrame,
+        gsd_m: float = 0.0,
+        evidence: Sequence[Evidence | None] | None = None,
+        coarse_m: float = 0.0,
     ) -> gpd.GeoDataFrame:
         """Return the features with outlines fit for a map; other columns stay (`area_m2` is not computed anew).
 
         Args:
             features: polygons in any CRS.
             gsd_m: size of a source pixel on the ground (m), what traced outlines are exact to; 0 when unknown.
+            coarse_m: size of the pixels (m) that outlines of `origin` coarse were traced on; 0: as the others.
             evidence: logits of each feature's mask, where they are at hand; stages that do not need them ignore them.
 
         Raises:
@@ -39,13 +45,23 @@ class ShapeStage(Settings):
         raise NotImplementedError
 
 
+def traced_m(features: gpd.GeoDataFrame, gsd_m: float, coarse_m: float) -> np.ndarray:
+    """Return the size of the pixels (m) that each outline was traced on, (n,)."""
+    coarse = features["origin"].eq("coarse").to_numpy(bool) if "origin" in features else np.zeros(len(features), bool)
+    return np.where(coarse, max(coarse_m, gsd_m), gsd_m)
+
+
 class AsTraced(ShapeStage):
     """Outlines as they were traced, along source pixels."""
 
     kind: Literal["none"] = "none"
 
     def shape(
-        self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
+        self,
+        features: gpd.GeoDataFrame,
+        gsd_m: float = 0.0,
+        evidence: Sequence[Evidence | None] | None = None,
+        coarse_m: float = 0.0,
     ) -> gpd.GeoDataFrame:
         """Return the features as they are."""
         return features

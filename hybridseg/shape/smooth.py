@@ -13,7 +13,7 @@ from hybridseg.shape.candidates import candidates_of, choose_without_overlaps, w
 from hybridseg.shape.coverage import smooth_steps
 from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.geometry import repaired
-from hybridseg.shape.settings import ShapeStage
+from hybridseg.shape.settings import ShapeStage, traced_m
 
 
 class Smooth(ShapeStage):
@@ -32,13 +32,18 @@ class Smooth(ShapeStage):
     )
 
     def shape(
-        self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
+        self,
+        features: gpd.GeoDataFrame,
+        gsd_m: float = 0.0,
+        evidence: Sequence[Evidence | None] | None = None,
+        coarse_m: float = 0.0,
     ) -> gpd.GeoDataFrame:
         """Return the same rows, order, index and columns, with new geometries; see `ShapeStage.shape`."""
+        pixel_m = traced_m(features, gsd_m, coarse_m)
 
-        def propose(ground: np.ndarray, *_: object) -> tuple[np.ndarray, np.ndarray]:
+        def propose(ground: np.ndarray, _: object, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             traced = repaired(ground)
-            smooth = smooth_steps(traced, gsd_m, self.step_px * gsd_m)
+            smooth = smooth_steps(traced, pixel_m[rows], self.step_px * pixel_m[rows])
             return where_alike(smooth, traced, self.min_iou, otherwise=traced), traced
 
         chosen = choose_without_overlaps(candidates_of(features, propose), self.max_overlap)

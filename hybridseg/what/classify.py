@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,9 +79,16 @@ class Classify:
     """Reads core and halo, gives the core only, so that the heatmap is one surface without seams.
 
     network: the classifier.
+    scales: how many times coarser than the grid it is shown the scene; of several, the highest probability counts.
     """
 
     network: Network
+    scales: tuple[int, ...] = (1,)
+
+    @property
+    def snap_px(self) -> int:
+        """What a grid's corners must be multiples of, so that each scale sees the same pixels for every extent."""
+        return self.network.spec.snap_px * max(self.scales)
 
     @property
     def windows(self) -> SweepWindows:
@@ -98,6 +105,19 @@ class Classify:
             raster: where the whole scene lies on the grid. A halo reaches little beyond it, since there is nothing to
                 see, and as far for every tiling.
         """
+        first, *others = [self._at(scale, scene, grid, core, raster) for scale in self.scales]
+        for other in others:
+            np.maximum(first.values, other.values, out=first.values)
+        return first
+
+    def _at(self, scale: int, scene: Scene, grid: GeoBox, core: Window, raster: Window) -> HeatmapPart:
+        """Return the heatmap of one core, seen on a grid so many times coarser."""
+        if scale > 1:
+            part = self._at(1, scene, grid.zoom_out(scale), _coarser(core, scale), _coarser(raster, scale))
+            values = part.values.repeat(scale, axis=1).repeat(scale, axis=2)
+            valid = part.valid.repeat(scale, axis=0).repeat(scale, axis=1)
+            window = Window(*(scale * side for side in astuple(part.window)))
+            return HeatmapPart(values, valid, window)
         spec = self.network.spec
         stride = spec.stride
         chip, inner = self.windows.read(scene, grid, core, raster)
@@ -107,6 +127,12 @@ class Classify:
         if not valid.any():
             return HeatmapPart(np.zeros((2 * len(spec.classes), *valid.shape), np.float32), valid, place)
         return HeatmapPart(self.network.predict(chip.pixels)[:, *inner], valid, place)
+
+
+def _coarser(window: Window, scale: int) -> Window:
+    """Return the window of a coarser grid that covers one."""
+    (right, bottom), col, row = window.stop, window.col // scale, window.row // scale
+    return Window(col, row, -(-right // scale) - col, -(-bottom // scale) - row)
 
 
 def view_for(scene: Scene, network: Network) -> Scene:

@@ -38,6 +38,7 @@ def write_result(
     provenance: Mapping[str, Any],
     crs: CRS | str | int | None = None,
     nodes: gpd.GeoDataFrame | None = None,
+    traced: gpd.GeoDataFrame | None = None,
 ) -> Path:
     """Write a result to one file, in the format of its suffix; the file appears whole or not at all.
 
@@ -48,6 +49,7 @@ def write_result(
         crs: to write in, anything pyproj takes; None keeps that of the features. GeoJSON is WGS84 always.
         nodes: where lines start and end. A GeoPackage gets the layers `lines` and `nodes`; formats of one layer leave
             the nodes out. Otherwise the layer has the file's name.
+        traced: polygons for a second layer, NAME_traced; only for a format of several layers.
 
     Raises:
         OutputError: the file cannot be written there, or not in this CRS.
@@ -55,18 +57,23 @@ def write_result(
     path = check_output(path, FORMATS)
     format_ = FORMATS[path.suffix.lower()]
     features = _tidy(features)
-    kinds: list[tuple[Kind, gpd.GeoDataFrame]] = [("polygons" if "origin" in features else "lines", features)]
+    name = _layer_name(path)
+    parts: list[tuple[str, Kind, gpd.GeoDataFrame]] = [
+        (name, "polygons" if "origin" in features else "lines", features)
+    ]
     if nodes is not None and format_.many:
-        kinds.append(("nodes", _tidy(nodes)))
+        parts = [("lines", "lines", features), ("nodes", "nodes", _tidy(nodes))]
+    if traced is not None:
+        parts.append((f"{name}_traced", "polygons", _tidy(traced)))
     classes = sorted(features["class"].unique()) if "class" in features else []
     layers = [
         Layer(
-            name=_layer_name(path) if len(kinds) == 1 else kind,
+            name=layer,
             frame=_in_crs(frame, crs, path),
             kind=kind,
             title=title(provenance, classes, kind),
         )
-        for kind, frame in kinds
+        for layer, kind, frame in parts
     ]
 
     def verify(beside: Path) -> None:

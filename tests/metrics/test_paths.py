@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import shapely
 
+from hybridseg.metrics import paths
 from hybridseg.metrics.bootstrap import two_sided_f1
 from hybridseg.metrics.paths import Paths, compare_paths, noded, segments
 
@@ -30,6 +31,12 @@ def test_half_a_street_by_hand() -> None:
     there, back = compare_paths(STREET, half), compare_paths(half, STREET)
     assert (there.score, back.score) == (pytest.approx(1 / 3), 1)
     assert apls(there, back) == pytest.approx(0.5)
+
+
+def test_both_ways_in_one_figure_by_hand() -> None:
+    # One third of the street's paths are there, all of the map's are: 2 * 1/3 * 1 / (1/3 + 1).
+    half = [shapely.LineString([(0, 0), (50, 0)])]
+    assert paths.apls(np.array(half), np.array([shapely.LineString([(0, 0), (100, 0)])])) == pytest.approx(0.5)
 
 
 def test_a_loop_without_one_side_by_hand() -> None:

@@ -19,7 +19,7 @@ import yaml
 from odc.geo.geobox import GeoBox
 
 from hybridseg import HybridsegError, Models, Refined, extract, load_theme, open_scene
-from hybridseg.errors import OutputError, PromptsError, RunError
+from hybridseg.errors import OutputError, PromptsError, RunError, ThemeError
 from hybridseg.read.opening import SceneOnGrid
 from hybridseg.shape import AsTraced, Lines
 from hybridseg.tables import Prompts
@@ -328,6 +328,41 @@ def test_the_result_comes_in_another_crs(blocks: Path, theme: Path, tmp_path: Pa
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_shape_may_be_chosen(blocks: Path, theme: Path, tmp_path: Path):
+    traced = extract(blocks, theme=theme).features
+    buildings = write_theme(tmp_path / "shaped.yaml", shape=load_theme("buildings").shape)
+    same(extract(blocks, theme=buildings, shape="traced").features, traced)
+    smooth, regular = (extract(blocks, theme=buildings, shape=how).features for how in ("smooth", "regular"))
+    same(regular, extract(blocks, theme=buildings).features)
+    assert not smooth.geometry.geom_equals(traced.geometry).any()
+    assert (smooth.intersection(traced).area / smooth.union(traced).area).min() > 0.8
+
+
+def test_a_shape_that_cannot_be_is_refused(blocks: Path, theme: Path, tmp_path: Path):
+    refuses(
+        tmp_path, "'round'; give one of traced, smooth, regular", blocks, theme=theme, shape="round", error=ThemeError
+    )
+    refuses(tmp_path, "no regular shapes; give --shape", blocks, theme=theme, shape="regular", error=ThemeError)
+    for request in ({"shape": "traced"}, {"keep_trace": True}):
+        refuses(tmp_path, "are for polygons", blocks, theme=theme, as_="lines", error=HybridsegError, **request)
+    for suffix in (".fgb", ".tif"):
+        refuses(tmp_path, "holds one layer", blocks, tmp_path / f"map{suffix}", theme=theme, keep_trace=True)
+
+
+def test_the_trace_is_kept_beside(blocks: Path, theme: Path, tmp_path: Path):
+    buildings = write_theme(tmp_path / "shaped.yaml", shape=load_theme("buildings").shape)
+    result = extract(blocks, tmp_path / "map.gpkg", theme=buildings, keep_trace=True)
+    plain = extract(blocks, theme=theme).features
+    assert result.traced is not None
+    assert result.traced["id"].tolist() == result.features["id"].tolist()
+    read = read_result(tmp_path / "map.gpkg", "map_traced").set_index("id").loc[plain["id"]]
+    assert shapely.equals(
+        shapely.normalize(read.geometry.to_numpy()), shapely.normalize(plain.geometry.to_numpy())
+    ).all()
+    assert read["area_m2"].to_numpy() == pytest.approx(plain["area_m2"].to_numpy())
+    same(read_result(tmp_path / "map.gpkg", "map"), result.features)
 
 
 @pytest.fixture

@@ -1,16 +1,21 @@
+from pathlib import Path
+
 import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
 from pydantic import ValidationError
 from rasterio.features import rasterize, shapes
 from rasterio.transform import Affine
 from shapely.affinity import rotate, translate
 
 from hybridseg.errors import NoGeoreference, ThemeError
+from hybridseg.heatmap import Heatmap, HeatmapPart, create_heatmap
 from hybridseg.shape.lines import LINE_COLUMNS, NODE_COLUMNS, LineNetwork, Lines
+from hybridseg.types import Window
 
 UTM = 32636
 PLACE = (448_000.0, 39_000.0)
@@ -230,6 +235,55 @@ def test_metres_hold_in_every_crs(crs: int) -> None:
     assert sorted(there.lines["length_m"]) == pytest.approx(sorted(here.lines["length_m"]), abs=0.01)
     assert sorted(there.lines["width_m"]) == pytest.approx(sorted(here.lines["width_m"]), abs=0.01)
     assert widened(there).area == pytest.approx(widened(here).area, rel=1e-4)
+
+
+def seen(folder: Path, probability: dict[shapely.Geometry, float], crs: int = UTM) -> dict[str, Heatmap]:
+    """A heatmap of roads, 1 m a pixel, with these probabilities on these polygons (the last one counts)."""
+    grid = GeoBox((400, 400), Affine(1, 0, PLACE[0] - 200, 0, -1, PLACE[1] + 200), f"EPSG:{crs}")
+    burnt = [(translate(polygon, *PLACE), value) for polygon, value in probability.items()]
+    extent = rasterize(burnt, grid.shape, transform=grid.affine, dtype="float32")
+    with create_heatmap(folder / "heatmap.tif", grid, ["road"]) as file:
+        file.write(HeatmapPart(np.stack([extent, extent]), np.ones(grid.shape, bool), Window(0, 0, 400, 400)))
+    return {"road": Heatmap.open(folder / "heatmap.tif")}
+
+
+def test_a_road_under_trees_is_followed_where_the_heatmap_shows_it(tmp_path: Path) -> None:
+    ends = [strip((-90, 0), (-25, 0)), strip((25, 0), (90, 0))]  # 50 m apart, more than `join_gap_m`
+    bend = strip((-25, 0), (-8, 9), (8, 9), (25, 0), width=6)
+    assert degrees(Lines().network(layer(ends))) == [1, 1, 1, 1]
+    for faint, parts in ((0.2, 1), (0.02, 2)):
+        shown = seen(tmp_path, {bend: faint, **dict.fromkeys(ends, 0.9)})
+        network = Lines().network(layer(ends), shown)
+        assert degrees(network) == [1, 1] * parts
+        assert len(network.lines) == parts
+    (whole,) = Lines().network(layer(ends), seen(tmp_path, {bend: 0.2, **dict.fromkeys(ends, 0.9)})).lines.geometry
+    assert shapely.distance(whole, shapely.Point(PLACE[0], PLACE[1] + 9)) < 4  # around the bend, not straight on
+
+
+def test_a_faint_street_comes_with_the_network_that_it_leads_to(tmp_path: Path) -> None:
+    main, side, alone = strip((-90, 0), (90, 0)), strip((0, 4), (0, 80), width=4), strip((-80, -90), (80, -90), width=4)
+    shown = seen(tmp_path, {alone: 0.3, side: 0.3, main: 0.9})
+    network = Lines().network(layer([main]), shown)
+    assert degrees(network) == [1, 1, 1, 3]
+    assert network.lines["length_m"].max() < 100
+    assert network.lines["score"].min() == Lines().faint
+    assert network.lines["width_m"].min() == pytest.approx(4, abs=1.2)
+    assert degrees(Lines(faint=0.5).network(layer([main]), shown)) == [1, 1]
+
+
+def test_the_next_street_behind_the_houses_is_not_joined(tmp_path: Path) -> None:
+    dead_end, street = strip((0, -80), (0, -22)), strip((-90, 0), (90, 0))
+    network = Lines().network(layer([dead_end, street]), seen(tmp_path, {dead_end: 0.9, street: 0.9}))
+    assert degrees(network) == [1, 1, 1, 1]
+
+
+def test_tiles_change_nothing_of_what_is_faint(tmp_path: Path) -> None:
+    roads = {strip((-150, k), (150, 0.2 * k), width=5): 0.2 + 0.001 * abs(k) for k in range(-140, 141, 56)}
+    main = strip((0, -150), (0, 150))
+    shown = seen(tmp_path, {**roads, main: 0.9})
+    whole, tiled = (Lines(tile_px=size).network(layer([main]), shown) for size in (2048, 64))
+    assert len(whole.lines) > 6
+    assert whole.lines["id"].tolist() == tiled.lines["id"].tolist()
 
 
 def test_tiles_change_nothing() -> None:

@@ -62,11 +62,36 @@ def test_nothing_gives_nothing(stage: type) -> None:
     assert shaped.crs == none.crs
 
 
-@pytest.mark.parametrize("stage", [AsTraced, Lines])
-def test_outlines_stay_as_they_were_traced(stage: type) -> None:
+def traced(polygon: shapely.Geometry, pixel_m: float) -> shapely.Geometry:
+    """The outline of the polygon's pixels."""
+    left, bottom, right, top = np.floor(np.array(polygon.bounds) / pixel_m) + np.array([-1, -1, 1, 1])
+    grid = Affine(pixel_m, 0, left * pixel_m, 0, -pixel_m, top * pixel_m)
+    mask = rasterize([polygon], (int(top - bottom), int(right - left)), transform=grid, dtype="uint8")
+    return next(shapely.geometry.shape(outline) for outline, _ in shapes(mask, mask > 0, 4, grid))
+
+
+@pytest.mark.parametrize("stage", [Smooth, Coverage, Lines])
+def test_coarse_outlines_lose_the_steps_of_their_own_pixels(stage: type) -> None:
+    pond = shapely.Point(40, 40).buffer(30)
+    ragged = traced(pond - shapely.Point(40, 40).buffer(8), pixel_m=4.0)
+    features = gpd.GeoDataFrame(
+        {"id": ["a"], "class": "water", "score": 1.0, "origin": "coarse"}, geometry=[ragged], crs=32636
+    )
+    (fine,) = stage().shape(features, 1.0).geometry
+    (coarse,) = stage().shape(features, 1.0, coarse_m=4.0).geometry
+    assert shapely.get_num_coordinates(coarse) < 0.5 * shapely.get_num_coordinates(ragged)
+    assert coarse.length < 0.9 * ragged.length  # a circle's steps add 4 / pi to its length
+    assert coarse.length < fine.length
+    assert len(coarse.interiors) == 1
+    assert coarse.area == pytest.approx(ragged.area, rel=0.03)
+    (refined,) = stage().shape(features.assign(origin="refined"), 1.0, coarse_m=4.0).geometry
+    assert refined.equals(fine)
+
+
+def test_outlines_stay_as_they_were_traced() -> None:
     stairs = shapely.union_all([shapely.box(i, i, i + 2, i + 2) for i in range(9)])
     features = gpd.GeoDataFrame({"id": ["a"], "class": "road", "score": 1.0}, geometry=[stairs], crs=32636)
-    assert shapely.equals_exact(stage().shape(features, 1.0).geometry.to_numpy(), np.array([stairs])).all()
+    assert shapely.equals_exact(AsTraced().shape(features, 1.0).geometry.to_numpy(), np.array([stairs])).all()
 
 
 def test_the_reach_follows_the_settings() -> None:

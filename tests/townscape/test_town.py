@@ -163,3 +163,14 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 def test_wrong_arguments_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="need size_px"):
         render_town(**{"size_px": 32, **wrong})
+
+
+def test_roads_meet_and_stay_inside(town: Town) -> None:
+    frame, lines = shapely.box(*town.geobox.boundingbox), town.roads.geometry.to_numpy()
+    assert shapely.covers(frame.buffer(1e-6), lines).all()
+    assert (town.roads["width_m"] > 1).all()
+    network = shapely.get_parts(shapely.node(shapely.set_precision(shapely.multilinestrings(lines), 0.001)))
+    ends = shapely.get_point(network, 0), shapely.get_point(network, -1)
+    places, count = np.unique(shapely.get_coordinates(np.concatenate(ends)).round(2), axis=0, return_counts=True)
+    loose = shapely.points(places[count == 1])
+    assert shapely.distance(loose, frame.exterior).max(initial=0) < 0.1  # a street ends at another, or at the border

@@ -5,6 +5,7 @@ Places in the plane are complex numbers here, x + iy in metres.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -142,14 +143,26 @@ def attached(graph: Graph, gap_m: float) -> Graph:
     along = shapely.line_locate_point(graph.lines[other], shapely.line_interpolate_point(rays[ray], gap))
     order = np.lexsort((other, gap, ray))
     first = order[np.diff(ray[order], prepend=-1) > 0]  # of each ray, the line that it meets first
-    found = []
-    for number in np.unique(other[first]):
-        here = first[other[first] == number]
-        along[here] = _as_one(along[here])
-        places = xy(shapely.line_interpolate_point(graph.lines[number], along[here]))
-        found += _split(graph.lines[number], np.unique(along[here]))
-        found += [_link(*ends) for ends in zip(tip[ray[here]], places, strict=True)]
-    return Graph.of(np.delete(graph.lines, np.unique(other[first])), np.array(found, dtype=object)) if found else graph
+    at = xy(shapely.line_interpolate_point(graph.lines[other[first]], along[first]))
+    return joined(graph, list(np.stack([tip[ray[first]], at], axis=-1)), other[first], along[first])
+
+
+def joined(graph: Graph, ways: Sequence[np.ndarray], other: np.ndarray, along: np.ndarray) -> Graph:
+    """Return the graph with ways (n,) that start at its nodes and end on lines `other` (n,), `along` (n,) metres on.
+
+    Those that meet a line close to each other meet it in one place.
+    """
+    other, along, found = other.astype(int), along.astype(float), []
+    for number in np.unique(other):
+        here = np.flatnonzero(other == number).tolist()
+        on = _as_one(along[here])
+        length = shapely.length(graph.lines[number])
+        if length > 2 * _CROSSING_M:  # at the line's end it meets what is there
+            on = np.where(on < _CROSSING_M, 0, np.where(on > length - _CROSSING_M, length, on))
+        places = xy(shapely.line_interpolate_point(graph.lines[number], on))
+        found += _split(graph.lines[number], np.unique(on))
+        found += [_link(np.append(ways[way][:-1], place)) for way, place in zip(here, places, strict=True)]
+    return Graph.of(np.delete(graph.lines, np.unique(other)), np.array(found, dtype=object)) if found else graph
 
 
 def to_edge(start: np.ndarray, ahead: np.ndarray, half: np.ndarray, surface: np.ndarray) -> np.ndarray:
@@ -262,8 +275,8 @@ def _as_one(along: np.ndarray) -> np.ndarray:
     return one
 
 
-def _link(start: complex, end: complex) -> shapely.LineString:
-    return shapely.linestrings(_vertices(np.array([start, end]), np.full(2, np.nan)))
+def _link(way: np.ndarray) -> shapely.LineString:
+    return shapely.linestrings(_vertices(way, np.full(len(way), np.nan)))
 
 
 def _split(line: shapely.LineString, along: np.ndarray) -> list[shapely.LineString]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,8 +17,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hybridseg.errors import NoGeoreference
+from hybridseg.heatmap import Heatmap
 from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.geometry import repaired
+from hybridseg.shape.lines.faint import Faint
 from hybridseg.shape.lines.graph import (
     Graph,
     attached,
@@ -30,9 +32,11 @@ from hybridseg.shape.lines.graph import (
     without_spurs,
     xy,
 )
+from hybridseg.shape.lines.sight import Sight
 from hybridseg.shape.lines.skeleton import Skeleton
 from hybridseg.shape.measure import by_metric_crs
 from hybridseg.shape.settings import ShapeStage
+from hybridseg.shape.smooth import Smooth
 
 LINE_COLUMNS = ("id", "class", "score", "width_m", "length_m", "from_node", "to_node", "geometry")
 """Columns of `LineNetwork.lines`, in order."""
@@ -56,7 +60,8 @@ class Lines(ShapeStage):
     """Roads or rivers as a network of centrelines, class by class; polygons that touch or overlap are one surface.
 
     The surface is thinned to a skeleton (see `skeleton`), and what thinning leaves is mended (see `graph`). The width
-    is measured across the line, edge to edge. As polygons the features stay as they were traced.
+    is measured across the line, edge to edge. Where the heatmap is at hand, the network also follows what it shows
+    too faintly for a surface (see `faint`). As polygons the features lose their steps, see `Smooth`.
     """
 
     kind: Literal["lines"] = "lines"
@@ -79,6 +84,15 @@ class Lines(ShapeStage):
         description="dead ends that face each other, or point at a line, across at most this (a tree, a bridge) are "
         "joined; 0: never",
     )
+    join_widths: float = Field(4.0, gt=0, description="and at most so many widths of the road that ends there")
+    faint: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="where the heatmap is at hand, ground from this probability on is thinned, too, and what hangs "
+        "together with the surface stays; the gaps are metres of lower probability then",
+    )
+    faint_reach_m: float = Field(60.0, gt=0, description="how far from a dead end such a way may lead")
     join_angle_deg: float = Field(30.0, ge=0, le=90, description="largest turn at either end of such a gap")
     min_alone_m: float = Field(
         15.0, ge=0, description="a line without neighbours is left out when it is shorter than this, or than wide"
@@ -94,17 +108,23 @@ class Lines(ShapeStage):
         return self.join_gap_m
 
     def shape(
-        self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, evidence: Sequence[Evidence | None] | None = None
+        self,
+        features: gpd.GeoDataFrame,
+        gsd_m: float = 0.0,
+        evidence: Sequence[Evidence | None] | None = None,
+        coarse_m: float = 0.0,
     ) -> gpd.GeoDataFrame:
-        """Return the features as they are: the surface of a network keeps its traced outline."""
-        return features
+        """Return the features as `Smooth` does: the surface of a network loses the steps of its pixels."""
+        return Smooth().shape(features, gsd_m, evidence, coarse_m)
 
-    def network(self, features: gpd.GeoDataFrame) -> LineNetwork:
+    def network(self, features: gpd.GeoDataFrame, heatmaps: Mapping[str, Heatmap] | None = None) -> LineNetwork:
         """Return the network of the polygons, its lines and nodes in order of id, whatever the order of the features.
 
         Args:
             features: polygons in any CRS, with columns `class` and `score`. A line's score is the mean along it of the
                 best feature there.
+            heatmaps: by class, what its polygons were found on, where that is at hand: the network then follows what it
+                shows faintly, too.
 
         Raises:
             NoGeoreference: the features have no CRS.
@@ -116,25 +136,44 @@ class Lines(ShapeStage):
             for crs, members in _by_frame(rows.geometry, self.join_gap_m):
                 surface = repaired(rows.geometry.iloc[members].to_crs(crs).to_numpy())
                 solid = shapely.area(surface) > 0
-                lines = self._lines(surface[solid], rows["score"].to_numpy(float)[members][solid])
+                heatmap = (heatmaps or {}).get(label)
+                sight = None if heatmap is None else Sight(heatmap, label, crs)
+                lines = self._lines(surface[solid], rows["score"].to_numpy(float)[members][solid], sight)
                 found.append(lines.set_crs(crs).to_crs(features.crs).assign(**{"class": label}))
         return _network(found, features.crs)
 
-    def _lines(self, surface: np.ndarray, score: np.ndarray) -> gpd.GeoDataFrame:
+    def _lines(self, surface: np.ndarray, score: np.ndarray, sight: Sight | None) -> gpd.GeoDataFrame:
         """Return lines with `score`, `width_m`, `length_m`, of polygons (n,) in metres."""
-        skeleton = Skeleton(self.cell_m, self.min_hole_m2, self.tile_px)(surface)
+        skeleton = Skeleton(self.cell_m, self.min_hole_m2, self.tile_px, sight, self.faint, self.faint_reach_m)(surface)
         if len(skeleton) == 0:
             return gpd.GeoDataFrame(geometry=[])
         shapely.prepare(surface)
         graph = redrawn(without_spurs(Graph.of(skeleton), self.spur_widths), self.junction_widths)
         graph = bridged(extended(graph, surface), self.join_gap_m, self.join_angle_deg)
-        graph = attached(graph, self.join_gap_m) if self.join_gap_m else graph
+        if self.join_gap_m:
+            graph = attached(graph, self.join_gap_m)
+            if sight is not None:
+                graph = Faint(sight, self.faint, self.cell_m, self.faint_reach_m, self.join_angle_deg, self._unseen_m)(
+                    graph
+                )
         columns = _measured(graph, surface, score)
         lines = shapely.get_parts(shapely.simplify(shapely.multilinestrings(graph.lines), self.simplify_m))
         columns["length_m"] = shapely.length(lines)
-        alone = (graph.degree[graph.node] == 1).all(axis=1)
-        kept = ~alone | (columns["length_m"] >= columns["width_m"].clip(lower=self.min_alone_m))
+        kept = self._roads(graph, columns)
+        columns["score"] = columns["score"].fillna(score.mean() if sight is None else self.faint)
         return gpd.GeoDataFrame(columns, geometry=shapely.force_2d(lines))[kept]
+
+    def _unseen_m(self, half_m: float) -> float:
+        """Return how much of a way on from a dead end of that half width may be unseen."""
+        return float(np.fmin(self.join_gap_m, self.join_widths * 2 * half_m))
+
+    def _roads(self, graph: Graph, columns: pd.DataFrame) -> np.ndarray:
+        """Return which lines (n,) hang together with enough others to be roads, and with one on the surface."""
+        links = coo_array((np.ones(len(graph.node)), tuple(graph.node.T)), shape=(len(graph.place),) * 2)
+        _, part = connected_components(links, directed=False)
+        parts = columns.groupby(part[graph.node[:, 0]])
+        least = parts["width_m"].transform("max").clip(lower=self.min_alone_m)
+        return np.asarray((parts["length_m"].transform("sum") >= least) & parts["score"].transform("count").gt(0))
 
 
 def _by_frame(polygons: gpd.GeoSeries, gap_m: float) -> Iterator[tuple[CRS, np.ndarray]]:
@@ -161,6 +200,7 @@ def _measured(graph: Graph, surface: np.ndarray, score: np.ndarray) -> pd.DataFr
     """
     z, line = shapely.get_coordinates(graph.lines, include_z=True, return_index=True)
     half, length = pd.Series(z[:, 2]).groupby(line).median().to_numpy(), shapely.length(graph.lines)
+    half = np.where(np.isfinite(half), half, np.nanmedian(z[:, 2]))  # a way between two junctions has none of its own
     count = np.clip(length / (2 * half), 3, 9).astype(int)
     of = np.repeat(np.arange(len(length)), count)
     number = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
@@ -174,7 +214,7 @@ def _measured(graph: Graph, surface: np.ndarray, score: np.ndarray) -> pd.DataFr
     found = pd.DataFrame({"width_m": width, "score": value_at(here, surface, score)}).groupby(of)
     return pd.DataFrame(
         {
-            "score": found["score"].mean().fillna(score.mean()),
+            "score": found["score"].mean(),
             "width_m": found["width_m"].median().fillna(pd.Series(2 * half)),
         }
     )

@@ -12,6 +12,7 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 
 from hybridseg.errors import ThemeError
+from hybridseg.shape.lines.sight import Sight
 from hybridseg.types import Window
 
 _HALO_PX = 128
@@ -39,6 +40,12 @@ class Skeleton:
     """Smaller holes are filled."""
     tile_px: int
     """Side of a tile."""
+    sight: Sight | None = None
+    """Heatmap whose faint ground is thinned with the surface."""
+    faint: float = 1.0
+    """Probability from which on ground is faint."""
+    around_m: float = 0.0
+    """How far beyond the surface's bounds faint ground is looked at."""
 
     def __call__(self, surface: np.ndarray) -> np.ndarray:
         """Return lines (n,) LineString Z from junction to junction, but cut at tiles, along polygons (k,) in metres.
@@ -50,21 +57,22 @@ class Skeleton:
         """
         if len(surface) == 0:
             return np.empty(0, dtype=object)
-        tree = shapely.STRtree(surface)
-        left, bottom, right, top = shapely.total_bounds(surface) / (self.cell_m * self.tile_px)
+        tree, around_m = shapely.STRtree(surface), self.around_m if self.sight else 0.0
+        bounds = shapely.total_bounds(surface) + np.array([-1, -1, 1, 1]) * around_m
+        left, bottom, right, top = bounds / (self.cell_m * self.tile_px)
         chains = []
         for row in range(int(np.floor(-top)), int(np.ceil(-bottom))):
             for col in range(int(np.floor(left)), int(np.ceil(right))):
                 core = Window(col * self.tile_px, row * self.tile_px, self.tile_px, self.tile_px)
-                chains.append(self._chains(tree, core))
+                chains.append(self._chains(tree, bounds, core))
         return np.concatenate(chains)
 
-    def _chains(self, tree: shapely.STRtree, core: Window) -> np.ndarray:
+    def _chains(self, tree: shapely.STRtree, bounds: np.ndarray, core: Window) -> np.ndarray:
         """Return the lines in one tile."""
         halo, needed = 0, _HALO_PX
         while halo < needed:
             halo = needed
-            window, mask = self._mask(tree, core.pad(halo))
+            window, mask = self._mask(tree, bounds, core.pad(halo))
             distance = ndimage.distance_transform_edt(np.pad(mask, 1))
             needed = int(3 * distance.max()) + 8
         row, col = _steps(np.pad(skeletonize(mask), (0, 1)), *core.clip(window).slices(window))
@@ -73,14 +81,16 @@ class Skeleton:
         steps = shapely.linestrings(np.stack([x, y, distance[row + 1, col + 1]], axis=-1) * self.cell_m)
         return _cut(merged(steps), self.cell_m, self.tile_px)
 
-    def _mask(self, tree: shapely.STRtree, window: Window) -> tuple[Window, np.ndarray]:
-        """The part of the window that holds surface, and the surface there (h, w) bool, smooth and without holes."""
-        bounds = np.array([window.col, -window.stop[1], window.stop[0], -window.row]) * self.cell_m
-        parts = shapely.clip_by_rect(tree.geometries[np.sort(tree.query(shapely.box(*bounds)))], *bounds)
+    def _mask(self, tree: shapely.STRtree, bounds: np.ndarray, window: Window) -> tuple[Window, np.ndarray]:
+        """The part of the window inside bounds, and the surface there (h, w) bool, smooth and without holes."""
+        box = np.array([window.col, -window.stop[1], window.stop[0], -window.row]) * self.cell_m
+        parts = shapely.clip_by_rect(tree.geometries[np.sort(tree.query(shapely.box(*box)))], *box)
         parts = parts[shapely.area(parts) > 0]
-        if len(parts) == 0:
-            return Window(window.col, window.row, 0, 0), np.zeros((0, 0), dtype=bool)
-        left, bottom, right, top = shapely.total_bounds(parts) / self.cell_m
+        if self.sight is None:
+            if len(parts) == 0:
+                return Window(window.col, window.row, 0, 0), np.zeros((0, 0), dtype=bool)
+            bounds = shapely.total_bounds(parts)
+        left, bottom, right, top = bounds / self.cell_m
         col, row = int(np.floor(left)), int(np.floor(-top))
         window = Window(col, row, int(np.ceil(right)) - col, int(np.ceil(-bottom)) - row).clip(window)
         if window.width * window.height > _WINDOW_PX:
@@ -89,7 +99,12 @@ class Skeleton:
                 f"m is too wide to be thinned with cell_m {self.cell_m}: raise cell_m, or leave the feature out"
             )
         grid = Affine(self.cell_m, 0, window.col * self.cell_m, 0, -self.cell_m, -window.row * self.cell_m)
-        mask = rasterize(parts, (window.height, window.width), transform=grid, dtype="uint8") > 0
+        shape = (window.height, window.width)
+        mask = np.zeros(shape, dtype=bool)
+        if len(parts) and all(shape):
+            mask = rasterize(parts, shape, transform=grid, dtype="uint8") > 0
+        if self.sight is not None and all(shape):
+            mask |= self.sight(grid, shape) >= self.faint
         return window, _smooth(_without_holes(mask, self.min_hole_m2 / self.cell_m**2))
 
 
