@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
@@ -49,6 +49,7 @@ angles = st.floats(-180, 180)
 corners = st.tuples(*[st.floats(0, 5000)] * 4)
 
 
+@settings(deadline=None)  # seconds on a machine at work
 @given(origins, origins, sizes, angles, st.booleans(), corners)
 def test_pixel_to_world_to_pixel_is_the_same(x, y, size, angle, south_up, corner):
     affine = Affine.translation(x, y) @ Affine.rotation(angle) @ Affine.scale(size, size if south_up else -size)
