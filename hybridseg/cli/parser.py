@@ -112,7 +112,7 @@ def _as_word(hint: Any) -> Any:
 
 
 def _as_people_write(action: Action) -> None:
-    """Make `--retry-failed` of retry_failed, let flags that are yes or no stand alone, and take several words where asked."""
+    """Make `--retry-failed` of retry_failed, let yes-or-no flags stand alone, take several words where asked."""
     hint = getattr(action, "_typehint", None)
     if hint is SEVERAL or SEVERAL in get_args(hint):
         action.nargs, action.metavar = "+", action.dest.upper()
