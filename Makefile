@@ -3,7 +3,7 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
 DATA ?= ../shared/data
 
-.PHONY: setup demo test check bench scores clean
+.PHONY: setup demo test check bench scores wheelhouse clean
 
 setup: .venv/.done
 
@@ -45,6 +45,19 @@ bench: setup
 	$(RUN) python -m benchmarks.kills
 	$(RUN) python -m benchmarks.evaluate_speed
 	$(RUN) python -m benchmarks.once $(DATA)
+
+# all that pip needs on a machine without a network, in wheelhouse/: hybridseg, torch without CUDA, sam2 built as a wheel
+TORCH ?= --index-url https://download.pytorch.org/whl/cpu
+wheelhouse: uv
+	$(UV) build --wheel --out-dir wheelhouse
+	python3 -m venv --clear wheelhouse/.venv
+	wheelhouse/.venv/bin/pip install --quiet torch torchvision $(TORCH)
+	wheelhouse/.venv/bin/pip install --quiet setuptools wheel
+	wheelhouse/.venv/bin/pip freeze | grep -i '^torch' > wheelhouse/torch.txt
+	wheelhouse/.venv/bin/pip wheel --quiet --wheel-dir wheelhouse -r wheelhouse/torch.txt $(TORCH)
+	SAM2_BUILD_CUDA=0 wheelhouse/.venv/bin/pip wheel --quiet --no-build-isolation --wheel-dir wheelhouse \
+	  --find-links wheelhouse --constraint wheelhouse/torch.txt wheelhouse/hybridseg-*.whl
+	rm -rf wheelhouse/.venv wheelhouse/torch.txt
 
 clean:
 	rm -rf .venv .uv demo

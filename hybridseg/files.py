@@ -16,6 +16,7 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from hybridseg.errors import HybridsegError, OutputError
+from hybridseg.folders import held, remove_abandoned
 
 SIDECARS = ("-wal", "-shm", "-journal", ".aux.xml", ".ovr", ".msk")
 """What SQLite and GDAL keep beside a file, as `<name><sidecar>`."""
@@ -25,6 +26,7 @@ _REMOTE = re.compile(
 )
 
 _LITTLE_BYTES = 1 << 16
+_HIDDEN = ".hybridseg-"
 _NOISE = re.compile(r"sqlite3_\w+\(.*\) failed: |[^\s'\"]*\.hybridseg-\w+[/\\]", re.DOTALL)
 
 
@@ -95,16 +97,19 @@ def check_not_input(path: Path | str, inputs: Iterable[object]) -> None:
 def scratch(path: Path | str) -> Iterator[Path]:
     """A free place for a file of the same name on the same disk; the place is removed with all that is left there.
 
-    It is a hidden folder beside `path` that only its owner can enter.
+    It is a hidden folder beside `path` that only its owner can enter. Those that runs which were killed left there are
+    removed.
 
     Raises:
         OutputError: nothing can be written at `path`.
     """
     _check_place(Path(path))
     real = _real(path)
+    remove_abandoned(real.parent, _HIDDEN)
     folder = _make_folder(real.parent, path)
     try:
-        yield folder / Path(path).name  # not that of a link's file, whose suffix may be another: GDAL goes by it
+        with held(folder):
+            yield folder / Path(path).name  # not that of a link's file, whose suffix may be another: GDAL goes by it
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -182,7 +187,7 @@ def _check_place(path: Path) -> None:
 
 def _make_folder(parent: Path, path: Path | str) -> Path:
     try:
-        return Path(tempfile.mkdtemp(prefix=".hybridseg-", dir=parent))
+        return Path(tempfile.mkdtemp(prefix=_HIDDEN, dir=parent))
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({_reason(error)} in {parent}): choose another folder") from error
 

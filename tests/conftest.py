@@ -11,6 +11,7 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.read.opening import open_scene
 from hybridseg.read.scene import Scene
+from hybridseg.run import progress
 from tests.rasters import default_image, make, utm_affine, write
 
 SHARED = Path(os.environ.get("HYBRIDSEG_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -55,3 +56,9 @@ def geobox(side: int = 64, pixel: float = 0.5, x: float = 500_000, y: float = 3_
 def scene(tmp_path: Path) -> Scene:
     """A scene of 128 x 96 pixels of 1 m, for labels drawn by `tests.labels.drawn`."""
     return open_scene(write(tmp_path / "a.tif", default_image(), utm_affine(1.0), photometric="rgb"))
+
+
+@pytest.fixture(autouse=True)
+def _no_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a test may take longer than the time between two lines of progress."""
+    monkeypatch.setattr(progress, "EVERY_S", 1e6)

@@ -9,6 +9,7 @@ import pytest
 
 import hybridseg
 import townscape
+from tests.rasters import make
 
 PACKAGES = [Path(package.__file__).parent for package in (hybridseg, townscape)]
 NETWORKS = ("torch", "torchvision", "sam2", "timm", "lightning", "torchgeo", "terratorch")
@@ -51,6 +52,22 @@ def test_reading_writing_and_drawing_need_no_torch():
         "open_scene(np.ones((3, 8, 8), np.uint8), geobox=grid).read_grid(grid); load_theme('buildings').to_yaml()"
     )
     assert imported(code, NETWORKS) == set()
+
+
+NEEDLESS = (
+    "torch._dynamo", "torchvision", "timm", "torchgeo", "lightning", "sklearn", "matplotlib", "huggingface_hub",
+    "httpx2", "xarray",
+)  # fmt: skip
+
+
+def test_a_plain_run_imports_nothing_that_it_does_not_need(tmp_path: Path):
+    """Imports are most of a small run's time; torch's compiler alone, which timm imports, takes 1.5 s."""
+    scene = make("rgb", tmp_path)
+    code = (
+        "from hybridseg.cli import main; "
+        f"assert main(['extract', {str(scene)!r}, {str(tmp_path / 'map.gpkg')!r}, '--device', 'cpu']) == 0"
+    )
+    assert imported(code, ("torch", "sam2", *NEEDLESS)) == {"torch", "sam2"}
 
 
 def test_public_names_are_sorted_and_there():

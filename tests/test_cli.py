@@ -8,11 +8,13 @@ import inspect
 import json
 import os
 import re
+import shlex
 import signal
 import stat
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,15 +26,15 @@ import torch
 
 import hybridseg
 from hybridseg.cli import VERBS, main
-from hybridseg.errors import HybridsegError, OutputError
+from hybridseg.cli.parser import parse
+from hybridseg.errors import HybridsegError, HybridsegWarning, OutputError
 from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.weights import save_weights
+from hybridseg.run.progress import Lines
 from hybridseg.run.result import Result, Summary
 from hybridseg.types import Failure
 from hybridseg.write.result import read_result
 from tests.rasters import default_image, make
-
-HIDDEN = {"progress"}
 
 
 def function_of(verb: str) -> Callable[..., Any]:
@@ -85,9 +87,8 @@ def help_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_names_and_explains_every_parameter(verb: str, capsys: pytest.CaptureFixture[str]):
     said = help_of(verb, capsys)
     for name, parameter in inspect.signature(function_of(verb)).parameters.items():
-        if name in HIDDEN:
-            assert name not in said
-            continue
+        if name == "progress":
+            continue  # a value in Python, a word here
         obligatory = parameter.default is parameter.empty or (verb, name) == ("extract", "out")
         positional = parameter.kind is not parameter.KEYWORD_ONLY and obligatory
         flag = name if positional or name == "name" else f"--{name.rstrip('_')}".replace("_", "[_-]")
@@ -102,12 +103,38 @@ def test_the_line_about_a_verb_is_the_first_of_its_docstring(verb: str):
     assert VERBS[verb].about == documented
 
 
-def test_help_lists_every_verb_with_its_line(capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit):
-        main(["--help"])
+@pytest.mark.parametrize("words", [[], ["--help"]], ids=["alone", "help"])
+def test_hybridseg_alone_lists_every_verb_with_its_line_and_an_example(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+):
+    assert main(words) == 0
     said = " ".join(capsys.readouterr().out.split())
     for name, verb in VERBS.items():
-        assert f"{name} {verb.about}" in said
+        assert f"{name} {verb.about} $ hybridseg {name}" in said
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_says_everything_once_and_without_types_of_python(verb: str, capsys: pytest.CaptureFixture[str]):
+    said = help_of(verb, capsys)
+    assert " ".join(said.split()).count(VERBS[verb].about) == 1
+    assert not re.search(r"Union|null|<class|GeoDataFrame\b.*subclass|\(type|type:|--[\w-]+\+|\.help", said)
+    assert all(f"  $ {example}\n" in said for example in VERBS[verb].examples)
+    (usage,) = re.findall(r"^usage: (.*)", said, re.MULTILINE)
+    assert usage.startswith(f"hybridseg {verb} ")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_examples_are_understood(verb: str, capsys: pytest.CaptureFixture[str]):
+    for example in VERBS[verb].examples:
+        chosen, settings = parse(shlex.split(example)[1:], verb, function_of(verb))
+        assert chosen == verb
+        inspect.signature(function_of(verb)).bind(**{k: v for k, v in settings.as_dict().items() if k != "json"})
+
+
+@pytest.mark.parametrize(("words", "wanted"), [((), False), (("--quiet",), True), (("--quiet", "false"), False)])
+def test_flags_that_are_yes_or_no_stand_alone(words: tuple[str, ...], wanted: bool):
+    _, settings = parse(["train", "a.yaml", *words], "train", function_of("train"))
+    assert settings.quiet is wanted
 
 
 def test_verbs_are_those_that_python_offers():
@@ -121,7 +148,8 @@ def test_a_verb_is_imported_when_it_is_called():
     program = """
 import sys
 from hybridseg.cli import VERBS, main
-from hybridseg.errors import HybridsegError, OutputError
+from hybridseg.cli.parser import parse
+from hybridseg.errors import HybridsegError, HybridsegWarning, OutputError
 def loaded():
     return {name for name, verb in VERBS.items() if verb.module in sys.modules}
 found = [loaded()]
@@ -140,10 +168,10 @@ sys.stderr.write(repr(found))
 @pytest.mark.parametrize("verb", VERBS)
 def test_flags_that_help_and_messages_speak_of_exist(verb: str, capsys: pytest.CaptureFixture[str]):
     said = help_of(verb, capsys)
-    package = Path(inspect.getfile(main)).parent
+    package = Path(hybridseg.__file__).parent
     texts = [said] if verb != "extract" else [said, *(path.read_text() for path in package.glob("*/*.py"))]
     spoken = {flag for text in texts for flag in re.findall(r"(?<![\w-])--[a-z][a-z_-]*[a-z]", text)}
-    spoken -= {"--extra", "--help"}  # uv's, argparse's
+    spoken -= {"--extra", "--help", "--version"}  # uv's, argparse's, of the command without a verb
     every = "".join(help_of(name, capsys) for name in (VERBS if verb == "extract" else ["extract"]))
     offered = set(re.findall(r"^  (--[\w-]+)", every + said, re.MULTILINE))
     refused = sorted(flag for flag in spoken - offered if not accepted(flag, capsys))
@@ -278,7 +306,6 @@ def test_a_recipe_that_will_not_do_gives_one_line(
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["dig"],
         ["extract"],
         ["extract", "scene.tif"],
@@ -430,6 +457,91 @@ def test_a_run_that_is_ended_leaves_nothing_behind(number: int, status: int, mod
     assert "Traceback" not in said
 
 
+# --- progress ---------------------------------------------------------------------------------------------------------
+
+
+def events(said: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in said.splitlines()]
+
+
+def test_progress_for_programs_is_one_json_object_a_line(
+    blocks: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "out.gpkg"
+    words = ["extract", str(blocks), str(out), "--refiner", "none", "--device", "cpu", "--progress", "json", "--json"]
+    assert main(words) == 0
+    said, err = capfd.readouterr()
+    told = events(err)
+    assert [one["sweep"] for one in told if one["event"] == "start"] == [
+        "load", "open scene", "load models", "classify", "find objects", "shape",
+    ]  # fmt: skip
+    steps = [one for one in told if one["event"] == "step" and one["sweep"] == "classify"]
+    assert [(one["done"], one["total"]) for one in steps] == [(k + 1, len(steps)) for k in range(len(steps))]
+    assert (told[-1]["event"], told[-1]["status"]) == ("end", 0)
+    assert [one["seconds"] for one in told] == sorted(one["seconds"] for one in told)
+    assert json.loads(said)["out"] == str(out)
+
+
+def test_errors_and_warnings_are_told_to_programs_as_well(
+    replace_extract: Callable[..., None], capfd: pytest.CaptureFixture[str]
+):
+    def stand_in(**_: Any) -> NoReturn:
+        warnings.simplefilter("always", HybridsegWarning)  # pytest makes errors of warnings
+        warnings.warn("a field was repaired", HybridsegWarning, stacklevel=1)
+        raise HybridsegError("no luck; try again")
+
+    replace_extract(stand_in)
+    assert main([*COMMAND, "--progress=json"]) == 2
+    told = [(one["event"], one.get("message", one.get("status"))) for one in events(capfd.readouterr().err)]
+    assert told[1:] == [("warning", "a field was repaired"), ("error", "no luck; try again"), ("end", 2)]
+
+
+def test_where_there_is_no_terminal_a_line_comes_now_and_then(capfd: pytest.CaptureFixture[str]):
+    with Lines(every_s=0.05) as lines:
+        lines.start("load models", None, "")
+        time.sleep(0.2)
+        lines.start("refine", 1400)
+        lines.step(12)
+        time.sleep(0.2)
+    said = capfd.readouterr().err
+    assert "hybridseg: load models: 0:00 min\n" in said
+    assert "hybridseg: refine: 1 of 1,400 windows, 12 objects, 0:00 min\n" in said
+    time.sleep(0.2)
+    assert capfd.readouterr().err == "", "it has ended"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_a_terminal_shows_bars_and_the_error_below_them():
+    import pty
+
+    ours, theirs = pty.openpty()
+    code = (
+        "from hybridseg.run.progress import reporter\n"
+        "with reporter([]) as said:\n"
+        "    said.start('load models', None, ''); said.start('refine', 2); said.step(3); said.step()\n"
+        "    said.say('no [red]luck[/red]', 'error')"
+    )
+    environment = os.environ | {"COLUMNS": "100", "TERM": "xterm"}
+    subprocess.run([sys.executable, "-c", code], stderr=theirs, check=True, env=environment)
+    os.close(theirs)
+    said = os.read(ours, 1 << 16).decode()
+    assert "2/2 windows 3 objects" in re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", said)
+    assert said.rstrip().endswith("hybridseg: no [red]luck[/red]")
+
+
+def test_no_progress_is_silence(blocks: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    words = ["extract", str(blocks), str(tmp_path / "out.gpkg"), "--refiner", "none", "--device", "cpu"]
+    assert main([*words, "--progress", "none"]) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(models: Path):
+    command = f"{sys.executable} -m hybridseg models --json | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
+    assert done.stderr == ""
+
+
 # --- when all is well -------------------------------------------------------------------------------------------------
 
 
@@ -459,7 +571,7 @@ def test_a_person_is_told_where_the_result_is(blocks: Path, tmp_path: Path, capf
 
 def test_the_module_runs_as_the_command_does(tmp_path: Path):
     done = subprocess.run(
-        [sys.executable, "-m", "hybridseg", "extract", "none.tif", str(tmp_path / "out.gpkg")],
+        [sys.executable, "-m", "hybridseg", "extract", "none.tif", str(tmp_path / "out.gpkg"), "--progress", "none"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +51,44 @@ def test_failure_leaves_the_former_file_and_nothing_else(tmp_path: Path) -> None
         fail_halfway(path)
     assert names(tmp_path) == {"a [1].tif", "a [1].tif.aux.xml"}
     assert path.read_text() == "old"
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from hybridseg.files import replacing
+with replacing(sys.argv[1]) as beside:
+    beside.write_text("half")
+    print(beside.parent, flush=True)
+    sys.stdin.read(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+def test_what_a_killed_run_left_is_removed_by_the_next_and_what_is_in_use_is_not(tmp_path: Path) -> None:
+    def begin() -> tuple[subprocess.Popen[str], Path]:
+        command = [sys.executable, "-c", KILLED, tmp_path / "map.gpkg"]
+        run = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert run.stdout is not None
+        return run, Path(run.stdout.readline().strip())
+
+    def age(folder: Path) -> None:
+        os.utime(folder, (time.time() - 3600,) * 2)
+
+    (killed, left), (alive, used) = begin(), begin()
+    with killed, alive:
+        killed.communicate("x")
+        replace_with(tmp_path / "other.gpkg", "new")
+        assert left.exists(), "it may have been made this moment"
+        (tmp_path / ".hybridseg-mine").touch()
+        for folder in (left, used, tmp_path / ".hybridseg-mine"):
+            age(folder)
+        replace_with(tmp_path / "other.gpkg", "newer")
+        assert names(tmp_path) == {"other.gpkg", used.name, ".hybridseg-mine"}
+        assert (used / "map.gpkg").read_text() == "half"
+        alive.communicate("x")
+    replace_with(tmp_path / "other.gpkg", "newest")
+    assert names(tmp_path) == {"other.gpkg", ".hybridseg-mine"}
 
 
 def test_sidecars_follow_their_file(tmp_path: Path) -> None:

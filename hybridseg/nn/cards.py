@@ -8,10 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx2  # the client that huggingface-hub 2 uses
 import yaml
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hybridseg.errors import WeightsError
@@ -81,6 +78,10 @@ def model_folder(name: str | Path) -> Path:
 
 def _fetch(name: str) -> Path:
     """The model folder in the user's cache, fetched unless it is there or HF_HUB_OFFLINE is set."""
+    import httpx2  # the client that huggingface-hub 2 uses; both are imported by who fetches alone
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
     repo = name.removeprefix(HUB)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:

@@ -12,14 +12,17 @@ from functools import partial
 from typing import Any, Protocol, Self
 
 import rasterio.errors
+import shapely.errors
 
 from hybridseg import nn
 from hybridseg.errors import HybridsegError, RunError, SourceUnavailable
 from hybridseg.run.store import Store
 from hybridseg.types import Failure
 
-SKIPPED = (OSError, RuntimeError, MemoryError, rasterio.errors.RasterioError, HybridsegError)
-"""Exceptions that skip a task (a damaged block, memory) instead of ending the run."""
+SKIPPED = (
+    OSError, RuntimeError, MemoryError, rasterio.errors.RasterioError, shapely.errors.ShapelyError, HybridsegError,
+)  # fmt: skip
+"""Exceptions that skip a task (a damaged block, memory, a geometry beyond GEOS) instead of ending the run."""
 PASSING = (SourceUnavailable, TimeoutError, ConnectionError)
 """Exceptions after which the same task may succeed a little later."""
 PAUSES_S = (2.0, 10.0)

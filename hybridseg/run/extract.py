@@ -164,6 +164,8 @@ def extract(
     elif retry_failed:
         raise HybridsegError("--retry-failed goes with --run: without it nothing is remembered; leave it out")
     runner = parse_engine(engine, workers)
+    shown = progress or Quiet()
+    shown.start("open scene", None, "")
     opened = open_scene(scene, bands=parse_bands(bands), crs=source_crs, nodata=parse_nodata(nodata))
     area = box if aoi is None else Area.read(aoi, opened)
     if gsd is not None:
@@ -173,7 +175,8 @@ def extract(
     # GDAL would keep a twentieth of the memory for decoded blocks; windows pass once, so little is enough
     gdal = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
     with rasterio.Env(**gdal):
-        surveys = open_surveys(opened, themes, device, progress or Quiet(), store, runner, parse_cache(cache), runtime)
+        shown.start("load models", None, "")
+        surveys = open_surveys(opened, themes, device, shown, store, runner, parse_cache(cache), runtime)
         steps = start_from(surveys, from_prompts, area)
         result = _computed(Result.of(opened.name, steps, opened.notes), surveys)
         if keep_trace:

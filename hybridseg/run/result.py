@@ -74,7 +74,12 @@ class Summary:
         if self.doubled:
             rows.append(("DOUBLED", f"{self.doubled:,} ids are of more than one feature"))
         if self.failures:
-            rows.append(("FAILED", f"{len(self.failures)} windows; their ground is empty or coarse in the result"))
+            rows.append(
+                (
+                    "FAILED",
+                    f"{len(self.failures)} windows or objects; their ground is empty, coarse or as it was traced",
+                )
+            )
             rows += [("", f"{f.place}: {f.reason}") for f in self.failures]
         if self.out:
             rows.append(("written", self.out))

@@ -44,7 +44,7 @@ from hybridseg.run.sweeps import Results, Sweeps, Tally
 from hybridseg.run.tasks import ClassifyTask, FindTask, JoinTask, RefineTasks
 from hybridseg.tables import FIGURES, Features, Prompts, Refined
 from hybridseg.theme import Theme
-from hybridseg.types import FEATURE_COLUMNS, Extent, Window
+from hybridseg.types import FEATURE_COLUMNS, Extent, Failure, Window
 from hybridseg.what.classify import Classify, view_for
 from hybridseg.what.lattice import Lattice
 from hybridseg.where.refine import Refine
@@ -242,26 +242,23 @@ class Survey:
         cut = ground_of(extent) if united else None
         task, tally = JoinTask(drawn, united, self.theme.shape, gsd_m, cut, coarse_m), Tally(1)
         found = joined = next(self._sweeps.results("shape", [task], tally))[1]
+        unshaped = found.loc[found["unshaped"].notna(), ["id", "unshaped"]].itertuples(index=False)
+        sweep = tally.sweep()
+        sweep = replace(sweep, failures=(*sweep.failures, *(Failure(f"object {name}", why) for name, why in unshaped)))
         if extent is not None and not united:
             found = belonging(found, rows, extent)
         dropped = 0 if united else len(drawn) - len(joined)
-        return Features(found[list(FEATURE_COLUMNS)], tally.sweep(), dropped)
+        return Features(found[list(FEATURE_COLUMNS)], sweep, dropped)
 
     def steps(self, extent: Extent | Area | None = None) -> Steps:
         """Make every value in turn: heatmap, prompts, refined masks, features with calibrated scores."""
         heatmap = self.heatmap(extent)
-        prompts, lattice = self._find(heatmap, extent), Lattice.of(heatmap.geobox, self.scene)
-        refined = self.theme.objects.relabel(self.refine(prompts), heatmap, lattice, self.theme.label)
+        prompts = self._find(heatmap, extent)
+        refined = self.relabel(self.refine(prompts), heatmap)
         return replace(self.steps_from(refined, extent), heatmap=heatmap, prompts=prompts)
 
     def steps_from(self, refined: Refined, extent: Extent | Area | None = None, scored: bool = True) -> Steps:
-        """Make the features of masks that are there already.
-
-        Args:
-            refined: masks before the gate.
-            extent: as of `features`.
-            scored: whether the prompts' scores are the classifier's own, to be calibrated.
-        """
+        """Make the features of masks that are there already; `scored`: their scores are to be calibrated."""
         features, notes = self.features(refined, extent), list[str]()
         if scored:
             rows, notes = calibrated(features.rows, self.theme, self.models.refiner_name, self.models.classifier.card)
@@ -271,6 +268,11 @@ class Survey:
     def run(self, extent: Extent | Area | None = None) -> Result:
         """Find every object of the theme in the scene, or in an extent."""
         return Result.of(self.scene.name, [self.steps(extent)], self.scene.notes)
+
+    def relabel(self, refined: Refined, heatmap: Heatmap) -> Refined:
+        """Decide by the heatmap which masks are the class, where the prompts do not say so already."""
+        label, lattice = self.theme.label, Lattice.of(heatmap.geobox, self.scene)
+        return self.theme.objects.relabel(refined, heatmap, lattice, label)
 
     @property
     def _sweeps(self) -> Sweeps:

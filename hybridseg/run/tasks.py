@@ -10,7 +10,9 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import shapely
+import shapely.errors
 from odc.geo.geobox import GeoBox
 
 from hybridseg.heatmap import Heatmap, HeatmapPart
@@ -214,14 +216,34 @@ class JoinTask:
         """None: the layer is joined at once."""
 
     def __call__(self) -> gpd.GeoDataFrame:
-        """Return the features, with `area_m2`."""
+        """Return the features, with `area_m2`, and `unshaped`: why an outline stays as it was traced, else None."""
         joined = union_pieces(self.outlines) if self.united else resolve_overlaps(self.outlines)
-        joined = joined.reset_index(drop=True)
-        if len(joined):
-            joined = self.shape.shape(joined, self.gsd_m, coarse_m=self.coarse_m)
+        joined = self._shaped(joined.reset_index(drop=True).assign(unshaped=None))
         if self.within is not None:  # after shaping, which would take the cut for an outline
             joined = joined.clip(self.within, keep_geom_type=True, sort=True).reset_index(drop=True)
+        joined = joined[~joined.geometry.is_empty].reset_index(drop=True)
         return joined.assign(area_m2=area_m2(joined.geometry))
+
+    def _shaped(self, rows: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+        """Shape all rows, but for those whose outlines GEOS cannot work with: these stay as they were traced."""
+        try:
+            return self.shape.shape(rows, self.gsd_m, coarse_m=self.coarse_m) if len(rows) else rows
+        except shapely.errors.ShapelyError as error:
+            reasons = [self._reason(rows.iloc[[at]]) for at in range(len(rows))]
+            sound = np.array([reason is None for reason in reasons])
+            if sound.all():  # none alone: it takes several, and nobody knows which
+                return rows.assign(unshaped=f"{type(error).__name__}: {error}")
+            left = rows[~sound].assign(unshaped=[reason for reason in reasons if reason is not None])
+            both = pd.concat([self._shaped(rows[sound]), left]).sort_index()
+            return gpd.GeoDataFrame(both, geometry="geometry", crs=rows.crs)
+
+    def _reason(self, row: gpd.GeoDataFrame) -> str | None:
+        """Why an outline cannot be shaped; None where it can."""
+        try:
+            self.shape.shape(row, self.gsd_m, coarse_m=self.coarse_m)
+        except shapely.errors.ShapelyError as error:
+            return f"{type(error).__name__}: {error}"
+        return None
 
 
 def describe(window: Window) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import geopandas as gpd
 
-from hybridseg.errors import OutputError
+from hybridseg.errors import HybridsegError, OutputError
 from hybridseg.files import check_folder, check_not_input
 from hybridseg.run.extents import Area
 from hybridseg.run.result import Steps
@@ -100,11 +100,25 @@ def start_from(
         extent: see `Survey.steps`.
 
     Raises:
+        HybridsegError: themes of one class cannot share prompts.
         PromptsError: they cannot be used, or hold classes that no theme looks for.
     """
     if prompts is None:
         return [survey.steps(extent) for survey in surveys]
-    labels = list(dict.fromkeys(survey.theme.label for survey in surveys))
+    labels = [survey.theme.label for survey in surveys]
+    if len(set(labels)) < len(labels):
+        names = ", ".join(survey.theme.name for survey in surveys)
+        raise HybridsegError(
+            f"of the themes {names} several look for one class ({', '.join(labels)}), and prompts name their class "
+            "alone; give these themes one by one"
+        )
     asked, scored = read_prompts(prompts, labels, surveys[0].scene)
-    own = [asked.take(asked.rows["class"] == survey.theme.label) for survey in surveys]
-    return [s.steps_from(s.refine(rows), extent, scored) for s, rows in zip(surveys, own, strict=True)]
+    return [_of(s, asked.take(asked.rows["class"] == s.theme.label), extent, scored) for s in surveys]
+
+
+def _of(survey: Survey, prompts: Prompts, extent: Extent | Area | None, scored: bool) -> Steps:
+    """Make masks and features of prompts; the heatmap, too, where it labels the masks."""
+    refined = survey.refine(prompts)
+    if survey.theme.objects.labels_masks:
+        refined = survey.relabel(refined, survey.heatmap(extent))
+    return survey.steps_from(refined, extent, scored)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import geopandas as gpd
 import numpy as np
@@ -21,6 +21,7 @@ from hybridseg.what.lattice import Block, Lattice, ObjectSettings, join_in_order
 class Grid(ObjectSettings):
     """Points on a lattice anchored in the CRS, wherever there is imagery; masks are kept where extent is high."""
 
+    labels_masks: ClassVar[bool] = True
     kind: Literal["grid"] = "grid"
     step_m: float = Field(5.0, gt=0, description="distance between points")
     object_m: float = Field(15.0, gt=0, description="size of objects that windows are chosen for")

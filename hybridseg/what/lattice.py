@@ -83,10 +83,12 @@ class ObjectSettings(Settings):
 
     in_pieces: an object may come as several prompts of one id, which are united after refining.
     counted: objects count one by one (buildings), not by the ground that they cover (water).
+    labels_masks: prompts say nothing of the class; `relabel` needs the heatmap once they are refined.
     """
 
     in_pieces: ClassVar[bool] = False
     counted: ClassVar[bool] = False
+    labels_masks: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from hybridseg.errors import BandsMissing, WeightsError
 from hybridseg.nn.backbones import KINDS, build_backbone
 from hybridseg.nn.backbones.base import Body, BodyBackbone, InputSpec, freeze, normalise, prepare, stages
+from hybridseg.nn.backbones.lite0 import Lite0
 from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.nn.classify.heads import network_for, start_segmenter
 from hybridseg.nn.classify.segmenter import Segmenter
@@ -163,3 +165,27 @@ def test_opening_a_model_folder_needs_no_network(name: str, tmp_path: Path):
     bands = len(net.trunk.inputs.bands)
     pixels = np.zeros((bands, 128, 128), np.uint8 if net.trunk.inputs.rgb else np.float32)
     assert np.isfinite(classifier.predict(pixels)).all()
+
+
+@pytest.mark.parametrize(("first", "side"), [(0, 64), (1, 96), (0, 75)])
+def test_the_light_trunk_is_that_of_timm(first: int, side: int):
+    theirs = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=tuple(range(first, 5))).eval()
+    ours = Lite0(first).eval()
+    assert list(ours.body.state_dict()) == list(theirs.state_dict())
+    assert ours.channels == theirs.feature_info.channels()
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    ours.body.load_state_dict(theirs.state_dict())
+    x = torch.randn(1, 3, side, side + 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for one, other in zip(ours.body(x), theirs(x), strict=True):
+            assert torch.allclose(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_its_first_weights_are_as_large_as_those_of_timm():
+    ours, theirs = Lite0(), timm.create_model("tf_efficientnet_lite0", features_only=True)
+    for name, weight in theirs.state_dict().items():
+        if weight.ndim == 4 and weight.numel() > 1000:
+            assert ours.body.state_dict()[name].std().item() == pytest.approx(weight.std().item(), rel=0.15)

@@ -3,12 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import yaml
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from hybridseg.errors import WeightsError
-from hybridseg.nn import cards
 from hybridseg.nn.cards import model_folder, read_card
 from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.nn.classify.segmenter import Segmenter
@@ -93,7 +93,7 @@ def test_a_model_folder_comes_from_the_hub_by_name(tmp_path: Path, monkeypatch: 
         asked.append((repo, allow_patterns))
         return str(tmp_path)
 
-    monkeypatch.setattr(cards, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     with pytest.raises(WeightsError, match="no model folder"):
         model_folder("hf:someone/trees")
     (tmp_path / "weights.safetensors").touch()
@@ -106,6 +106,6 @@ def test_no_connection_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch):
     def download(*_: object, **__: object) -> str:
         raise LocalEntryNotFoundError("offline")
 
-    monkeypatch.setattr(cards, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     with pytest.raises(WeightsError, match="copy the model folder and give its path"):
         model_folder("hf:someone/trees")

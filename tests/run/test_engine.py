@@ -13,6 +13,7 @@ import geopandas as gpd
 import pytest
 import shapely
 from rasterio.errors import RasterioIOError
+from shapely.errors import GEOSException
 
 from hybridseg.errors import OutputError, RunError, SourceError, SourceUnavailable
 from hybridseg.run.engine import SKIPPED, Done, Engine, Serial, Threads, run_task
@@ -102,7 +103,14 @@ def test_results_from_the_store_are_successes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [OSError("disk"), MemoryError(), RasterioIOError("block"), SourceError("damaged"), RuntimeError("out of memory")],
+    [
+        OSError("disk"),
+        MemoryError(),
+        RasterioIOError("block"),
+        SourceError("damaged"),
+        RuntimeError("out of memory"),
+        GEOSException("side location conflict"),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_what_may_be_of_the_place_is_skipped(error: Exception) -> None:

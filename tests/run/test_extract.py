@@ -670,6 +670,14 @@ def test_several_themes_with_one_classifier_share_a_heatmap(blocks: Path, theme:
     assert {path.name for path in (tmp_path / "work").glob("*.tif")} == {"heatmap-mine-other.tif"}
 
 
+def test_themes_of_one_class_cannot_share_prompts(blocks: Path, theme: Path, tmp_path: Path):
+    extract(blocks, theme=theme, run=tmp_path / "work")
+    other = write_theme(tmp_path / "other.yaml", gate=Gate(iou_pred=0.95))
+    prompts = tmp_path / "work" / "prompts.parquet"
+    Watched.encoded = 0
+    refuses(tmp_path, "one by one", blocks, theme=f"{theme},{other}", from_prompts=prompts, error=HybridsegError)
+
+
 def test_no_objects_are_a_result(theme: Path, tmp_path: Path):
     dark = make("utm", tmp_path, np.full((3, 128, 128), 40, np.uint8), 0.3)
     work = tmp_path / "work"

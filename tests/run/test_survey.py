@@ -19,7 +19,8 @@ from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Folder, Memory
 from hybridseg.run.survey import Survey
 from hybridseg.run.tasks import ClassifyTask
-from hybridseg.shape import AsTraced
+from hybridseg.run.work import start_from
+from hybridseg.shape import AsTraced, Smooth
 from hybridseg.tables import Prompts, Refined
 from hybridseg.theme import load_theme
 from hybridseg.types import Chip, Failure
@@ -112,6 +113,56 @@ def test_a_failed_window_is_listed_and_its_objects_stay_coarse(blocks: Path):
     assert set(result.features["origin"]) == {"coarse", "refined"}
     assert 0 < len(result.summary.failures) < result.summary.windows_refined
     assert "out of memory" in result.summary.failures[0].reason
+
+
+class Squeamish(Smooth):
+    """Cannot shape what lies beyond an x, or more than so many outlines."""
+
+    x: float
+    most: int = 99
+
+    def shape(self, features: gpd.GeoDataFrame, gsd_m: float) -> gpd.GeoDataFrame:
+        if (features.bounds["minx"] > self.x).any() or len(features) > self.most:
+            raise shapely.errors.GEOSException("TopologyException: side location conflict")
+        return super().shape(features, gsd_m)
+
+
+def test_an_outline_that_geos_cannot_work_with_is_listed_and_stays_as_traced(blocks: Path):
+    theme = load_theme("buildings").model_copy(update={"shape": AsTraced()})
+    traced = survey(blocks, theme).run().features
+    last = traced.loc[traced.bounds["minx"].idxmax()]
+    squeamish = theme.model_copy(update={"shape": Squeamish(x=last.geometry.bounds[0] - 0.1)})
+    result = survey(blocks, squeamish).run()
+    (failure,) = result.summary.failures
+    assert failure.place == f"object {last['id']}"
+    assert failure.reason == "GEOSException: TopologyException: side location conflict"
+    assert result.features["id"].tolist() == traced["id"].tolist()
+    stayed = result.features.geometry.geom_equals(traced.geometry)
+    assert result.features["id"][stayed].tolist() == [last["id"]]
+    assert "1 windows or objects" in dict(result.summary.lines())["FAILED"]
+
+
+def test_an_outline_of_which_shaping_leaves_nothing_is_dropped_and_counted(
+    blocks: Path, monkeypatch: pytest.MonkeyPatch
+):
+    theme = load_theme("buildings").model_copy(update={"shape": AsTraced()})
+    count = len(survey(blocks, theme).run().features)
+
+    def emptied(_: AsTraced, features: gpd.GeoDataFrame, gsd_m: float) -> gpd.GeoDataFrame:
+        return features.set_geometry([shapely.Polygon(), *features.geometry.iloc[1:]], crs=features.crs)
+
+    monkeypatch.setattr(AsTraced, "shape", emptied)
+    result = survey(blocks, theme).run()
+    assert (len(result.features), result.summary.overlapping) == (count - 1, 1)
+    assert not result.features.geometry.is_empty.any()
+
+
+def test_outlines_that_geos_cannot_work_with_together_all_stay_as_traced(blocks: Path):
+    theme = load_theme("buildings").model_copy(update={"shape": AsTraced()})
+    traced = survey(blocks, theme).run().features
+    result = survey(blocks, theme.model_copy(update={"shape": Squeamish(x=1e9, most=3)})).run()
+    assert len(result.summary.failures) == len(traced)
+    assert result.features.geometry.geom_equals(traced.geometry).all()
 
 
 def test_a_run_in_which_every_window_fails_has_no_result(blocks: Path):
@@ -333,6 +384,11 @@ def test_a_grid_of_points_gives_masks_or_nothing(blocks: Path, tmp_path: Path):
     steps.refined.write(tmp_path / "refined.parquet")
     back = Refined.read(tmp_path / "refined.parquet", found.crs)
     assert survey(blocks, theme).features(back).rows["id"].tolist() == found["id"].tolist()
+    # from its own prompts the same: they hold no score
+    steps.prompts.write(tmp_path / "prompts.parquet")
+    (again,) = start_from([survey(blocks, theme)], tmp_path / "prompts.parquet", None)
+    assert again.features.rows["score"].tolist() == found["score"].tolist()
+    assert (found["score"] > 0.5).all()
     # a point's square is no outline that could stay
     refused = survey(blocks, theme, refiner=Threshold(iou=0.1)).run()
     assert (len(refused.features), refused.summary.refined, refused.summary.coarse) == (0, 0, 0)

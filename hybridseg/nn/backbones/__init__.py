@@ -19,8 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
-import httpx2  # the client that huggingface-hub 2 uses
-
 from hybridseg.errors import WeightsError
 from hybridseg.nn.backbones.base import Backbone
 from hybridseg.nn.lazy import loader
@@ -69,11 +67,18 @@ def build_backbone(name: str, pretrained: bool = False) -> Backbone:
     module = importlib.import_module(known.module)
     try:
         backbone: Backbone = module.build(argument, pretrained)
-    except (OSError, httpx2.HTTPError) as error:
+    except _fetching_fails() as error:  # looked up when something is raised, and not before
         raise WeightsError(
             f"cannot fetch the weights of {name} ({type(error).__name__}); check the connection or the cache"
         ) from error
     return backbone
+
+
+def _fetching_fails() -> tuple[type[Exception], ...]:
+    """What is raised where weights cannot be fetched."""
+    import httpx2  # the client that huggingface-hub 2 uses
+
+    return OSError, httpx2.HTTPError
 
 
 def _forms() -> list[str]:

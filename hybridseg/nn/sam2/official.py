@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 
-import httpx2  # the client that huggingface-hub 2 uses
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, build_sam2
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
@@ -98,6 +95,10 @@ def _weights_of(name: str | Path) -> Path:
 
 def _fetch(repo: str) -> Path:
     """The checkpoint from the hub, or from the cache when it is there or HF_HUB_OFFLINE is set."""
+    import httpx2  # the client that huggingface-hub 2 uses; both are imported by who fetches alone
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
     filename = HF_MODEL_ID_TO_FILENAMES[repo][1]
     # its retries are not for the user: what is wrong in the end becomes one line below
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)

@@ -1,0 +1,180 @@
+"""The verbs: where each lives, what it is for, an example, and how its result is shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybridseg.run.progress import Reporter
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
+OK, INCOMPLETE = 0, 1
+"""Exit statuses: all done; done but for the windows and objects listed."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line.
+
+    module: where the function of the verb's name lives.
+    about: one line for the list of verbs.
+    examples: commands for the help, the first also for the list of verbs.
+    show: calls the function with the parsed settings, prints the result, returns the exit status.
+    """
+
+    module: str
+    about: str
+    examples: tuple[str, ...]
+    show: Callable[[Callable[..., Any], Namespace, Reporter], int]
+
+
+def overview() -> str:
+    """Return what `hybridseg` alone says: every verb with an example."""
+    verbs = [f"  {name:<9} {verb.about}\n            $ {verb.examples[0]}\n" for name, verb in VERBS.items()]
+    return (
+        "Overhead imagery to labelled maps.\n\nusage: hybridseg VERB [arguments and flags]\n\n"
+        + "\n".join(verbs)
+        + "\nhybridseg VERB --help     all flags of a verb\nhybridseg --version\n"
+    )
+
+
+def _extract(extract: Callable[..., Any], settings: Namespace, said: Reporter) -> int:
+    as_json = settings.pop("json")
+    result = extract(**settings.as_dict(), progress=said)
+    _show(result.summary, as_json)
+    return INCOMPLETE if result.summary.failures else OK
+
+
+def _demo(demo: Callable[..., Any], settings: Namespace, said: Reporter) -> int:
+    as_json = settings.pop("json")
+    outcome = demo(**settings.as_dict(), progress=said)
+    if as_json:
+        sys.stdout.write(json.dumps(outcome.to_dict()) + "\n")
+    else:
+        _show(outcome.summary, as_json=False)
+        _table(outcome.lines())
+    return OK
+
+
+def _train(train: Callable[..., Any], settings: Namespace, _: Reporter) -> int:
+    folder: Path = train(**settings.as_dict())
+    sys.stdout.write(f"{folder}\n")
+    return OK
+
+
+def _tune(tune: Callable[..., Any], settings: Namespace, said: Reporter) -> int:
+    path = tune(**settings.as_dict(), progress=said)
+    sys.stdout.write(path.read_text())
+    _table([("written", str(path)), ("use it", f"hybridseg extract SCENE map.gpkg --theme {path}")])
+    return OK
+
+
+def _finetune(finetune: Callable[..., Any], settings: Namespace, said: Reporter) -> int:
+    as_json = settings.pop("json")
+    settings.quiet = settings.quiet or as_json  # Lightning's bar goes to standard output
+    made = finetune(**settings.as_dict(), progress=None if settings.quiet else said)
+    if as_json:
+        sys.stdout.write(json.dumps(made.card, default=str) + "\n")
+    else:
+        _table(made.lines())
+    return OK
+
+
+def _models(models: Callable[..., Any], settings: Namespace, _: Reporter) -> int:
+    as_json = settings.pop("json")
+    cards = models(**settings.as_dict())
+    if as_json:
+        sys.stdout.write(json.dumps([card.to_dict() for card in cards], default=str) + "\n")
+    elif settings.name is not None:
+        import yaml
+
+        sys.stdout.write(yaml.safe_dump(cards[0].to_dict(), sort_keys=False, allow_unicode=True, width=100))
+    else:
+        _table([(card.name, card.line()) for card in cards])
+    return OK
+
+
+def _evaluate(evaluate: Callable[..., Any], settings: Namespace, _: Reporter) -> int:
+    as_json = settings.pop("json")
+    report = evaluate(**settings.as_dict())
+    if as_json:
+        sys.stdout.write(json.dumps(report.to_dict()) + "\n")
+    else:
+        _table(report.rows())
+    return OK
+
+
+def _show(summary: Any, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(summary.to_dict()) + "\n")
+    else:
+        _table(summary.lines())
+
+
+def _table(rows: list[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    table = Table("what", Column("how much", overflow="fold"), show_header=False, box=None)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+VERBS: dict[str, Verb] = {
+    "extract": Verb(
+        "hybridseg.run.extract",
+        "Find every object of a theme in a raster and write labelled, georeferenced polygons.",
+        (
+            "hybridseg extract scene.tif map.gpkg --theme buildings",
+            "hybridseg extract scene.tif roads.gpkg --theme roads --as lines",
+            "hybridseg extract scene.tif map.parquet --theme buildings,water --extent 512345,5240100,512845,5240600",
+        ),
+        _extract,
+    ),
+    "demo": Verb(
+        "hybridseg.demo",
+        "Map the buildings of a rendered town whose truth is known, and draw the result.",
+        ("hybridseg demo",),
+        _demo,
+    ),
+    "evaluate": Verb(
+        "hybridseg.evaluation",
+        "Compare a map with a reference, whoever made them.",
+        (
+            "hybridseg evaluate map.gpkg truth.gpkg --html report.html",
+            "hybridseg evaluate --compare before.gpkg after.gpkg truth.gpkg",
+        ),
+        _evaluate,
+    ),
+    "finetune": Verb(
+        "hybridseg.finetuning.run",
+        "Train a classifier on your own labels, and make a model folder of it for `extract --model`.",
+        ("hybridseg finetune --scene scene.tif --labels labels.gpkg --theme buildings --out mine",),
+        _finetune,
+    ),
+    "tune": Verb(
+        "hybridseg.tuning",
+        "Find a theme's thresholds, prompts and gate on labelled scenes, and write them as a theme's YAML.",
+        ("hybridseg tune buildings mine.yaml --scene scene.tif --labels labels.gpkg",),
+        _tune,
+    ),
+    "models": Verb(
+        "hybridseg.run.models",
+        "Show the cards of the embedded models.",
+        ("hybridseg models", "hybridseg models buildings-lite0"),
+        _models,
+    ),
+    "train": Verb(
+        "hybridseg.training.run",
+        "Train a model by a recipe; goes on where an earlier run of the same recipe stopped.",
+        ("hybridseg train configs/recipes/buildings.yaml --data tiles.csv",),
+        _train,
+    ),
+}
