@@ -51,11 +51,6 @@ def band_names(descriptions: Sequence[str | None], interp: Sequence[ColorInterp]
     return tuple(name or ("" if other in named else other) for name, other in zip(named, assumed, strict=True))
 
 
-def number_of(names: Sequence[str], wanted: str) -> int | None:
-    """Return the 1-based number of the first band of a common name, None where there is none."""
-    return names.index(wanted) + 1 if wanted in names else None
-
-
 def rgb_of(names: Sequence[str]) -> tuple[int, int, int] | None:
     """Return the numbers of red, green and blue, where exactly one band is called each."""
     if any(names.count(colour) != 1 for colour in RGB):
