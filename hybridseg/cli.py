@@ -249,5 +249,7 @@ VERBS: dict[str, Verb] = {
         _tune,
     ),
     "evaluate": Verb("hybridseg.evaluation", "Compare a map with a reference, whoever made them.", _evaluate),
-    "models": Verb("hybridseg.run.models", "Show the cards of the embedded models.", _models),
+    "models": Verb(
+        "hybridseg.run.models", "Show the cards of the models, and the licences of what is fetched.", _models
+    ),
 }

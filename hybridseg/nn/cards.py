@@ -15,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hybridseg.errors import WeightsError
+from hybridseg.nn.sources import announce
 from hybridseg.resources import models_folders
 
 HUB = "hf:"
@@ -83,6 +84,7 @@ def _fetch(name: str) -> Path:
     """The model folder in the user's cache, fetched unless it is there or HF_HUB_OFFLINE is set."""
     repo = name.removeprefix(HUB)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    announce(name)
     try:
         folder = Path(snapshot_download(repo, allow_patterns=FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, httpx2.HTTPError) as error:
