@@ -18,6 +18,7 @@ import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioIOError
 from rasterio.io import DatasetWriter
+from scipy import ndimage as ndi
 
 from hybridseg.cog import ERRORS, SUFFIXES, copy_to_cog, create_tiled, read_through, to_rasterio, whole
 from hybridseg.errors import SourceError
@@ -25,8 +26,26 @@ from hybridseg.files import check_output, copy_file, replacing, scratch
 from hybridseg.types import METADATA_KEY, Sweep, Window
 
 PARTS = ("extent", "interior")
+DEPTH_PX = 16
+"""Heatmap pixels from a border beyond which objects are as deep as can be, where depth is measured (`depth_of`)."""
 _STEPS = 254
 _NODATA = 255
+
+
+def depth_of(extent: np.ndarray) -> np.ndarray:
+    """Return interior where nothing but extent is known: the distance to the border, weighed by extent itself.
+
+    d / (d + 2) times extent, where d is the distance to where extent falls below one half, up to `DEPTH_PX`. So necks
+    of half an object's width and dips of extent part objects, and what lies further than `DEPTH_PX` moves nothing.
+
+    Args:
+        extent: (h, w) in [0, 1].
+    """
+    inside = extent >= 0.5
+    if inside.all():
+        return extent * (DEPTH_PX / (DEPTH_PX + 2))
+    deep = np.minimum(ndi.distance_transform_edt(inside), DEPTH_PX)
+    return (extent * (deep / (deep + 2))).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ def write_theme(theme: Theme, out: Path, comment: str) -> Path:
     for part in ("objects", "shape"):
         if part in settings:
             settings[part] = {"kind": getattr(theme, part).kind, **settings[part]}
+    settings.pop("by_bands", None)  # what follows was found for this classifier
     with replacing(out) as beside:
         beside.write_text(f"# {comment}\n" + yaml.safe_dump(settings, sort_keys=False))
     return out

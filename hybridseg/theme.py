@@ -46,6 +46,9 @@ class Theme(Settings):
         "coarsest of `work_gsd_m`; of several scales the highest probability counts",
     )
     max_gsd_m: _Gsd | None = Field(None, description="coarser sources are refused; none: as the model's card says")
+    by_bands: tuple[str, ...] = Field(
+        (), description="themes of the same class taken instead, the first whose index has its bands in the scene"
+    )
     objects: Objects = Instances()
     prompts: PromptSettings = PromptSettings()
     gate: Gate = Gate()
@@ -90,8 +93,10 @@ class Theme(Settings):
         parts = self.model_dump(mode="json", include={"label", "objects", "prompts", "gate", "work_gsd_m", "scales"})
         return hashlib.sha256(json.dumps([parts, refiner], sort_keys=True).encode()).hexdigest()
 
-    def gsd_m(self, source_m: float, own_m: float) -> float:
-        """Return the GSD that a classifier made for `own_m` works at on a scene of `source_m`."""
+    def gsd_m(self, source_m: float, own_m: float | None) -> float:
+        """Return the GSD that a classifier made for `own_m` (None: for any) works at on a scene of `source_m`."""
+        if own_m is None:  # it gains nothing by enlarged pixels
+            return max(source_m, self.work_gsd_m[0] if self.work_gsd_m else 0.0)
         finest, coarsest = self.work_gsd_m or (own_m, own_m)
         return min(max(source_m, finest), coarsest)
 

@@ -35,19 +35,23 @@ class NetworkSpec:
     stride: image pixels along the side of a heatmap pixel.
     snap_px: windows start and end on multiples of this.
     image_px: side of the only image it takes, whose core is `snap_px` wide; None: any size in multiples of `snap_px`.
-    gsd_m: ground sampling distance it was made for; coarsest_gsd_m: coarser scenes are refused.
-    source_bands: 1-based bands of the raster, read as stored; None: 8-bit red, green and blue.
+    gsd_m: ground sampling distance it was made for, None: any; coarsest_gsd_m: coarser scenes are refused.
+    source_bands: bands of the raster, by name or 1-based number, read as stored; None: 8-bit red, green and blue.
     scaling: unit of the values it takes, in words.
+    halo_px: what it is shown around a core, in whole strides; networks of one image size have what the core leaves.
+        Lite0 with its pyramid sees 480 px to each side; what lies beyond 384 px moves no value by a step of the stored
+        heatmap (1/254), beyond 160 px some by 35.
     """
 
     classes: tuple[str, ...]
     stride: int
     snap_px: int
-    gsd_m: float
+    gsd_m: float | None
     coarsest_gsd_m: float
     image_px: int | None = None
-    source_bands: tuple[int, ...] | None = None
+    source_bands: tuple[int, ...] | tuple[str, ...] | None = None
     scaling: str = "8-bit, 0 to 255"
+    halo_px: int = 384
 
 
 def core_px(image_px: int) -> int:

@@ -167,7 +167,7 @@ VERBS: dict[str, Verb] = {
     ),
     "models": Verb(
         "hybridseg.run.models",
-        "Show the cards of the embedded models.",
+        "Show the cards of the models, and the licences of what is fetched.",
         ("hybridseg models", "hybridseg models buildings-lite0"),
         _models,
     ),

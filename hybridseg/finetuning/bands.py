@@ -7,6 +7,7 @@ from typing import Any
 
 from hybridseg import nn
 from hybridseg.errors import BandsMissing, ThemeError
+from hybridseg.read.bands import check_bands
 from hybridseg.read.scene import Scene
 from hybridseg.read.stretch import check_scaling
 
@@ -30,6 +31,8 @@ def shown_to(
     wants = backbones.base.InputSpec() if start is not None else backbones.build_backbone(backbone).inputs
     if not wants.rgb:
         who = f"backbone {backbone} wants {wants}"
+        if wants.by_name and numbers is None:
+            return [source.raw(check_bands(source, wants.bands, f"backbone {backbone}")) for source in sources]
         return [check_scaling(_raw(s, len(wants.bands), numbers, who), wants.scaling, who) for s in sources]
     if numbers is not None:
         raise ThemeError(
@@ -51,4 +54,6 @@ def card_of(trunk: Any, seen: Scene) -> dict[str, Any]:
     wants = trunk.inputs
     if wants.rgb:
         return {"bands": "red, green, blue", "scaling": "uint8, one stretch a scene (2 to 98 %); 8-bit RGB as it is"}
+    if wants.by_name:
+        return {"bands": ", ".join(wants.bands), "scaling": wants.scaling}
     return {"bands": ", ".join(wants.bands), "scaling": wants.scaling, "source_bands": list(seen.bands)}

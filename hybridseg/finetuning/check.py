@@ -56,12 +56,14 @@ def check_themes(themes: Sequence[Theme]) -> None:
             )
 
 
-def check_gsd(gsd_m: float | None, sources: Sequence[Scene]) -> None:
-    """Refuse to work at far more detail than a source has.
+def check_gsd(gsd_m: float | None, sources: Sequence[Scene], backbone: str) -> None:
+    """Refuse to work at far more detail than a source has, or at other pixels than its own with an index.
 
     Raises:
         ThemeError: one of these is the case.
     """
+    if gsd_m is not None and backbone.startswith(nn.indices.PREFIX):
+        raise ThemeError(f"--gsd-m {gsd_m:g} came with {backbone}, which looks at a scene's own pixels; leave it out")
     for source in sources:
         if gsd_m is not None and gsd_m < 0.99 * source.gsd_m / FINER:  # as rounded below
             raise ThemeError(
@@ -76,6 +78,8 @@ def check_free(free: int, head: str, trunk: Any) -> None:
     Raises:
         ThemeError: one of these is the case.
     """
+    if trunk.pointwise and head != "linear":
+        raise ThemeError(f"an index is one number a pixel, of which --head {head} learns nothing; give --head linear")
     if free and head == "linear":
         raise ThemeError(f"--free {free} trains the backbone, which --head linear does not; give --head conv too")
     stages = len(nn.backbones.base.stages(trunk))

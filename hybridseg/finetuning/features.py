@@ -14,8 +14,6 @@ from hybridseg.run.extents import place_on
 from hybridseg.types import NetworkSpec
 from hybridseg.what.classify import SweepWindows
 
-STRIDE = 2
-"""Image pixels along the side of a heatmap pixel."""
 NEAR_PX = 13
 """Side of the square around a heatmap pixel in which an object makes it one near objects."""
 
@@ -32,7 +30,7 @@ def sample_features(
         most: pixels a class and side.
         rng: draws them.
     """
-    pooled = [_pooled(layers) for layers in targets]
+    pooled = [_pooled(layers, trunk.heatmap_stride) for layers in targets]
     chosen = [_choose(layers, most, rng) for layers in pooled]
     found = [np.zeros((len(at), sum(trunk.channels)), np.float32) for at, _ in chosen]
     for maps, corner, core in _windows(trunk, grid, [at for at, _ in chosen]):
@@ -47,11 +45,11 @@ def sample_features(
     return samples
 
 
-def _pooled(layers: np.ndarray) -> np.ndarray:
+def _pooled(layers: np.ndarray, stride: int) -> np.ndarray:
     """(3, H, W) to means on the heatmap's grid; what lies beyond odd sides is not known."""
     _, height, width = layers.shape
-    even = np.pad(layers, [(0, 0), (0, height % STRIDE), (0, width % STRIDE)])
-    cells = even.reshape(3, even.shape[1] // STRIDE, STRIDE, even.shape[2] // STRIDE, STRIDE)
+    even = np.pad(layers, [(0, 0), (0, height % stride), (0, width % stride)])
+    cells = even.reshape(3, even.shape[1] // stride, stride, even.shape[2] // stride, stride)
     return cells.mean((2, 4), dtype=np.float32)
 
 
@@ -77,15 +75,15 @@ def _windows(
     trunk: nn.backbones.base.Backbone, grid: LabelledGrid, chosen: Sequence[np.ndarray]
 ) -> Iterator[tuple[nn.classify.heads.FeatureMaps, np.ndarray, tuple[np.ndarray, np.ndarray]]]:
     """Features of each window of the sweep that holds a chosen pixel; its corner and its core, in heatmap pixels."""
-    scene = grid.labelled.scene
-    windows = SweepWindows(NetworkSpec((), STRIDE, trunk.snap_px, grid.image.gsd_m, np.inf, trunk.image_px))
+    scene, stride = grid.labelled.scene, trunk.heatmap_stride
+    windows = SweepWindows(NetworkSpec((), stride, trunk.snap_px, None, np.inf, trunk.image_px))
     raster = place_on(grid.grid, work_grid(scene, grid.image.gsd_m, trunk.snap_px))
     at = np.concatenate(list(chosen)) if chosen else np.zeros((0, 2), int)
     for core in windows.cores((grid.grid.height, grid.grid.width)):
-        first = np.array([core.row, core.col]) // STRIDE
-        last = first + np.array([core.height, core.width]) // STRIDE
+        first = np.array([core.row, core.col]) // stride
+        last = first + np.array([core.height, core.width]) // stride
         if np.all((at >= first) & (at < last), axis=1).any():
             chip, _ = windows.read(grid.view, grid.grid, core, raster)
             window = windows.around(core, raster)
-            corner = np.array([window.row, window.col]) // STRIDE
+            corner = np.array([window.row, window.col]) // stride
             yield nn.classify.heads.features_of(trunk, chip.pixels), corner, (first, last)

@@ -22,7 +22,7 @@ from hybridseg.labels.labelled import LabelledGrid, on_grid, read_labelled
 from hybridseg.labels.split import SplitBlocks
 from hybridseg.read.opening import open_scene
 from hybridseg.run.progress import Progress, Quiet
-from hybridseg.run.request import Paths, join_arguments, parse_bands
+from hybridseg.run.request import Paths, join_arguments, parse_bands, parse_numbers
 from hybridseg.theme import Theme, load_theme, theme_path
 
 FRESH = 1e-3
@@ -66,7 +66,8 @@ def finetune(
             commas between for several classes at once.
         out: the model folder to write. A training goes on in OUT.run where it was stopped.
         head: linear (scikit-learn, in seconds) or conv (Lightning, in minutes; needs the extra `train`).
-        backbone: lite0, sam2, sam2:REFINER, timm:NAME, torchgeo:WEIGHTS or terratorch:NAME.
+        backbone: lite0, sam2, sam2:REFINER, timm:NAME, torchgeo:WEIGHTS, terratorch:NAME or index:EXPRESSION
+            (index:ndwi, whose scale alone is learnt).
         free: with conv, how many of the backbone's last stages are trained too; none by default.
         column: column of the class in the labels.
         classes: what the labels call each class, as in building=1,road=2; default: its name.
@@ -74,7 +75,8 @@ def finetune(
         complete_within: polygon layer inside which every object is drawn, one for each scene; ground outside that is
             not labelled is unknown. Default: the whole scene is labelled.
         gsd_m: metres a pixel to work at; default: what the theme's classifier does.
-        bands: numbers of the red, green and blue bands, as in 4,3,2: for the refiner, and for backbones that see them.
+        bands: numbers of the red, green and blue bands, as in 4,3,2: for the refiner, and for backbones that see them;
+            or names with numbers, red=1,green=2,blue=3,nir=4, for an index.
         backbone_bands: numbers of the bands of a backbone that was trained on others (torchgeo's SENTINEL2_ALL,
             Prithvi), in its order; default: all bands of the scene, where it has as many.
         validation: share of the objects kept, in whole blocks, to judge by.
@@ -106,11 +108,11 @@ def finetune(
     called = parse_classes(classes, names, column)
     given_labels = join_arguments(scene, labels, complete_within)
     sources = [open_scene(path, bands=parse_bands(bands)) for path, _, _ in given_labels]
-    check_gsd(gsd_m, sources)
+    check_gsd(gsd_m, sources, backbone)
     start = find_start(themes, backbone, sources)
     read = [theme_path(name.strip()) for name in theme.split(",")]
     check_folder(out, [*read, *(path for of_scene in given_labels for path in of_scene), (start or {}).get("folder")])
-    views = shown_to(backbone, start, sources, parse_bands(backbone_bands, "backbone-bands"))
+    views = shown_to(backbone, start, sources, parse_numbers(backbone_bands, "backbone-bands"))
     trunk = load_trunk(backbone, head, start, device)
     check_free(free, head, trunk)
     own_m = gsd_m or (start or {}).get("gsd_m") or float(np.median([s.gsd_m for s in sources]))
@@ -122,7 +124,7 @@ def finetune(
     snap = trunk.snap_px
     grids = []
     for source, view, (_, layer, area) in zip(sources, views, given_labels, strict=True):
-        gsd = themes[0].gsd_m(source.gsd_m, own_m)
+        gsd = themes[0].gsd_m(source.gsd_m, None if trunk.pointwise else own_m)
         labelled = read_labelled(
             source, layer, called, column=column, width=width, complete_within=area, gsd_m=gsd, snap_px=snap
         )

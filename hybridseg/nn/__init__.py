@@ -10,7 +10,22 @@ from typing import TYPE_CHECKING
 from hybridseg.nn.lazy import loader
 
 if TYPE_CHECKING:
-    from hybridseg.nn import backbones, cards, classify, device, models, runtime, sam2, training, weights
+    from hybridseg.nn import (
+        backbones,
+        cards,
+        classify,
+        device,
+        indices,
+        models,
+        runtime,
+        sam2,
+        sources,
+        training,
+        weights,
+    )
 
-__all__ = ["backbones", "cards", "classify", "device", "models", "runtime", "sam2", "training", "weights"]
+__all__ = [
+    "backbones", "cards", "classify", "device", "indices", "models", "runtime", "sam2", "sources", "training",
+    "weights",
+]  # fmt: skip
 __getattr__ = loader(__name__, __all__)

@@ -12,6 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from hybridseg.errors import WeightsError
+from hybridseg.nn.sources import announce
 from hybridseg.resources import models_folders
 
 HUB = "hf:"
@@ -84,6 +85,7 @@ def _fetch(name: str) -> Path:
 
     repo = name.removeprefix(HUB)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    announce(name)
     try:
         folder = Path(snapshot_download(repo, allow_patterns=FILES))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, httpx2.HTTPError) as error:

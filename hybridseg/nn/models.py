@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from hybridseg.nn.classify.classifier import Classifier, load_classifier
+from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.nn.runtime import Runner
 from hybridseg.nn.sam2.cached import CachedRefiner
 from hybridseg.nn.sam2.embedding import EmbeddingFolder
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
-from hybridseg.nn.sam2.shared_encoder import SharedClassifier, SharedRefiner
+from hybridseg.nn.sam2.shared_encoder import SharedRefiner
 from hybridseg.nn.sam2.shared_encoder import share_encoder as share
 
 
@@ -19,46 +20,49 @@ from hybridseg.nn.sam2.shared_encoder import share_encoder as share
 class Models:
     """A classifier and a refiner. Both pickle by name, so a value that holds them may go to another process.
 
-    classifier: of the first sweep.
+    classifier: of the first sweep, or what stands in for it (`what.classify.Network`).
     refiner: of the second; None: the coarse outlines are the result.
     shared: whether both have their features from one encoder; the second sweep then asks for the windows of the first.
     """
 
-    classifier: Classifier | SharedClassifier
+    classifier: Any
     refiner: Promptable | CachedRefiner | SharedRefiner | None = None
     shared: bool = False
 
     @classmethod
     def open(
         cls,
-        classifier: str | Path,
+        classifier: Any,
         refiner: str | Path = "none",
         device: str = "auto",
         share_encoder: bool = False,
         cache: Path | None = None,
         runtime: str = "auto",
+        label: str = "",
     ) -> Models:
         """Open both; a network that is already open in this process is not opened again.
 
         Args:
-            classifier: name or folder, see `load_classifier`.
+            classifier: name or folder, see `load_classifier`; or one that is open already.
             refiner: name, folder or file, see `load_refiner`; `none` for no refiner.
             device: auto, cpu, cuda, cuda:1 or mps.
             share_encoder: encode each window once for both, where the classifier was trained on the encoder of this
                 refiner; elsewhere each has its own.
             cache: folder of embeddings, which later runs share; None: none are kept.
             runtime: auto, torch or openvino; see `pick_runtime`.
+            label: of the class looked for, see `load_classifier`.
 
         Raises:
             WeightsError: one cannot be had.
             HybridsegError: there is no such device or runtime.
         """
-        first = load_classifier(classifier, device, runtime)
+        named = isinstance(classifier, str | Path)
+        first = load_classifier(classifier, device, runtime, label) if named else classifier
         if refiner == "none":
             return cls(first)
         second = load_refiner(refiner, device, runtime=runtime)
         folder = None if cache is None else EmbeddingFolder(cache)
-        if share_encoder and (both := share(first, second, folder)) is not None:
+        if share_encoder and named and (both := share(first, second, folder)) is not None:
             return cls(*both, shared=True)
         return cls(first, second if folder is None else CachedRefiner(second, folder))
 

@@ -15,6 +15,7 @@ from rasterio.windows import Window as RasterWindow
 
 from hybridseg.errors import NoGeoreference, SourceError
 from hybridseg.read import dataarray, describe
+from hybridseg.read.bands import Bands, renamed
 from hybridseg.read.fingerprint import content_of_pixels
 from hybridseg.read.names import band_names
 from hybridseg.read.paths import display_name
@@ -72,7 +73,7 @@ class ArrayScene(StoredScene):
         cls,
         array: npt.NDArray[Any],
         geobox: GeoBox | None,
-        bands: Sequence[int] | None = None,
+        bands: Bands = None,
         crs: str | None = None,
         *,
         valid: npt.NDArray[np.bool_] | None = None,
@@ -87,7 +88,8 @@ class ArrayScene(StoredScene):
         Args:
             array: (H, W), (B, H, W) or (H, W, B); which one, the shape of `geobox` tells.
             geobox: its grid.
-            bands: 1-based, one for grey or three for red, green and blue; default: the only band or the only three.
+            bands: 1-based, one for grey or three for red, green and blue, or names of bands with their numbers;
+                default: the only band or the only three.
             crs: used only when `geobox` has none.
             valid: (H, W) bool, which pixels hold data; default: all that are finite and not `nodata`.
             nodata: value of pixels without data; "none": no collar is looked for either.
@@ -106,9 +108,7 @@ class ArrayScene(StoredScene):
         if valid is not None and (valid.dtype != np.bool_ or valid.shape != pixels.shape[1:]):
             raise SourceError(f"valid must be {pixels.shape[1:]} bool, got {valid.shape} {valid.dtype}")
         everything = tuple(range(1, len(pixels) + 1))
-        chosen = describe.choose(
-            name, len(pixels), everything, interp, descriptions, None if bands is None else tuple(bands)
-        )
+        chosen = describe.choose(name, len(pixels), everything, interp, descriptions, bands)
         place = describe.place(
             name, pixels.shape[1:], geobox.affine, None if geobox.crs is None else str(geobox.crs), crs
         )
@@ -116,7 +116,7 @@ class ArrayScene(StoredScene):
             name=name,
             bands=chosen,
             data_bands=everything,
-            band_names=band_names(descriptions, interp, len(pixels)),
+            band_names=renamed(band_names(descriptions, interp, len(pixels)), bands),
             geobox=place,
             dtype=describe.pixel_dtype(name, [pixels.dtype.name] * len(pixels), chosen),
             stretch=None,
@@ -134,7 +134,7 @@ class ArrayScene(StoredScene):
     def from_dataset(
         cls,
         dataset: DatasetReader,
-        bands: Sequence[int] | None = None,
+        bands: Bands = None,
         crs: str | None = None,
         *,
         nodata: NoData = None,
@@ -152,25 +152,24 @@ class ArrayScene(StoredScene):
             )
         if data != tuple(range(1, len(data) + 1)):
             raise SourceError(f"{name} has an alpha band before others; give a raster with alpha last")
-        chosen = describe.choose_bands(dataset, None if bands is None else tuple(bands))
         geobox = describe.georeference(dataset, crs)
         return cls.from_array(
             dataset.read(list(data)),
             geobox,
-            chosen,
+            bands,
             valid=dataset.read_masks(list(data)).any(axis=0),
             nodata=dataset.nodata if nodata is None else nodata,
             name=name,
             descriptions=[dataset.descriptions[band - 1] for band in data],
             interp=[dataset.colorinterp[band - 1] for band in data],
-            palette=describe.palette(dataset, chosen),
+            palette=describe.palette(dataset, describe.choose_bands(dataset, bands)),
         )
 
     @classmethod
     def from_dataarray(
         cls,
         array: Any,
-        bands: Sequence[int] | None = None,
+        bands: Bands = None,
         crs: str | None = None,
         *,
         nodata: NoData = None,

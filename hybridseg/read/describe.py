@@ -17,6 +17,7 @@ from rasterio.io import DatasetReader
 
 from hybridseg.errors import BandsMissing, NoGeoreference, SourceError
 from hybridseg.read import ground
+from hybridseg.read.bands import Bands, given_names, numbers_of
 from hybridseg.read.names import band_names, rgb_of
 from hybridseg.read.paths import display_name
 
@@ -31,7 +32,7 @@ _COORDINATE_PX = 0.01
 """A coordinate must be exact to this share of a pixel in 64-bit floats."""
 
 
-def choose_bands(dataset: DatasetReader, bands: tuple[int, ...] | None) -> tuple[int, ...]:
+def choose_bands(dataset: DatasetReader, bands: Bands) -> tuple[int, ...]:
     """Return the bands in use: those asked for, or those the raster declares, or the only reasonable ones."""
     colours = data_bands(dataset)
     return choose(display_name(dataset.name), dataset.count, colours, dataset.colorinterp, dataset.descriptions, bands)
@@ -43,7 +44,7 @@ def choose(
     colours: Sequence[int],
     interp: Sequence[ColorInterp],
     descriptions: Sequence[str | None],
-    bands: tuple[int, ...] | None,
+    bands: Bands,
 ) -> tuple[int, ...]:
     """Return the bands in use, of a raster with `count` bands.
 
@@ -64,13 +65,14 @@ def choose(
     """
     if count == 0:
         raise SourceError(f"{name} is a container without bands of its own; give one of its subdatasets")
-    if bands is not None:
-        if len(bands) not in (1, 3):
-            raise BandsMissing(f"{len(bands)} bands were asked for; give one (grey) or three (red, green, blue)")
-        wrong = [band for band in bands if not 1 <= band <= count]
-        if wrong:
-            raise BandsMissing(f"band {wrong[0]} was asked for, but {name} has bands 1 to {count}; change --bands")
-        return bands
+    asked = numbers_of(bands)
+    wrong = [band for band in (*(asked or ()), *given_names(bands).values()) if not 1 <= band <= count]
+    if wrong:
+        raise BandsMissing(f"band {wrong[0]} was asked for, but {name} has bands 1 to {count}; change --bands")
+    if asked is not None:
+        if len(asked) not in (1, 3):
+            raise BandsMissing(f"{len(asked)} bands were asked for; give one (grey) or three (red, green, blue)")
+        return asked
     if (named := rgb_of(band_names(descriptions, interp, count))) is not None:
         return named
     if all(colour in interp for colour in _RGB):  # whatever the descriptions say beside them

@@ -21,6 +21,7 @@ from rasterio.windows import Window as RasterWindow
 
 from hybridseg.errors import SourceError
 from hybridseg.read import describe, ground
+from hybridseg.read.bands import Bands, renamed
 from hybridseg.read.fingerprint import content_of_files
 from hybridseg.read.paths import display_name
 from hybridseg.read.raster import handle, open_raster, reading
@@ -127,7 +128,7 @@ class MosaicScene(StoredScene):
         cls,
         paths: Sequence[str],
         name: str,
-        bands: Sequence[int] | None = None,
+        bands: Bands = None,
         crs: str | None = None,
         nodata: NoData = None,
     ) -> Self:
@@ -170,7 +171,7 @@ class MosaicScene(StoredScene):
             name=name,
             bands=first.bands,
             data_bands=first.data_bands,
-            band_names=first.names,
+            band_names=renamed(first.names, bands),
             geobox=GeoBox((height, width), affine, first.geobox.crs),
             dtype=describe.pixel_dtype(display_name(paths[0]), first.dtypes, first.bands),
             stretch=None,
@@ -221,9 +222,9 @@ class _Look:
     files: tuple[str, ...]
 
 
-def _look(path: str, bands: Sequence[int] | None, crs: str | None) -> _Look:
+def _look(path: str, bands: Bands, crs: str | None) -> _Look:
     with open_raster(path) as dataset, reading(path):
-        chosen = describe.choose_bands(dataset, None if bands is None else tuple(bands))
+        chosen = describe.choose_bands(dataset, bands)
         return _Look(
             bands=chosen,
             data_bands=describe.data_bands(dataset),

@@ -16,6 +16,7 @@ from rasterio.io import DatasetReaderBase
 from hybridseg.errors import SourceError
 from hybridseg.read import ground
 from hybridseg.read.array import ArrayScene
+from hybridseg.read.bands import Bands
 from hybridseg.read.dataarray import is_dataarray
 from hybridseg.read.fingerprint import combine
 from hybridseg.read.mosaic import MosaicScene
@@ -130,7 +131,7 @@ Openable: TypeAlias = str | Path | Sequence[str | Path] | Scene | np.ndarray | A
 
 def open_scene(
     source: Openable,
-    bands: Sequence[int] | None = None,
+    bands: Bands = None,
     crs: str | None = None,
     *,
     geobox: GeoBox | None = None,
@@ -144,7 +145,8 @@ def open_scene(
             .txt with a path a line, or a list of paths: tiles, seen as one scene (see `mosaic`); an open rasterio
             dataset (its file is opened again; one in memory is read whole); an xarray.DataArray with coordinates and a
             CRS; an array (H, W), (B, H, W) or (H, W, B); or a scene, which is returned as it is.
-        bands: 1-based, one for grey or three for red, green and blue; default: what the source says they are.
+        bands: 1-based, one for grey or three for red, green and blue; or names with numbers, {"red": 1, "nir": 4}, of
+            which red, green and blue are what is seen; default: what the source says they are.
         crs: used only when the source has none.
         geobox: grid of an array; not for other sources.
         valid: (H, W) bool, which pixels of an array hold data; not for other sources.
@@ -179,9 +181,7 @@ def open_scene(
     raise SourceError(f"a {type(source).__name__} is no scene; {_ALLOWED}")
 
 
-def _from_dataset(
-    dataset: Any, bands: Sequence[int] | None, crs: str | None, nodata: NoData
-) -> RasterScene | ArrayScene:
+def _from_dataset(dataset: Any, bands: Bands, crs: str | None, nodata: NoData) -> RasterScene | ArrayScene:
     """An open dataset: its file again where that gives the same raster, else its pixels."""
     if dataset.closed or dataset.mode != "r":
         state = "closed" if dataset.closed else f"open for writing (mode {dataset.mode!r})"

@@ -25,6 +25,7 @@ from rasterio.vrt import WarpedVRT
 from hybridseg.cog import wkt
 from hybridseg.errors import SourceError, SourceUnavailable
 from hybridseg.read import describe
+from hybridseg.read.bands import Bands, renamed
 from hybridseg.read.fingerprint import content
 from hybridseg.read.paths import display_name, is_remote, is_virtual, problem
 from hybridseg.read.stored import NoData, StoredScene, as_nodata
@@ -59,7 +60,7 @@ class RasterScene(StoredScene):
     def open(
         cls,
         path: str | Path,
-        bands: Sequence[int] | None = None,
+        bands: Bands = None,
         crs: str | None = None,
         nodata: NoData = None,
     ) -> Self:
@@ -67,7 +68,8 @@ class RasterScene(StoredScene):
 
         Args:
             path: file, URL or GDAL path.
-            bands: 1-based, one for grey or three for red, green and blue; default: what the raster says they are.
+            bands: 1-based, one for grey or three for red, green and blue, or names of bands with their numbers;
+                default: what the raster says they are.
             crs: used only when the file has none (images with a world file).
             nodata: value of pixels without data, beside the raster's own nodata, mask and alpha; "none": only these;
                 default: these, and a collar that they do not declare (see `collar`).
@@ -81,13 +83,13 @@ class RasterScene(StoredScene):
         """
         path = str(path)
         with open_raster(path) as dataset, reading(path):
-            chosen = describe.choose_bands(dataset, None if bands is None else tuple(bands))
+            chosen = describe.choose_bands(dataset, bands)
             geobox = describe.georeference(dataset, crs)
             scene = cls(
                 name=display_name(path),
                 bands=chosen,
                 data_bands=describe.data_bands(dataset),
-                band_names=describe.names(dataset),
+                band_names=renamed(describe.names(dataset), bands),
                 geobox=geobox,
                 dtype=describe.pixel_dtype(display_name(path), dataset.dtypes, chosen),
                 stretch=None,

@@ -15,7 +15,7 @@ import rasterio
 
 from hybridseg import nn
 from hybridseg.cog import SUFFIXES as RASTERS
-from hybridseg.errors import HybridsegError, OutputError
+from hybridseg.errors import HybridsegError, OutputError, WeightsError
 from hybridseg.files import check_not_input, check_output
 from hybridseg.read.opening import at_gsd, copyright_of, files_of, open_scene
 from hybridseg.read.scene import Scene
@@ -43,6 +43,7 @@ from hybridseg.shape import Lines
 from hybridseg.tables import Features
 from hybridseg.theme import SETTINGS, Theme
 from hybridseg.types import Extent
+from hybridseg.what.given import GivenHeatmap, open_heatmap
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.lineage import Credit, Provenance, file_hash
 from hybridseg.write.overture import check_overture, write_overture
@@ -68,6 +69,7 @@ def extract(
     gsd: float | None = None,
     attribution: str | None = None,
     prompts: str | Sequence[str] | None = None,
+    heatmap: str | Path | None = None,
     from_prompts: str | Path | gpd.GeoDataFrame | None = None,
     run: str | Path | None = None,
     retry_failed: bool = False,
@@ -81,6 +83,7 @@ def extract(
     schema: Literal["hybridseg", "overture"] = "hybridseg",
     shape: str | None = None,
     keep_trace: bool = False,
+    by_bands: bool = True,
     *,
     progress: Progress | None = None,
 ) -> Result:
@@ -93,10 +96,13 @@ def extract(
         out: result: .gpkg, .parquet, .fgb or .geojson for polygons, .tif for a class raster; None (Python) for no file.
         theme: what to look for: buildings, fields, roads, solar, water, or the path of a theme's YAML; several with
             commas between. Default: buildings, or the themes of `model`.
-        model: folder that finetune made, or hf:OWNER/NAME on the hub, to look with instead of the theme's classifier.
-        refiner: sam2-lite (embedded), sam2.1-hiera-tiny and its seven sisters (from the hub), the path of a .pt file or
-            a model folder, or none for the classifier's coarse outlines; default: what measured best for the theme.
-        bands: numbers of the red, green and blue bands, or of one band, as in 4,3,2.
+        model: folder that finetune made, or hf:OWNER/NAME on the hub, to look with instead of the theme's classifier;
+            or a spectral index with a theme beside it: index:ndwi, index:(green - nir) / (green + nir)@0.1,20.
+        refiner: sam2-lite (embedded), sam2.1-hiera-tiny and its seven sisters (from the hub), edgetam, the path of a
+            .pt file or a model folder, or none for the classifier's coarse outlines; default: what measured best for
+            the theme.
+        bands: numbers of the red, green and blue bands, or of one band, as in 4,3,2; or names with numbers, as in
+            red=1,green=2,blue=3,nir=4.
         extent: left,bottom,right,top in the scene's CRS; objects whose middle lies inside are given, whole; water and
             roads are cut at its border.
         crs: CRS of the result, as in EPSG:4326; default: the scene's. GeoJSON is always WGS84.
@@ -110,6 +116,9 @@ def extract(
         attribution: who must be named for the imagery, as in '(c) City of Graz, CC-BY-4.0'; stands in the result.
             Default: what the raster says in its copyright tag.
         prompts: what the refiner is told, of box,points,hint; default: what the theme says.
+        heatmap: raster of probabilities to use instead of a classifier: heatmap.tif of a run, or any other model's;
+            bytes (0 to 255) or floats (0 to 1), a band a class, described by its name (`building`, or
+            `building:extent` and `building:interior`); on any grid, in any CRS.
         from_prompts: skip the first sweep and refine these prompts: prompts.parquet of a run, edited or not, or any
             layer of polygons.
         run: folder for all that is made on the way. The same command goes on where it was killed; with other settings
@@ -132,6 +141,7 @@ def extract(
             rectangles); default: what suits the theme.
         keep_trace: keep the outlines as they were traced, too: in a GeoPackage a second layer, NAME_traced; in Python
             `result.traced`.
+        by_bands: where the scene has green and near infrared, find water by NDWI; false: by the theme's own classifier.
         progress: told how far the work is (Python only).
 
     Returns:
@@ -146,17 +156,14 @@ def extract(
         >>> result = extract("town.tif", "town.gpkg", theme="buildings")  # doctest: +SKIP
         >>> result.features.head()  # doctest: +SKIP
     """
-    if extent is not None and aoi is not None:
-        raise HybridsegError("--extent and --aoi came together; give one of them")
-    if as_ == "lines" and (shape is not None or keep_trace):
-        raise HybridsegError("--shape and --keep-trace are for polygons; leave them out, or leave out --as lines")
-    _check_out(out, as_, crs, stac, keep_trace)
-    box, themes = parse_extent(extent), resolve_themes(theme, model, prompts, refiner)
-    if shape is not None:
-        themes = [each.shaped(shape) for each in themes]
+    _check_alone(extent=extent, aoi=aoi)
+    _check_alone(heatmap=heatmap, from_prompts=from_prompts)
+    _check_out(out, as_, crs, stac, keep_trace, shape)
+    box, chosen = parse_extent(extent), (theme, model, prompts, refiner, shape)
+    themes = _themes(None, *chosen)
     if schema == "overture":
         check_overture(out, ["lines"] if as_ == "lines" else [one.label for one in themes])
-    inputs = _inputs(scene, theme, themes, [from_prompts, model, aoi])
+    inputs = _inputs(scene, theme, themes, [heatmap, from_prompts, model, aoi])
     if out is not None:
         check_not_input(out, inputs)
     if run is not None:
@@ -167,6 +174,7 @@ def extract(
     shown = progress or Quiet()
     shown.start("open scene", None, "")
     opened = open_scene(scene, bands=parse_bands(bands), crs=source_crs, nodata=parse_nodata(nodata))
+    named, themes = themes, _themes(opened if by_bands and heatmap is None else None, *chosen)
     area = box if aoi is None else Area.read(aoi, opened)
     if gsd is not None:
         opened = at_gsd(opened, check_gsd(gsd), None if area is None else box_of(area))
@@ -176,15 +184,17 @@ def extract(
     gdal = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
     with rasterio.Env(**gdal):
         shown.start("load models", None, "")
-        surveys = open_surveys(opened, themes, device, shown, store, runner, parse_cache(cache), runtime)
+        surveys = open_surveys(opened, themes, device, shown, store, runner, parse_cache(cache), runtime, heatmap)
         steps = start_from(surveys, from_prompts, area)
         result = _computed(Result.of(opened.name, steps, opened.notes), surveys)
         if keep_trace:
             result = replace(result, traced=_traced(result.features, surveys, steps, area))
+    result = result.noting([_by_bands(*pair) for pair in zip(named, themes, strict=True)])
     provenance = _provenance(
         surveys, attribution or copyright_of(scene), extent=box, aoi=_input(aoi), crs=crs, source_crs=source_crs,
         nodata=nodata, gsd=gsd, as_=as_, stac=stac, schema=schema, shape=shape, keep_trace=keep_trace,
-        runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)), from_prompts=_input(from_prompts),
+        runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)), heatmap=_input(heatmap),
+        from_prompts=_input(from_prompts),
     )  # fmt: skip
     made = _lines(result, steps, crs, provenance) if as_ == "lines" else _polygons(result, crs, provenance)
     if run is None:
@@ -200,8 +210,25 @@ def extract(
     return made
 
 
-def _check_out(out: str | Path | None, as_: str, crs: str | None, stac: bool, keep_trace: bool) -> None:
+def _check_alone(**given: object) -> None:
+    """Refuse two settings of which one says what the other does."""
+    if all(value is not None for value in given.values()):
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise HybridsegError(f"{flags} came together; give one of them")
+
+
+def _themes(scene: Scene | None, theme: Any, model: Any, prompts: Any, refiner: Any, shape: str | None) -> list[Theme]:
+    """The themes asked for, drawn as asked for; with a scene, those that its bands call for."""
+    themes = resolve_themes(theme, model, prompts, refiner, scene)
+    return themes if shape is None else [each.shaped(shape) for each in themes]
+
+
+def _check_out(
+    out: str | Path | None, as_: str, crs: str | None, stac: bool, keep_trace: bool, shape: str | None
+) -> None:
     """Check that what is asked for can be written, before hours of work."""
+    if as_ == "lines" and (shape is not None or keep_trace):
+        raise HybridsegError("--shape and --keep-trace are for polygons; leave them out, or leave out --as lines")
     if out is not None:
         check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
     layered = [suffix for suffix, format_ in FORMATS.items() if format_.many]
@@ -214,6 +241,16 @@ def _check_out(out: str | Path | None, as_: str, crs: str | None, stac: bool, ke
         item_path(out)
 
 
+def _by_bands(named: Theme, used: Theme) -> str:
+    """What to tell of a theme that the scene's bands called for; nothing where it is the one that was named."""
+    if used.name == named.name:
+        return ""
+    return (
+        f"{used.label} by {used.classifier} (theme {used.name}), since the scene has its bands; --by-bands false finds "
+        f"it by {named.classifier}"
+    )
+
+
 def open_surveys(
     scene: Scene,
     themes: Sequence[Theme],
@@ -223,6 +260,7 @@ def open_surveys(
     engine: Engine,
     cache: Path | None,
     runtime: str,
+    heatmap: str | Path | None = None,
 ) -> list[Survey]:
     """Open a survey for each theme; they share one store, so that themes with one classifier share its heatmap.
 
@@ -235,8 +273,11 @@ def open_surveys(
         engine: runs the tasks.
         cache: folder for embeddings.
         runtime: auto, torch, openvino.
+        heatmap: stands in for the classifiers.
     """
     reach_m = max(theme.objects.reach_m for theme in themes)
+    wanted = {theme.label: (theme.name,) for theme in themes}
+    given = None if heatmap is None else open_heatmap(heatmap, scene, wanted, store)
     return [
         Survey.open(
             scene,
@@ -249,9 +290,22 @@ def open_surveys(
             progress=progress,
             reach_m=reach_m,
             cache=cache,
+            given=_carded(given, theme),
         )
         for theme in themes
     ]
+
+
+def _carded(given: GivenHeatmap | None, theme: Theme) -> GivenHeatmap | None:
+    """A heatmap with the card of the theme's classifier, which says what scores mean, where that made it."""
+    if given is None or given.made_by is None:
+        return given
+    try:
+        folder = nn.cards.model_folder(theme.classifier)
+    except WeightsError:
+        return given
+    own = nn.cards.sha256(folder / "weights.safetensors") == given.made_by
+    return replace(given, card=nn.cards.read_card(folder)) if own else given
 
 
 def _computed(result: Result, surveys: Sequence[Survey]) -> Result:

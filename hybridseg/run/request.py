@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from math import isfinite, nan
 from pathlib import Path
 from typing import TypeAlias
@@ -17,8 +18,10 @@ from hybridseg.cog import SUFFIXES
 from hybridseg.errors import HybridsegError, OutputError, ThemeError
 from hybridseg.files import check_folder
 from hybridseg.nn.cards import COARSEST_M, FINEST_M
+from hybridseg.read.bands import Bands
 from hybridseg.read.scene import Scene
 from hybridseg.read.stored import NoData
+from hybridseg.run.by_bands import for_bands
 from hybridseg.run.engine import Engine, Serial, Threads
 from hybridseg.theme import Theme, load_theme
 from hybridseg.types import Extent
@@ -28,6 +31,7 @@ MOST_PX = 1e14
 PARTS = ("box", "points", "hint")
 _HALF_WORLD_M = 1.5e7
 """No object is as wide as this: one that seems so was torn apart by a change of CRS."""
+_BAND_NAME = re.compile("[a-z][a-z0-9_]*")
 
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 """One path, which may hold commas, or several."""
@@ -50,8 +54,24 @@ def parse_extent(value: str | Sequence[float] | None) -> Extent | None:
     return left, bottom, right, top
 
 
-def parse_bands(value: str | Sequence[int] | None, name: str = "bands") -> list[int] | None:
-    """Return numbers of bands; `name` is the flag's.
+def parse_bands(value: str | Sequence[int] | Mapping[str, int] | None) -> Bands:
+    """Return numbers of bands, or names with their numbers.
+
+    Raises:
+        HybridsegError: they are neither.
+    """
+    if isinstance(value, str) and "=" in value:
+        pairs = [word.split("=") for word in words(value)]
+        if not all(len(pair) == 2 and _BAND_NAME.fullmatch(pair[0].strip()) for pair in pairs):
+            raise HybridsegError(f"bands is {value!r}; give names with numbers, e.g. red=1,green=2,blue=3,nir=4")
+        value = {name.strip(): number for name, number in pairs}  # type: ignore[misc]
+    if isinstance(value, Mapping):
+        return dict(zip(value, parse_numbers(list(value.values()), "bands") or [], strict=True))
+    return parse_numbers(value, "bands")
+
+
+def parse_numbers(value: str | Sequence[int] | None, name: str) -> list[int] | None:
+    """Return whole numbers; `name` is the flag's.
 
     Raises:
         HybridsegError: they are no whole numbers.
@@ -123,8 +143,16 @@ def resolve_themes(
     model: str | Path | None = None,
     parts: str | Sequence[str] | None = None,
     refiner: str | None = None,
+    scene: Scene | None = None,
 ) -> list[Theme]:
     """Return the themes asked for, with the classifier of `model`, the prompts of `parts`, and the refiner, if given.
+
+    Args:
+        theme: names.
+        model: classifier of all; default: each theme's own.
+        parts: of prompts.
+        refiner: of all.
+        scene: whose bands may call for a theme's `by_bands`; None: they do not count.
 
     Raises:
         ThemeError: unknown, doubled or empty names; the model holds no theme.
@@ -135,8 +163,11 @@ def resolve_themes(
         raise ThemeError(f"theme is {','.join(names)!r}; give names with commas between, each once")
     if model is None:
         themes = [load_theme(name) for name in names or ["buildings"]]
+        themes = themes if scene is None else [for_bands(one, scene) for one in themes]
     elif names:
         themes = [load_theme(name).model_copy(update={"classifier": str(model)}) for name in names]
+    elif str(model).startswith(nn.indices.PREFIX):
+        raise ThemeError(f"--model {model} is no folder that holds a theme; give --theme, too, e.g. --theme water")
     else:
         themes = themes_in(model)
     if len({t.name for t in themes}) < len(themes):

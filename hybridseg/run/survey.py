@@ -46,6 +46,7 @@ from hybridseg.tables import FIGURES, Features, Prompts, Refined
 from hybridseg.theme import Theme
 from hybridseg.types import FEATURE_COLUMNS, Extent, Failure, Window
 from hybridseg.what.classify import Classify, view_for
+from hybridseg.what.given import GivenHeatmap
 from hybridseg.what.lattice import Lattice
 from hybridseg.where.refine import Refine
 from hybridseg.where.windows import ObjectWindows
@@ -92,7 +93,7 @@ class Survey:
             known = f"its classifier {theme.classifier} knows {', '.join(spec.classes)}"
             advice = "give one of these as the theme's `label:`, or another classifier"
             raise ThemeError(f"theme {theme.name} looks for {theme.label}, but {known}; {advice}")
-        coarsest_m = theme.max_gsd_m or spec.coarsest_gsd_m
+        coarsest_m = spec.coarsest_gsd_m if spec.gsd_m is None else theme.max_gsd_m or spec.coarsest_gsd_m
         # a tenth to spare: 0.6 m imagery in a projected CRS may measure 0.62 m on the ground
         if self.scene.gsd_m > 1.1 * coarsest_m:
             pixels = f"{self.scene.name} has {self.scene.gsd_m:.2g} m pixels"
@@ -113,6 +114,7 @@ class Survey:
         progress: Progress | None = None,
         reach_m: float = 0.0,
         cache: Path | None = None,
+        given: GivenHeatmap | None = None,
     ) -> Survey:
         """Open a theme's models and make a survey of a scene with them.
 
@@ -127,6 +129,7 @@ class Survey:
             progress: as the field.
             reach_m: as the field.
             cache: folder for embeddings; None: none are kept, but between the sweeps where both share an encoder.
+            given: a heatmap that stands in for the theme's classifier, see `open_heatmap`.
 
         Raises:
             WeightsError: a model cannot be found or does not fit.
@@ -134,7 +137,9 @@ class Survey:
         store = store or Memory()
         shared = theme.prompts.windows == "shared"
         cache = cache or (store.folder / "embeddings" if shared else None)
-        models = nn.models.Models.open(theme.classifier, refiner or theme.refiner, device, shared, cache, runtime)
+        models = nn.models.Models.open(
+            given or theme.classifier, refiner or theme.refiner, device, shared, cache, runtime, theme.label
+        )
         return cls(scene, theme, models, store, engine, progress or Quiet(), reach_m=reach_m)
 
     def heatmap(self, extent: Extent | Area | None = None) -> Heatmap:
@@ -281,17 +286,25 @@ class Survey:
     @property
     def _classify(self) -> Classify:
         network = self.models.classifier
+        if network.spec.gsd_m is None:  # it looks at pixels one by one: coarser ones tell it nothing
+            return Classify(network)
         return Classify(network, self.theme.scales_at(self.theme.gsd_m(self.scene.gsd_m, network.spec.gsd_m)))
 
     def _working_grid(self, extent: Extent | Area | None) -> tuple[GeoBox, Window]:
         """The grid to classify on, and where the whole scene lies on it."""
-        scene, theme, snap_px = self.scene, self.theme, self._classify.snap_px
-        gsd_m = theme.gsd_m(scene.gsd_m, self.models.classifier.spec.gsd_m)
-        whole = work_grid(scene, gsd_m, snap_px)
+        scene, theme, network = self.scene, self.theme, self.models.classifier
+        snap_px, gsd_m = self._classify.snap_px, theme.gsd_m(scene.gsd_m, network.spec.gsd_m)
+
+        def over(bounds: Extent | None) -> GeoBox:
+            if isinstance(network, GivenHeatmap):
+                return network.grid_over(bounds or scene.geobox.boundingbox.bbox)
+            return work_grid(scene, gsd_m, snap_px, bounds)
+
+        whole = over(None)
         if extent is None:
             return whole, Window(0, 0, whole.width, whole.height)
         work_grid(scene, gsd_m, snap_px, box_of(extent))  # refuses an extent beside the scene, before it is grown
-        grid = work_grid(scene, gsd_m, snap_px, grow(box_of(extent), self._around_m, scene))
+        grid = over(grow(box_of(extent), self._around_m, scene))
         return grid, place_on(grid, whole)
 
     def _lineage(self) -> dict[str, Any]:

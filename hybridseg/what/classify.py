@@ -11,10 +11,12 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from hybridseg.heatmap import HeatmapPart
+from hybridseg.read.bands import check_bands
 from hybridseg.read.scene import Scene
 from hybridseg.read.stretch import check_scaling
 from hybridseg.read.tiles import tile
 from hybridseg.types import Chip, NetworkSpec, Window
+from hybridseg.what.given import GivenHeatmap
 
 BEYOND_SNAPS = 4
 """Empty ground shown around the raster, in the network's deepest strides: its features are poor at a window's edge."""
@@ -48,13 +50,15 @@ class SweepWindows:
     """The windows of the sweep: cores that cover a grid, and what is read around each.
 
     spec: of the network that will be shown them.
-    halo_px: on the working grid; a multiple of the network's deepest stride. Lite0 with its pyramid sees 480 px to each
-        side; what lies beyond 384 px moves no value by a step of the stored heatmap (1/254), beyond 160 px some by 35.
-        Where the network takes images of one size only, the halo is what that leaves around cores at fixed places.
     """
 
     spec: NetworkSpec
-    halo_px: int = 384
+
+    @property
+    def halo_px(self) -> int:
+        """On the working grid; of a network of one image size what that leaves around cores at fixed places."""
+        spec = self.spec
+        return spec.halo_px if spec.image_px is None else (spec.image_px - spec.snap_px) // 2
 
     def cores(self, shape: tuple[int, int], core_px: int = 1024, offset_px: int = 0) -> list[Window]:
         """Return the cores of a grid: of `core_px`, or of the core of the network's only image."""
@@ -64,9 +68,7 @@ class SweepWindows:
 
     def around(self, core: Window, raster: Window) -> Window:
         """Return the window that is read for a core: with its halo, as far as there is something to see."""
-        spec = self.spec
-        halo_px = self.halo_px if spec.image_px is None else (spec.image_px - spec.snap_px) // 2
-        return core.pad(halo_px).clip(raster.pad(BEYOND_SNAPS * spec.snap_px))
+        return core.pad(self.halo_px).clip(raster.pad(BEYOND_SNAPS * self.spec.snap_px))
 
     def read(self, scene: Scene, grid: GeoBox, core: Window, raster: Window) -> tuple[Chip, tuple[slice, slice]]:
         """Return the chip that is shown for a core, and where the core lies on the chip's heatmap (rows, columns)."""
@@ -136,16 +138,18 @@ def _coarser(window: Window, scale: int) -> Window:
 
 
 def view_for(scene: Scene, network: Network) -> Scene:
-    """Return the scene as a network takes it: in 8-bit RGB, or its own bands as stored.
+    """Return the scene as a network takes it: in 8-bit RGB, or its own bands as stored; of a given heatmap that itself.
 
     Raises:
         BandsMissing: the raster lacks a band, or its values are plainly in another unit.
     """
+    if isinstance(network, GivenHeatmap):
+        return network.scene
     spec = network.spec
     if spec.source_bands is None:
         return scene
     wanted = f"the model looks at {len(spec.source_bands)} bands as {spec.scaling}"
-    return check_scaling(scene.raw(spec.source_bands), spec.scaling, wanted)
+    return check_scaling(scene.raw(check_bands(scene, spec.source_bands, network.name)), spec.scaling, wanted)
 
 
 def crop(grid: GeoBox, window: Window) -> GeoBox:

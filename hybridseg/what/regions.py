@@ -94,7 +94,7 @@ class Regions(ObjectSettings):
 
     def _region(self, parts: gpd.GeoDataFrame, lattice: Lattice, label: str) -> list[tuple[object, ...]]:
         """Records of one region's pieces; none where it is too small or too faint."""
-        areas = parts["support"].area.to_numpy()
+        areas = shapely.area(parts["support"].to_numpy())
         score = float(np.average(parts["score"], weights=areas))
         unit_m2 = lattice.pixel_m**2 / abs(lattice.affine.a * lattice.affine.e)
         if areas.sum() * unit_m2 < self.min_area_m2 or score < self.min_score:

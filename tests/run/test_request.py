@@ -9,7 +9,16 @@ import shapely
 import yaml
 
 from hybridseg.errors import HybridsegError, OutputError, ThemeError, WeightsError
-from hybridseg.run.request import check_crs, in_crs, parse_bands, parse_extent, resolve_themes, themes_in, words
+from hybridseg.run.request import (
+    check_crs,
+    in_crs,
+    parse_bands,
+    parse_extent,
+    parse_numbers,
+    resolve_themes,
+    themes_in,
+    words,
+)
 from hybridseg.theme import load_theme
 
 
@@ -66,7 +75,7 @@ def test_bands_are_whole_numbers(value: object):
 @pytest.mark.parametrize("value", ["red,green", "1.5,2,3", "nan", "inf", "", ",", [1, "a"], 3])
 def test_bands_that_are_none_are_refused(value: object):
     with pytest.raises(HybridsegError, match="source_bands is") as error:
-        parse_bands(value, "source_bands")  # type: ignore[arg-type]
+        parse_numbers(value, "source_bands")  # type: ignore[arg-type]
     assert "give" in refusal(error)
 
 

@@ -6,6 +6,7 @@
     timm:NAME                 any model of timm that gives features
     torchgeo:WEIGHTS          as torchgeo names them: Swin_V2_B_Weights.NAIP_RGB_SI_SATLAS, DOFABase16_Weights.DOFA_MAE
     terratorch:NAME           clay_v15, prithvi_eo_v2_300, ... (extra `geofm`)
+    index:EXPRESSION          a spectral index, as index:ndwi (see `hybridseg.nn.indices`)
 
 Each kind is a module with `build(name, pretrained) -> Backbone`, imported when it is asked for: torchgeo and terratorch
 take seconds to import, and the modules of `sam2` and `lite0-pyramid` stand on this one. A backbone takes images as
@@ -22,6 +23,7 @@ from types import ModuleType
 from hybridseg.errors import WeightsError
 from hybridseg.nn.backbones.base import Backbone
 from hybridseg.nn.lazy import loader
+from hybridseg.nn.sources import announce
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ KINDS: Mapping[str, Kind] = {
     "timm": Kind("hybridseg.nn.backbones.timm", "NAME"),
     "torchgeo": Kind("hybridseg.nn.backbones.torchgeo", "WEIGHTS"),
     "terratorch": Kind("hybridseg.nn.backbones.terratorch", "NAME"),
+    "index": Kind("hybridseg.nn.backbones.index", "EXPRESSION"),
 }
 
 
@@ -65,6 +68,8 @@ def build_backbone(name: str, pretrained: bool = False) -> Backbone:
     if known is None or not (known.optional or bool(argument) == (known.argument is not None)):
         raise WeightsError(f"no backbone {name!r}; give one of {', '.join(_forms())}")
     module = importlib.import_module(known.module)
+    if pretrained and kind != "sam2":  # whose refiner says it itself
+        announce(name)
     try:
         backbone: Backbone = module.build(argument, pretrained)
     except _fetching_fails() as error:  # looked up when something is raised, and not before
@@ -90,7 +95,7 @@ def _forms() -> list[str]:
     return forms
 
 
-_load = loader(__name__, ("base", "cells", "lite0", "terratorch", "timm", "torchgeo"))
+_load = loader(__name__, ("base", "cells", "index", "lite0", "terratorch", "timm", "torchgeo"))
 
 
 def __getattr__(name: str) -> ModuleType:

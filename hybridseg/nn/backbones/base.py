@@ -13,6 +13,8 @@ from hybridseg.types import core_px
 RGB = ("red", "green", "blue")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+STRIDE = 2
+"""Heatmap pixels are this many image pixels wide, or as many as the finest features where those are finer."""
 LEAST_SNAP_PX = 32
 """Windows of a backbone that takes any size start and end on multiples of this, or of its deepest stride."""
 
@@ -24,12 +26,14 @@ class InputSpec:
     bands: names, in order.
     scaling: unit of the values, in words.
     mean, std: of the values, one a band or one for all.
+    by_name: whether scenes know their bands by these names (`hybridseg.read.names`); else numbers must be given.
     """
 
     bands: tuple[str, ...] = RGB
     scaling: str = "8-bit, 0 to 255"
     mean: tuple[float, ...] = tuple(255 * v for v in IMAGENET_MEAN)
     std: tuple[float, ...] = tuple(255 * v for v in IMAGENET_STD)
+    by_name: bool = False
 
     @property
     def rgb(self) -> bool:
@@ -57,12 +61,19 @@ class Backbone(nn.Module):
     inputs: what the weights were trained on.
     image_px: side of the only image it takes; None: any whose sides are multiples of `snap_px`.
     snap_px: windows must start and end on multiples of this; of an image of fixed size it is the core.
+    pointwise: whether a pixel's features are of that pixel alone; then no head can tell how deep it lies in its object.
     """
 
     channels: list[int]
     strides: list[int]
     inputs: InputSpec = InputSpec()
     image_px: int | None = None
+    pointwise: bool = False
+
+    @property
+    def heatmap_stride(self) -> int:
+        """Image pixels along the side of a pixel of a heatmap made of these features."""
+        return min(STRIDE, *self.strides)
 
     @property
     def snap_px(self) -> int:

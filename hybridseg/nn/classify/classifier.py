@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from hybridseg.errors import WeightsError
+from hybridseg.heatmap import DEPTH_PX, depth_of
 from hybridseg.nn.backbones.base import prepare
+from hybridseg.nn.backbones.index import IndexBackbone
 from hybridseg.nn.cards import Stamp, model_folder, read_card, sha256, stamp
 from hybridseg.nn.classify.heads import FeatureMaps, LinearSegmenter, features_of, network_for
-from hybridseg.nn.classify.segmenter import STRIDE, Segmenter
+from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.device import full_precision, pick_device
+from hybridseg.nn.indices import PREFIX, parse_index
 from hybridseg.nn.runtime import Runner, pick_runtime
 from hybridseg.nn.weights import load_weights
 from hybridseg.types import NetworkSpec
@@ -43,46 +48,49 @@ class Classifier:
 
     net: in eval mode, on its device.
     card: of the model folder.
-    folder: the model folder.
+    name: for messages and provenance.
     sha256: of its weights when they were loaded.
-    device, runtime: as they were asked for.
+    reopen: opens it in another process.
+    runtime: as it was asked for.
     """
 
     net: Segmenter | LinearSegmenter
     card: dict[str, Any]
-    folder: Path
+    name: str
     sha256: str
-    device: str = "auto"
+    reopen: Callable[[], Classifier]
     runtime: str = "torch"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled by its folder: the other process opens it there, once."""
-        return load_classifier, (str(self.folder.absolute()), self.device, self.runtime)
-
-    @property
-    def name(self) -> str:
-        """For messages and provenance."""
-        return self.folder.name
+        """Pickled by what opened it: the other process opens it there, once."""
+        return self.reopen, ()
 
     @cached_property
     def spec(self) -> NetworkSpec:
         """What it takes and gives."""
-        trunk = self.net.trunk
-        return NetworkSpec(
+        trunk, inputs = self.net.trunk, self.net.trunk.inputs
+        spec = NetworkSpec(
             classes=tuple(self.card["classes"]),
-            stride=STRIDE,
+            stride=trunk.heatmap_stride,
             snap_px=trunk.snap_px,
             image_px=trunk.image_px,
             gsd_m=float(self.card["gsd_m"]),
             coarsest_gsd_m=float(self.card["gsd_range_m"][1]),
-            source_bands=None if trunk.inputs.rgb else tuple(self.card["source_bands"]),
-            scaling=trunk.inputs.scaling,
+            source_bands=None if inputs.rgb else inputs.bands if inputs.by_name else tuple(self.card["source_bands"]),
+            scaling=inputs.scaling,
         )
+        if not trunk.pointwise:
+            return spec
+        halo_px = -(-DEPTH_PX // trunk.snap_px) * trunk.snap_px
+        return replace(spec, gsd_m=None, coarsest_gsd_m=np.inf, halo_px=halo_px)
 
     @cached_property
     def runners(self) -> tuple[Runner, ...]:
         """What computes the heatmap."""
-        runtime = pick_runtime(self.runtime, next(self.net.parameters()).device)
+        # an index is a few sums, which no conversion makes faster
+        runtime = (
+            "torch" if self.net.trunk.pointwise else pick_runtime(self.runtime, next(self.net.parameters()).device)
+        )
         return (Runner("classifier", Heat(self.net).eval(), runtime, self._examples),)
 
     @torch.inference_mode()
@@ -93,12 +101,15 @@ class Classifier:
             pixels: (3, H, W) uint8 RGB, or (B, H, W) float32 of `spec.source_bands`.
 
         Returns:
-            (2 x classes, H/2, W/2) float32 in [0, 1].
+            (2 x classes, H/stride, W/stride) float32 in [0, 1]; 0 where the features are not defined.
         """
         device = next(self.net.parameters()).device
         (heat,) = self.runners
         with full_precision(device):
-            return heat(torch.from_numpy(pixels)[None].to(device))[0][0].cpu().numpy()
+            values = heat(torch.from_numpy(pixels)[None].to(device))[0][0].nan_to_num(0).cpu().numpy()
+        if self.net.trunk.pointwise:
+            values[1::2] = [depth_of(extent) for extent in values[::2]]
+        return values
 
     def _examples(self) -> list[tuple[Tensor, ...]]:
         """Noise on windows of two shapes, or on one of the only shape that there is."""
@@ -115,17 +126,20 @@ class Classifier:
         return features_of(self.net.trunk, pixels)
 
 
-def load_classifier(name: str | Path, device: str = "auto", runtime: str = "torch") -> Classifier:
+def load_classifier(name: str | Path, device: str = "auto", runtime: str = "torch", label: str = "") -> Classifier:
     """A classifier; one object for all who ask in a process, until the folder changes: copy it before changing it.
 
     Args:
-        name: of an embedded model, `hf:OWNER/NAME` on the hub, or the path of a model folder.
+        name: of an embedded model, `hf:OWNER/NAME` on the hub, the path of a model folder, or `index:EXPRESSION`.
         device: see nn.device.pick_device.
         runtime: see nn.runtime.pick_runtime.
+        label: the class that an index tells from all else.
 
     Raises:
         WeightsError: no such model, the weights do not fit, or the card does not say which bands it takes.
     """
+    if str(name).startswith(PREFIX):
+        return _open_index(str(name), device, label)
     folder = model_folder(name)
     return _open(folder, stamp(folder / "weights.safetensors", folder / "card.yaml"), device, runtime)
 
@@ -137,8 +151,24 @@ def _open(folder: Path, _: Stamp, device: str, runtime: str) -> Classifier:
     card = read_card(folder, needs=("classes", "gsd_m", "gsd_range_m"))
     net = network_for(card)
     inputs = net.trunk.inputs
-    if not inputs.rgb and len(card.get("source_bands") or ()) != len(inputs.bands):
+    if not (inputs.rgb or inputs.by_name) and len(card.get("source_bands") or ()) != len(inputs.bands):
         raise WeightsError(f"the card in {folder} must give source_bands, the numbers in the raster of {inputs}")
     load_weights(net, folder)
     net = net.eval().to(target).to(memory_format=torch.channels_last)
-    return Classifier(net, card, folder, sha256(folder / "weights.safetensors"), device, runtime)
+    again = partial(load_classifier, str(folder.absolute()), device, runtime)
+    return Classifier(net, card, folder.name, sha256(folder / "weights.safetensors"), again, runtime)
+
+
+@lru_cache(maxsize=OPENED)
+def _open_index(name: str, device: str, label: str) -> Classifier:
+    """An index on its own scale, as a classifier of one class."""
+    index = parse_index(name)
+    net = LinearSegmenter(1, IndexBackbone(index))
+    net.load_state_dict({
+        "head.weight": torch.full((2, 1, 1, 1), index.steepness),
+        "head.bias": torch.full((2,), -index.steepness * index.centre),
+    })  # fmt: skip
+    card = {"kind": "classifier", "classes": [label], "gsd_m": 1.0, "gsd_range_m": [0.0, np.inf]}
+    again = partial(load_classifier, name, device, "torch", label)
+    made_of = hashlib.sha256(repr(index).encode()).hexdigest()
+    return Classifier(net.eval().to(pick_device(device)), card, name, made_of, again)

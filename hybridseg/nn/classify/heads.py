@@ -15,16 +15,16 @@ from torch.nn import functional as F
 from hybridseg.errors import WeightsError
 from hybridseg.nn.backbones import build_backbone
 from hybridseg.nn.backbones.base import Backbone, prepare
-from hybridseg.nn.classify.segmenter import STRIDE, Segmenter
+from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.device import full_precision
 from hybridseg.nn.weights import load_weights
 
 
 class LinearSegmenter(nn.Module):
-    """One 1x1 convolution on all levels of a backbone, each brought to stride 2.
+    """One 1x1 convolution on all levels of a backbone, each brought to the heatmap's stride.
 
-    Convolved level by level and then brought to stride 2, which is the same (both are linear) and takes a fraction of
-    the memory. Takes and gives what `Segmenter` does.
+    Convolved level by level and then brought to that stride, which is the same (both are linear) and takes a fraction
+    of the memory. Takes and gives what `Segmenter` does.
     """
 
     def __init__(self, classes: int, trunk: Backbone) -> None:
@@ -34,7 +34,7 @@ class LinearSegmenter(nn.Module):
         self.head = nn.Conv2d(sum(trunk.channels), 2 * classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, bands, H, W), as `prepare` gives it, to (B, 2 x classes, H/2, W/2) logits."""
+        """(B, bands, H, W), as `prepare` gives it, to (B, 2 x classes, H/stride, W/stride) logits."""
         return self.from_features(x, self.trunk(x))
 
     def from_features(self, x: Tensor, levels: Sequence[Tensor]) -> Tensor:
@@ -43,8 +43,8 @@ class LinearSegmenter(nn.Module):
         total: Any = self.head.bias.view(1, -1, 1, 1) if self.head.bias is not None else 0
         for level, weight, stride in zip(levels, weights, self.trunk.strides, strict=True):
             part = F.conv2d(level, weight)
-            if stride != STRIDE:
-                part = F.interpolate(part, scale_factor=stride / STRIDE, mode="bilinear")
+            if stride != self.trunk.heatmap_stride:
+                part = F.interpolate(part, scale_factor=stride / self.trunk.heatmap_stride, mode="bilinear")
             total = total + part
         return total
 
@@ -55,10 +55,12 @@ class FeatureMaps:
 
     levels: (1, C, H/stride, W/stride) maps, fine to coarse.
     strides: of each.
+    heatmap_stride: of the heatmap whose pixels are asked for.
     """
 
     levels: Sequence[Tensor]
     strides: Sequence[int]
+    heatmap_stride: int
 
     def at(self, pixels: np.ndarray) -> np.ndarray:
         """Features at some pixels of the heatmap, by bilinear interpolation of each level.
@@ -67,16 +69,16 @@ class FeatureMaps:
             pixels: (N, 2) int, row and column of the window's heatmap.
 
         Returns:
-            (N, C) float32, the levels' channels side by side.
+            (N, C) float32, the levels' channels side by side; 0 where they are not defined.
         """
         columns = []
         for level, stride in zip(self.levels, self.strides, strict=True):
             h, w = level.shape[-2:]
-            place = (torch.from_numpy(pixels).float() + 0.5) * STRIDE / stride
+            place = (torch.from_numpy(pixels).float() + 0.5) * self.heatmap_stride / stride
             grid = torch.stack([2 * place[:, 1] / w - 1, 2 * place[:, 0] / h - 1], dim=-1)[None, None].to(level.device)
             values = F.grid_sample(level.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
             columns.append(values[0, :, 0].T.cpu().numpy())
-        return np.concatenate(columns, axis=1)
+        return np.nan_to_num(np.concatenate(columns, axis=1))
 
 
 @torch.inference_mode()
@@ -87,10 +89,10 @@ def features_of(trunk: Backbone, pixels: np.ndarray) -> FeatureMaps:
         trunk: in eval mode.
         pixels: (3, H, W) uint8 RGB, or (bands, H, W) float32 as stored; sides as the backbone takes them.
     """
-    device = next(trunk.parameters()).device
+    device = next((weight.device for weight in trunk.parameters()), torch.device("cpu"))  # an index has none
     images = prepare(trunk, torch.from_numpy(pixels)[None].to(device))
     with full_precision(device):
-        return FeatureMaps(trunk(images), trunk.strides)
+        return FeatureMaps(trunk(images), trunk.strides, trunk.heatmap_stride)
 
 
 def network_for(card: Mapping[str, Any]) -> Segmenter | LinearSegmenter:

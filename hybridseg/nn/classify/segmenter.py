@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridseg.nn.backbones.base import Backbone
+from hybridseg.nn.backbones.base import STRIDE, Backbone
 from hybridseg.nn.backbones.lite0 import Lite0
 
 WIDTH = 96
 FINE_WIDTH = 32
-STRIDE = 2
-"""Heatmap pixels are this many image pixels wide."""
 
 
 class Segmenter(nn.Module):

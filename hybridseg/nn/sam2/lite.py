@@ -26,6 +26,19 @@ WIDTH = 128
 MEMORY_WIDTH = 32
 
 
+SWITCHES = {
+    "num_maskmem": 7, "sigmoid_scale_for_mem_enc": 20.0, "sigmoid_bias_for_mem_enc": -10.0,
+    "use_mask_input_as_output_without_sam": True, "directly_add_no_mem_embed": True, "no_obj_embed_spatial": True,
+    "use_high_res_features_in_sam": True, "multimask_output_in_sam": True, "iou_prediction_use_sigmoid": True,
+    "use_obj_ptrs_in_encoder": True, "add_tpos_enc_to_obj_ptrs": True, "proj_tpos_enc_in_obj_ptrs": True,
+    "use_signed_tpos_enc_to_obj_ptrs": True, "only_obj_ptrs_in_the_past_for_eval": True, "pred_obj_scores": True,
+    "pred_obj_scores_mlp": True, "fixed_no_obj_ptr": True, "multimask_output_for_tracking": True,
+    "use_multimask_token_for_obj_ptr": True, "multimask_min_pt_num": 0, "multimask_max_pt_num": 1,
+    "use_mlp_for_obj_ptr_proj": True,
+}  # fmt: skip
+"""Those of sam2.1's configurations."""
+
+
 def build_sam2_lite(image_size: int = IMAGE_SIZE, decode_size: int = DECODE_SIZE) -> SAM2Base:
     """The untrained architecture. No weight depends on the sizes, which must be multiples of 32.
 
@@ -37,7 +50,7 @@ def build_sam2_lite(image_size: int = IMAGE_SIZE, decode_size: int = DECODE_SIZE
     encoder = ImageEncoder(
         trunk=trunk,
         neck=FpnNeck(
-            position_encoding=_sine(WIDTH),
+            position_encoding=sine(WIDTH),
             d_model=WIDTH,
             backbone_channel_list=trunk.channel_list,
             fpn_top_down_levels=[2, 3],
@@ -47,31 +60,10 @@ def build_sam2_lite(image_size: int = IMAGE_SIZE, decode_size: int = DECODE_SIZE
     )
     model = SAM2Base(
         image_encoder=encoder,
-        memory_attention=_memory_attention(image_size // 16),
-        memory_encoder=_memory_encoder(),
+        memory_attention=memory_attention(image_size // 16, WIDTH, MEMORY_WIDTH, forward=4 * WIDTH),
+        memory_encoder=memory_encoder(WIDTH, MEMORY_WIDTH),
         image_size=image_size,
-        num_maskmem=7,
-        sigmoid_scale_for_mem_enc=20.0,
-        sigmoid_bias_for_mem_enc=-10.0,
-        use_mask_input_as_output_without_sam=True,
-        directly_add_no_mem_embed=True,
-        no_obj_embed_spatial=True,
-        use_high_res_features_in_sam=True,
-        multimask_output_in_sam=True,
-        iou_prediction_use_sigmoid=True,
-        use_obj_ptrs_in_encoder=True,
-        add_tpos_enc_to_obj_ptrs=True,
-        proj_tpos_enc_in_obj_ptrs=True,
-        use_signed_tpos_enc_to_obj_ptrs=True,
-        only_obj_ptrs_in_the_past_for_eval=True,
-        pred_obj_scores=True,
-        pred_obj_scores_mlp=True,
-        fixed_no_obj_ptr=True,
-        multimask_output_for_tracking=True,
-        use_multimask_token_for_obj_ptr=True,
-        multimask_min_pt_num=0,
-        multimask_max_pt_num=1,
-        use_mlp_for_obj_ptr_proj=True,
+        **SWITCHES,
     )
     model.sam_prompt_encoder = DrawingPromptEncoder(
         embed_dim=WIDTH,
@@ -82,39 +74,49 @@ def build_sam2_lite(image_size: int = IMAGE_SIZE, decode_size: int = DECODE_SIZE
     return model
 
 
-def _sine(width: int) -> PositionEmbeddingSine:
+def sine(width: int) -> PositionEmbeddingSine:
+    """SAM2's position encoding."""
     return PositionEmbeddingSine(num_pos_feats=width, normalize=True, scale=None, temperature=10000)
 
 
-def _memory_attention(side: int) -> MemoryAttention:
+def memory_attention(side: int, width: int, memory_width: int, forward: int) -> MemoryAttention:
+    """SAM2's attention to memories, of two layers.
+
+    Args:
+        side: of the embedding, in cells.
+        width: channels of the embedding.
+        memory_width: channels of a memory.
+        forward: width of the layers' own networks.
+    """
     shared = {
-        "rope_theta": 10000.0, "feat_sizes": [side, side], "embedding_dim": WIDTH,
+        "rope_theta": 10000.0, "feat_sizes": [side, side], "embedding_dim": width,
         "num_heads": 1, "downsample_rate": 1, "dropout": 0.1,
     }  # fmt: skip
     layer = MemoryAttentionLayer(
         activation="relu",
-        dim_feedforward=4 * WIDTH,
+        dim_feedforward=forward,
         dropout=0.1,
         pos_enc_at_attn=False,
         self_attention=RoPEAttention(**shared),
-        d_model=WIDTH,
+        d_model=width,
         pos_enc_at_cross_attn_keys=True,
         pos_enc_at_cross_attn_queries=False,
-        cross_attention=RoPEAttention(**shared, rope_k_repeat=True, kv_in_dim=MEMORY_WIDTH),
+        cross_attention=RoPEAttention(**shared, rope_k_repeat=True, kv_in_dim=memory_width),
     )
-    return MemoryAttention(d_model=WIDTH, pos_enc_at_input=True, layer=layer, num_layers=2)
+    return MemoryAttention(d_model=width, pos_enc_at_input=True, layer=layer, num_layers=2)
 
 
-def _memory_encoder() -> MemoryEncoder:
+def memory_encoder(width: int, memory_width: int) -> MemoryEncoder:
+    """SAM2's encoder of memories; widths as of `memory_attention`."""
     return MemoryEncoder(
-        out_dim=MEMORY_WIDTH,
-        position_encoding=_sine(MEMORY_WIDTH),
-        mask_downsampler=MaskDownSampler(kernel_size=3, stride=2, padding=1, embed_dim=WIDTH),
+        out_dim=memory_width,
+        position_encoding=sine(memory_width),
+        mask_downsampler=MaskDownSampler(kernel_size=3, stride=2, padding=1, embed_dim=width),
         fuser=Fuser(
-            layer=CXBlock(dim=WIDTH, kernel_size=7, padding=3, layer_scale_init_value=1e-6, use_dwconv=True),
+            layer=CXBlock(dim=width, kernel_size=7, padding=3, layer_scale_init_value=1e-6, use_dwconv=True),
             num_layers=2,
         ),
-        in_dim=WIDTH,
+        in_dim=width,
     )
 
 

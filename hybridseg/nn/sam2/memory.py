@@ -16,6 +16,7 @@ from sam2.modeling.sam2_base import NO_OBJ_SCORE, SAM2Base
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hybridseg.errors import HybridsegError
 from hybridseg.nn.backbones.base import normalise
 from hybridseg.nn.device import full_precision
 from hybridseg.nn.sam2.embedding import Embedding
@@ -82,6 +83,12 @@ class Memory:
     """
 
     net: SAM2Base
+
+    def __post_init__(self) -> None:
+        if not getattr(self.net, "remembers", True):
+            raise HybridsegError(
+                "EdgeTAM works on single images here, without its memory; track with sam2-lite or SAM2"
+            )
 
     def frames(self, embeddings: Sequence[Embedding]) -> EncodedFrames:
         """Images of one size that are encoded already, as from `Promptable.encode`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import lru_cache, partial
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -16,12 +17,16 @@ from hybridseg.errors import WeightsError
 from hybridseg.nn.cards import Stamp, model_folder, sha256, stamp
 from hybridseg.nn.device import pick_device
 from hybridseg.nn.runtime import pick_runtime
+from hybridseg.nn.sam2 import edgetam
 from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.sam2.promptable import Promptable
+from hybridseg.nn.sources import announce
 from hybridseg.nn.weights import brief, check_finite, load_weights
 
 OFFICIAL = {repo.removeprefix("facebook/"): repo for repo in HF_MODEL_ID_TO_FILENAMES}
 """Name to Hugging Face repository: sam2-hiera-tiny ... sam2.1-hiera-large."""
+EDGETAM = "edgetam"
+EDGETAM_URL = "https://github.com/facebookresearch/EdgeTAM/raw/main/checkpoints/edgetam.pt"
 SUFFIXES = (".pt", ".pth")
 OPENED = 4
 """Refiners that a process keeps open."""
@@ -38,8 +43,8 @@ def load_refiner(
 
     Args:
         name: `sam2-lite` or another model folder; the name of an official checkpoint (`sam2.1-hiera-tiny`, in any of
-            four sizes, 2.0 and 2.1: fetched to the user's Hugging Face cache unless it is there); or the path of an
-            official `.pt`, whose architecture is read off its weights.
+            four sizes, 2.0 and 2.1: fetched to the user's Hugging Face cache unless it is there); `edgetam` (fetched to
+            the cache of torch.hub); or the path of an official `.pt`, whose architecture is read off its weights.
         device: see nn.device.pick_device.
         decode_px: side of the part of the image around each prompt that the decoder sees, a multiple of 32; default:
             256 px of sam2-lite, as it was trained; of official ones, which were trained on the whole image, what suits
@@ -85,21 +90,27 @@ def _weights_of(name: str | Path) -> Path:
     official = OFFICIAL.get(str(name).removeprefix("facebook/"))
     if official is not None:
         return _fetch(official)
+    if name == EDGETAM:
+        return _fetch_edgetam()
     if str(name).endswith(SUFFIXES):
         return Path(name)
     try:
         return model_folder(name) / "weights.safetensors"
     except WeightsError as error:
-        raise WeightsError(f"{error}; or an official one: {', '.join(OFFICIAL)}; or the path of a .pt file") from error
+        raise WeightsError(
+            f"{error}; or an official one: {', '.join([*OFFICIAL, EDGETAM])}; or the path of a .pt file"
+        ) from error
 
 
 def _fetch(repo: str) -> Path:
     """The checkpoint from the hub, or from the cache when it is there or HF_HUB_OFFLINE is set."""
     import httpx2  # the client that huggingface-hub 2 uses; both are imported by who fetches alone
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     filename = HF_MODEL_ID_TO_FILENAMES[repo][1]
+    if not isinstance(try_to_load_from_cache(repo, filename), str):
+        announce(repo)
     # its retries are not for the user: what is wrong in the end becomes one line below
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
@@ -111,8 +122,34 @@ def _fetch(repo: str) -> Path:
         ) from error
 
 
+def _fetch_edgetam() -> Path:
+    """The checkpoint from its repository, or from torch.hub's cache; not where HF_HUB_OFFLINE forbids all fetching."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / "edgetam.pt"
+    if path.is_file():
+        return path
+    announce(EDGETAM)
+    try:
+        if HF_HUB_OFFLINE:
+            raise ConnectionError
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(EDGETAM_URL, str(path), progress=False)
+    except (OSError, HTTPException) as error:
+        raise WeightsError(
+            f"cannot fetch {EDGETAM_URL} ({type(error).__name__}); check the connection, or download it elsewhere and "
+            "give its path to --refiner"
+        ) from error
+    return path
+
+
 def _load_official(path: Path) -> SAM2Base:
     state = _read_state(path)
+    if edgetam.PATCH in state:
+        try:
+            return edgetam.edgetam_of(state)
+        except RuntimeError as error:
+            raise WeightsError(f"{path} does not fit EdgeTAM: {brief(error)}") from error
     width = state[_PATCH].shape[0]
     blocks = len({key.split(".")[3] for key in state if key.startswith(_BLOCKS)})
     size = _SIZES.get((width, blocks))
@@ -138,7 +175,9 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
         raise refusal from error
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         raise refusal
-    if not all(_is_plain(value) for value in state.values()) or _PATCH not in state or not state[_PATCH].ndim:
+    if not all(_is_plain(value) for value in state.values()):
+        raise refusal
+    if edgetam.PATCH not in state and (_PATCH not in state or not state[_PATCH].ndim):
         raise refusal
     check_finite(path, state)
     return state

@@ -7,9 +7,9 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 from torch.nn import functional as F
 
-from hybridseg.nn.backbones.base import freeze, normalise, prepare
+from hybridseg.nn.backbones.base import STRIDE, freeze, normalise, prepare
 from hybridseg.nn.backbones.lite0 import freeze_batchnorm
-from hybridseg.nn.classify.segmenter import STRIDE, Segmenter
+from hybridseg.nn.classify.segmenter import Segmenter
 from hybridseg.nn.sam2.networks import decode_masks, mark_no_memory, split_features
 from hybridseg.nn.training.fit import Learner
 
