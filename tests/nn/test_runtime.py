@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +228,14 @@ def test_nothing_is_reported_to_anybody():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_threads_share_a_network(own_cache: Path):
+    net = Small().eval()
+    shared = runner(net)
+    inputs = [torch.rand(1, 1, 8 + number, 12) for number in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda x: shared(x)[0], inputs))
+    for x, result in zip(inputs, results, strict=True):
+        torch.testing.assert_close(result, net(x), atol=1e-6, rtol=0)
+    assert len(list(own_cache.iterdir())) == 1
