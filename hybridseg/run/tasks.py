@@ -177,6 +177,8 @@ class RefineTasks(Sequence[RefineTask]):
         return len(self.served)
 
     def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
         window = self._windows[number]
         rows = self.served[window]
         asked = to_pixels(self.prompts.rows.iloc[rows], self.scene.geobox)
