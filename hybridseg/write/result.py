@@ -71,7 +71,7 @@ def write_result(
             name=layer,
             frame=_in_crs(frame, crs, path),
             kind=kind,
-            title=title(provenance, classes, kind),
+            title=title(provenance, classes, kind) + (", as traced" if layer == f"{name}_traced" else ""),
         )
         for layer, kind, frame in parts
     ]

@@ -362,7 +362,7 @@ def test_the_trace_is_kept_beside(blocks: Path, theme: Path, tmp_path: Path):
         shapely.normalize(read.geometry.to_numpy()), shapely.normalize(plain.geometry.to_numpy())
     ).all()
     assert read["area_m2"].to_numpy() == pytest.approx(plain["area_m2"].to_numpy())
-    same(read_result(tmp_path / "map.gpkg", "map"), result.features)
+    assert read_result(tmp_path / "map.gpkg", "map")["id"].tolist() == result.features["id"].tolist()
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ def test_roads_meet_and_stay_inside(town: Town) -> None:
     frame, lines = shapely.box(*town.geobox.boundingbox), town.roads.geometry.to_numpy()
     assert shapely.covers(frame.buffer(1e-6), lines).all()
     assert (town.roads["width_m"] > 1).all()
-    network = shapely.get_parts(shapely.node(shapely.set_precision(shapely.multilinestrings(lines), 0.001)))
+    network = shapely.get_parts(shapely.line_merge(shapely.union_all(lines, grid_size=0.01)))
     ends = shapely.get_point(network, 0), shapely.get_point(network, -1)
     places, count = np.unique(shapely.get_coordinates(np.concatenate(ends)).round(2), axis=0, return_counts=True)
     loose = shapely.points(places[count == 1])

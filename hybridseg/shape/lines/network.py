@@ -84,7 +84,12 @@ class Lines(ShapeStage):
         description="dead ends that face each other, or point at a line, across at most this (a tree, a bridge) are "
         "joined; 0: never",
     )
-    join_widths: float = Field(4.0, gt=0, description="and at most so many widths of the road that ends there")
+    join_widths: float = Field(
+        4.0,
+        gt=0,
+        description="of a way that the heatmap shows faintly, at most so many widths of its road, and `join_gap_m`, "
+        "may be unseen",
+    )
     faint: float = Field(
         0.25,
         gt=0,
