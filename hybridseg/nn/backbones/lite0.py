@@ -85,7 +85,8 @@ class EfficientNet(nn.Module):
         super().__init__()
         self.levels = levels
         self.conv_stem, self.bn1 = Conv(3, STEM, 3, 2), nn.BatchNorm2d(STEM, BN_EPS)
-        stages, inputs = [], STEM
+        stages: list[nn.Module] = []
+        inputs = STEM
         for count, kernel, stride, outputs in STAGES:
             block = Inverted if stages else Separable
             first = block(inputs, outputs, kernel, stride)
