@@ -154,7 +154,7 @@ def _convert(net: nn.Module, examples: Sequence[tuple[Tensor, ...]]) -> Any:
         # inputs must be no inference tensors
         example = tuple(value.clone() for value in examples[0])
         # not checked by torch: the converted network is compared below
-        traced = torch.jit.trace(net, example, check_trace=False, strict=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(net, example, check_trace=False, strict=False)
         model = openvino.convert_model(traced, example_input=example)
     sides = [tuple(value.shape for value in values) for values in zip(*examples, strict=True)]
     for port, shapes in zip(model.inputs, sides, strict=True):

@@ -20,6 +20,8 @@ from hybridseg.tables import Prompts, within
 from hybridseg.types import Extent, Window
 from hybridseg.where.refine import Prompt
 
+MOVED = 10_000
+"""Prompts that are brought to pixels at once."""
 RINGS = 2
 """Objects that touch those inside are refined too, and those that touch these: an outline gives way to its neighbours,
 which give way to theirs."""
@@ -125,6 +127,23 @@ def place_on(grid: GeoBox, other: GeoBox) -> Window:
     """Return the window of `grid` that another grid of the same pixels covers."""
     col, row = ~grid.affine @ (other.affine.c, other.affine.f)
     return Window(round(col), round(row), other.width, other.height)
+
+
+def boxes_on(rows: gpd.GeoDataFrame, geobox: GeoBox, in_pieces: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the boxes of prompts in the pixels of a grid, (N, 4), and which of them need a window, (N,) bool.
+
+    Args:
+        rows: of prompts.
+        geobox: the grid, of their CRS.
+        in_pieces: whether they are pieces of regions, of which those without a border need none.
+    """
+    boxes, wanted = np.zeros((len(rows), 4)), np.ones(len(rows), bool)
+    for start in range(0, len(rows), MOVED):
+        some = slice(start, start + MOVED)
+        asked = to_pixels(rows.iloc[some], geobox)
+        boxes[some] = [prompt.box for prompt in asked]
+        wanted[some] = bordered(asked) if in_pieces else True
+    return boxes, wanted
 
 
 def to_pixels(rows: gpd.GeoDataFrame, geobox: GeoBox) -> list[Prompt]:

@@ -10,46 +10,37 @@ from pathlib import Path
 from typing import Any, Literal
 
 import geopandas as gpd
-import pandas as pd
 import rasterio
 
 from hybridseg import nn
-from hybridseg.cog import SUFFIXES as RASTERS
-from hybridseg.errors import HybridsegError, OutputError, WeightsError
-from hybridseg.files import check_not_input, check_output
+from hybridseg.errors import HybridsegError, WeightsError
+from hybridseg.files import check_not_input
 from hybridseg.read.opening import at_gsd, copyright_of, files_of, open_scene
 from hybridseg.read.scene import Scene
 from hybridseg.run.engine import Engine
 from hybridseg.run.extents import Area, box_of
+from hybridseg.run.output import Output
 from hybridseg.run.progress import Progress, Quiet
+from hybridseg.run.provenance import input_of, provenance_of
 from hybridseg.run.request import (
-    check_crs,
     check_gsd,
     check_size,
-    in_crs,
     parse_bands,
     parse_cache,
     parse_engine,
     parse_extent,
     parse_nodata,
-    resolve_themes,
     words,
 )
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Memory, Store, file_stamp, key_of
 from hybridseg.run.survey import Survey
+from hybridseg.run.themes import by_bands_note, resolve_themes
 from hybridseg.run.work import check_run, leave_work, open_run, start_from
-from hybridseg.shape import Lines
 from hybridseg.tables import Features
 from hybridseg.theme import SETTINGS, Theme
 from hybridseg.types import Extent
 from hybridseg.what.given import GivenHeatmap, open_heatmap
-from hybridseg.write.formats import FORMATS
-from hybridseg.write.lineage import Credit, Provenance, file_hash
-from hybridseg.write.overture import check_overture, write_overture
-from hybridseg.write.raster import write_classes
-from hybridseg.write.result import write_result
-from hybridseg.write.stac import item_path, write_item
 
 GDAL_CACHE_BYTES = 256 << 20
 
@@ -158,11 +149,10 @@ def extract(
     """
     _check_alone(extent=extent, aoi=aoi)
     _check_alone(heatmap=heatmap, from_prompts=from_prompts)
-    _check_out(out, as_, crs, stac, keep_trace, shape)
-    box, chosen = parse_extent(extent), (theme, model, prompts, refiner, shape)
-    themes = _themes(None, *chosen)
-    if schema == "overture":
-        check_overture(out, ["lines"] if as_ == "lines" else [one.label for one in themes])
+    box, asked = parse_extent(extent), (theme, model, prompts, refiner, shape)
+    named = themes = resolve_themes(*asked)
+    output = Output(None if out is None else Path(out), crs, as_, shape, keep_trace, schema, stac)
+    output.check(themes)
     inputs = _inputs(scene, theme, themes, [heatmap, from_prompts, model, aoi])
     if out is not None:
         check_not_input(out, inputs)
@@ -174,7 +164,8 @@ def extract(
     shown = progress or Quiet()
     shown.start("open scene", None, "")
     opened = open_scene(scene, bands=parse_bands(bands), crs=source_crs, nodata=parse_nodata(nodata))
-    named, themes = themes, _themes(opened if by_bands and heatmap is None else None, *chosen)
+    if by_bands and heatmap is None:
+        themes = resolve_themes(*asked, scene=opened)
     area = box if aoi is None else Area.read(aoi, opened)
     if gsd is not None:
         opened = at_gsd(opened, check_gsd(gsd), None if area is None else box_of(area))
@@ -187,27 +178,39 @@ def extract(
         surveys = open_surveys(opened, themes, device, shown, store, runner, parse_cache(cache), runtime, heatmap)
         steps = start_from(surveys, from_prompts, area)
         result = _computed(Result.of(opened.name, steps, opened.notes), surveys)
-        if keep_trace:
-            result = replace(result, traced=_traced(result.features, surveys, steps, area))
-    result = result.noting([_by_bands(*pair) for pair in zip(named, themes, strict=True)])
-    provenance = _provenance(
-        surveys, attribution or copyright_of(scene), extent=box, aoi=_input(aoi), crs=crs, source_crs=source_crs,
+        result = result.noting([by_bands_note(*pair) for pair in zip(named, themes, strict=True)])
+        result = output.form(result, surveys, steps, area)
+    provenance = provenance_of(
+        surveys, attribution or copyright_of(scene), extent=box, aoi=input_of(aoi), crs=crs, source_crs=source_crs,
         nodata=nodata, gsd=gsd, as_=as_, stac=stac, schema=schema, shape=shape, keep_trace=keep_trace,
-        runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)), heatmap=_input(heatmap),
-        from_prompts=_input(from_prompts),
+        runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)), heatmap=input_of(heatmap),
+        from_prompts=input_of(from_prompts),
     )  # fmt: skip
-    made = _lines(result, steps, crs, provenance) if as_ == "lines" else _polygons(result, crs, provenance)
     if run is None:
-        return _written(made, surveys, out, stac, schema)
+        return output.write(result, surveys, provenance)
     with store.claim("result", wait=True):  # several processes may be here at once
-        mark = key_of("written", str(out), Features(result.features).fingerprint(), json.dumps(provenance["request"]))
-        if out is not None and (stamp := store.load(mark)) is not None and stamp == file_stamp(out):
-            return made.at(out)
-        leave_work(steps, Path(run))
-        made = _written(made, surveys, out, stac, schema)
-        if out is not None:
-            store.save(mark, file_stamp(out))
-    return made
+        return _written_once(output, result, surveys, provenance, steps, Path(run), store)
+
+
+def _written_once(
+    output: Output,
+    result: Result,
+    surveys: Sequence[Survey],
+    provenance: Mapping[str, Any],
+    steps: Sequence[Steps],
+    folder: Path,
+    store: Store,
+) -> Result:
+    """Write a run's result and its steps, unless another process has written the same file."""
+    table = Features(result.features).fingerprint()
+    mark = key_of("written", str(output.out), table, json.dumps(provenance["request"]))
+    if output.out is not None and (stamp := store.load(mark)) is not None and stamp == file_stamp(output.out):
+        return replace(result, provenance=provenance).at(output.out)
+    leave_work(steps, folder)
+    written = output.write(result, surveys, provenance)
+    if output.out is not None:
+        store.save(mark, file_stamp(output.out))
+    return written
 
 
 def _check_alone(**given: object) -> None:
@@ -215,40 +218,6 @@ def _check_alone(**given: object) -> None:
     if all(value is not None for value in given.values()):
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
         raise HybridsegError(f"{flags} came together; give one of them")
-
-
-def _themes(scene: Scene | None, theme: Any, model: Any, prompts: Any, refiner: Any, shape: str | None) -> list[Theme]:
-    """The themes asked for, drawn as asked for; with a scene, those that its bands call for."""
-    themes = resolve_themes(theme, model, prompts, refiner, scene)
-    return themes if shape is None else [each.shaped(shape) for each in themes]
-
-
-def _check_out(
-    out: str | Path | None, as_: str, crs: str | None, stac: bool, keep_trace: bool, shape: str | None
-) -> None:
-    """Check that what is asked for can be written, before hours of work."""
-    if as_ == "lines" and (shape is not None or keep_trace):
-        raise HybridsegError("--shape and --keep-trace are for polygons; leave them out, or leave out --as lines")
-    if out is not None:
-        check_output(out, FORMATS if as_ == "lines" else [*FORMATS, *RASTERS])
-    layered = [suffix for suffix, format_ in FORMATS.items() if format_.many]
-    if keep_trace and out is not None and Path(out).suffix.lower() not in layered:
-        raise OutputError(f"{out} holds one layer, and --keep-trace writes two; write a .gpkg")
-    check_crs(crs, out)
-    if stac and out is None:
-        raise OutputError("a STAC Item stands beside a file; give out, too")
-    if stac and out is not None:
-        item_path(out)
-
-
-def _by_bands(named: Theme, used: Theme) -> str:
-    """What to tell of a theme that the scene's bands called for; nothing where it is the one that was named."""
-    if used.name == named.name:
-        return ""
-    return (
-        f"{used.label} by {used.classifier} (theme {used.name}), since the scene has its bands; --by-bands false finds "
-        f"it by {named.classifier}"
-    )
 
 
 def open_surveys(
@@ -315,85 +284,6 @@ def _computed(result: Result, surveys: Sequence[Survey]) -> Result:
     notes = [note for refiner in refiners for note in refiner.take_notes()]
     summary, by = result.summary, nn.runtime.summarise(list(runners))
     return replace(result, summary=replace(summary, runtime=by, notes=(*summary.notes, *notes)))
-
-
-def _polygons(result: Result, crs: str | None, provenance: Mapping[str, Any]) -> Result:
-    traced = None if result.traced is None else in_crs(result.traced, crs)
-    return replace(result, features=in_crs(result.features, crs), traced=traced, provenance=provenance)
-
-
-def _traced(
-    features: gpd.GeoDataFrame, surveys: Sequence[Survey], steps: Sequence[Steps], area: Extent | Area | None
-) -> gpd.GeoDataFrame:
-    """Return the same objects with the outlines that they were shaped from."""
-    plain = [replace(survey, theme=survey.theme.shaped("traced")) for survey in surveys]
-    rows = [survey.features(step.refined, area).rows for survey, step in zip(plain, steps, strict=True)]
-    drawn = pd.concat(rows, ignore_index=True).set_index("id").loc[features["id"]].reset_index()
-    return features.assign(area_m2=drawn["area_m2"].to_numpy()).set_geometry(drawn.geometry.set_axis(features.index))
-
-
-def _lines(result: Result, steps: Sequence[Steps], crs: str | None, provenance: Mapping[str, Any]) -> Result:
-    stage = next((step.theme.shape for step in steps if isinstance(step.theme.shape, Lines)), Lines())
-    heatmaps = {step.theme.label: step.heatmap for step in steps if step.heatmap is not None}
-    network = stage.network(result.features, heatmaps)
-    summary = replace(result.summary, features=len(network.lines))
-    return Result(in_crs(network.lines, crs), summary, provenance, in_crs(network.nodes, crs))
-
-
-def _written(result: Result, surveys: Sequence[Survey], out: str | Path | None, stac: bool, schema: str) -> Result:
-    """Write a result, where it is to be written."""
-    if out is None:
-        return result
-    labels, geobox = list(dict.fromkeys(survey.theme.label for survey in surveys)), surveys[0].scene.geobox
-    if Path(out).suffix.lower() in RASTERS:
-        write_classes(result.features, out, geobox, labels, result.provenance)
-    elif schema == "overture":
-        write_overture(result.features, out, result.provenance)
-    else:
-        write_result(result.features, out, result.provenance, nodes=result.nodes, traced=result.traced)
-    if stac:
-        write_item(out, geobox, labels, list(result.features), result.provenance)
-    return result.at(out)
-
-
-def _provenance(surveys: Sequence[Survey], attribution: str | None, **request: Any) -> dict[str, Any]:
-    """What made the result: the request with every choice resolved, so that the run can be repeated."""
-    scene = surveys[0].scene
-    models = {name: sha for survey in surveys for name, sha in survey.models.hashes.items()}
-    asked = {
-        "scene": scene.name,
-        "bands": list(scene.bands),
-        "themes": [survey.theme.to_yaml() for survey in surveys],
-        "refiners": [survey.models.refiner_name for survey in surveys],
-        **request,
-    }
-    return Provenance.collect(
-        request=asked,
-        models=models,
-        source=scene.name,
-        source_fingerprint=scene.fingerprint,
-        credits=[*([Credit("imagery", attribution)] if attribution else []), *_credits_of_models(surveys)],
-    ).to_dict()
-
-
-def _credits_of_models(surveys: Sequence[Survey]) -> list[Credit]:
-    """Whom and which licence the cards of the classifiers name."""
-    cards = {survey.models.classifier.name: survey.models.classifier.card for survey in surveys}
-    named = {name: (card.get("attribution"), card.get("licence", card.get("license"))) for name, card in cards.items()}
-    return [
-        Credit(name, str(whom or f"weights {name}"), str(licence or ""))
-        for name, (whom, licence) in named.items()
-        if whom or licence
-    ]
-
-
-def _input(source: str | Path | gpd.GeoDataFrame | None) -> dict[str, str] | None:
-    """An input of prompts or masks, with the hash of its content."""
-    if source is None:
-        return None
-    if isinstance(source, gpd.GeoDataFrame):
-        return {"name": "a GeoDataFrame", "sha256": ""}
-    return {"name": str(source), "sha256": file_hash(source) if Path(source).is_file() else ""}
 
 
 def _inputs(scene: Any, theme: Any, themes: Sequence[Theme], others: Sequence[object]) -> list[object]:

@@ -13,22 +13,18 @@ import geopandas as gpd
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from hybridseg import nn
 from hybridseg.cog import SUFFIXES
-from hybridseg.errors import HybridsegError, OutputError, ThemeError
+from hybridseg.errors import HybridsegError, OutputError
 from hybridseg.files import check_folder
 from hybridseg.nn.cards import COARSEST_M, FINEST_M
 from hybridseg.read.bands import Bands
 from hybridseg.read.scene import Scene
 from hybridseg.read.stored import NoData
-from hybridseg.run.by_bands import for_bands
 from hybridseg.run.engine import Engine, Serial, Threads
-from hybridseg.theme import Theme, load_theme
 from hybridseg.types import Extent
 
 MOST_PX = 1e14
 """Pixels of a scene that is looked at as a whole: 1000 km by 1000 km at 0.1 m."""
-PARTS = ("box", "points", "hint")
 _HALF_WORLD_M = 1.5e7
 """No object is as wide as this: one that seems so was torn apart by a change of CRS."""
 _BAND_NAME = re.compile("[a-z][a-z0-9_]*")
@@ -136,68 +132,6 @@ def words(value: str | Path | Sequence[str] | None) -> list[str]:
     if isinstance(value, str):
         return [word.strip() for word in value.split(",")]
     return [str(value)] if isinstance(value, Path) else [str(word) for word in value]
-
-
-def resolve_themes(
-    theme: str | Path | Sequence[str] | None,
-    model: str | Path | None = None,
-    parts: str | Sequence[str] | None = None,
-    refiner: str | None = None,
-    scene: Scene | None = None,
-) -> list[Theme]:
-    """Return the themes asked for, with the classifier of `model`, the prompts of `parts`, and the refiner, if given.
-
-    Args:
-        theme: names.
-        model: classifier of all; default: each theme's own.
-        parts: of prompts.
-        refiner: of all.
-        scene: whose bands may call for a theme's `by_bands`; None: they do not count.
-
-    Raises:
-        ThemeError: unknown, doubled or empty names; the model holds no theme.
-        WeightsError: no such model.
-    """
-    names = words(theme)
-    if not all(names) or len(set(names)) < len(names):
-        raise ThemeError(f"theme is {','.join(names)!r}; give names with commas between, each once")
-    if model is None:
-        themes = [load_theme(name) for name in names or ["buildings"]]
-        themes = themes if scene is None else [for_bands(one, scene) for one in themes]
-    elif names:
-        themes = [load_theme(name).model_copy(update={"classifier": str(model)}) for name in names]
-    elif str(model).startswith(nn.indices.PREFIX):
-        raise ThemeError(f"--model {model} is no folder that holds a theme; give --theme, too, e.g. --theme water")
-    else:
-        themes = themes_in(model)
-    if len({t.name for t in themes}) < len(themes):
-        raise ThemeError(f"themes {', '.join(t.name for t in themes)} share a name; give each a `name:` of its own")
-    if refiner is not None:
-        themes = [t.model_copy(update={"refiner": str(refiner)}) for t in themes]
-    if parts is None:
-        return themes
-    chosen = words(parts)
-    if not chosen or set(chosen) - set(PARTS):
-        raise ThemeError(f"prompts are {','.join(chosen)!r}; give some of {','.join(PARTS)}")
-    return [t.with_prompts(parts=frozenset(chosen)) for t in themes]
-
-
-def themes_in(model: str | Path) -> list[Theme]:
-    """Return the themes of a model folder (made by `finetune`), which look with its own classifier.
-
-    Args:
-        model: path of the folder, or `hf:OWNER/NAME` on the Hugging Face hub.
-
-    Raises:
-        WeightsError: no such model.
-        ThemeError: it holds no theme.
-    """
-    folder = nn.cards.model_folder(model)
-    paths = sorted(folder.glob("theme*.yaml"))
-    if not paths:
-        raise ThemeError(f"{folder} holds no theme.yaml; give --theme with `classifier: {folder}` instead of --model")
-    # the folder may have been moved or copied since: what it says of its own place does not count
-    return [load_theme(path).model_copy(update={"classifier": str(folder)}) for path in paths]
 
 
 def parse_engine(name: str, workers: int | None) -> Engine:

@@ -17,26 +17,17 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from hybridseg import nn
-from hybridseg.errors import PromptsError, ThemeError, TooCoarse
+from hybridseg.errors import PromptsError
 from hybridseg.heatmap import Heatmap, create_heatmap
 from hybridseg.read import ground
-from hybridseg.read.ground import pixel_anchor, work_grid
+from hybridseg.read.ground import pixel_anchor
 from hybridseg.read.opening import SceneOnGrid
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
 from hybridseg.run.calibration import calibrated
 from hybridseg.run.engine import Engine, Serial
-from hybridseg.run.extents import (
-    Area,
-    belonging,
-    bordered,
-    box_of,
-    ground_of,
-    grow,
-    neighbourhood,
-    place_on,
-    to_pixels,
-)
+from hybridseg.run.extents import Area, belonging, boxes_on, ground_of, neighbourhood
+from hybridseg.run.grids import check_fits, working_grid
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Memory, Store, key_of
@@ -54,8 +45,6 @@ from hybridseg.write.lineage import Provenance
 
 BLOCK_PX = 2048
 """Side of the blocks in which objects are found on the heatmap."""
-MOVED = 10_000
-"""Prompts that are brought to pixels at once to see how large they are."""
 NEAR_M = 10.0
 """Refined outlines may leave their supports by so much and meet a neighbour's."""
 
@@ -88,17 +77,7 @@ class Survey:
     reach_m: float = 0.0
 
     def __post_init__(self) -> None:
-        spec, theme = self.models.classifier.spec, self.theme
-        if theme.label not in spec.classes:
-            known = f"its classifier {theme.classifier} knows {', '.join(spec.classes)}"
-            advice = "give one of these as the theme's `label:`, or another classifier"
-            raise ThemeError(f"theme {theme.name} looks for {theme.label}, but {known}; {advice}")
-        coarsest_m = spec.coarsest_gsd_m if spec.gsd_m is None else theme.max_gsd_m or spec.coarsest_gsd_m
-        # a tenth to spare: 0.6 m imagery in a projected CRS may measure 0.62 m on the ground
-        if self.scene.gsd_m > 1.1 * coarsest_m:
-            pixels = f"{self.scene.name} has {self.scene.gsd_m:.2g} m pixels"
-            advice = "use finer imagery or a theme whose model was trained on yours"
-            raise TooCoarse(f"{pixels}; theme {theme.name} needs {coarsest_m:g} m or finer: {advice}")
+        check_fits(self.scene, self.theme, self.models.classifier.spec)
 
     @classmethod
     def open(
@@ -208,12 +187,7 @@ class Survey:
             return Refined.from_prompts(prompts)
         scene, objects = self._refiner_view, self.theme.objects
         windows = self._object_windows(refiner.size_px, pixel_anchor(scene.geobox))
-        boxes, whole = np.zeros((len(prompts), 4)), np.ones(len(prompts), bool)
-        for start in range(0, len(prompts), MOVED):
-            some = slice(start, start + MOVED)
-            asked = to_pixels(prompts.rows.iloc[some], scene.geobox)
-            boxes[some] = [prompt.box for prompt in asked]
-            whole[some] = bordered(asked) if objects.in_pieces else True
+        boxes, whole = boxes_on(prompts.rows, scene.geobox, objects.in_pieces)
         served, _ = windows.assign(boxes, whole)
         tasks = RefineTasks(Refine(refiner, self.theme.prompts), scene, prompts, served)
 
@@ -292,20 +266,8 @@ class Survey:
 
     def _working_grid(self, extent: Extent | Area | None) -> tuple[GeoBox, Window]:
         """The grid to classify on, and where the whole scene lies on it."""
-        scene, theme, network = self.scene, self.theme, self.models.classifier
-        snap_px, gsd_m = self._classify.snap_px, theme.gsd_m(scene.gsd_m, network.spec.gsd_m)
-
-        def over(bounds: Extent | None) -> GeoBox:
-            if isinstance(network, GivenHeatmap):
-                return network.grid_over(bounds or scene.geobox.boundingbox.bbox)
-            return work_grid(scene, gsd_m, snap_px, bounds)
-
-        whole = over(None)
-        if extent is None:
-            return whole, Window(0, 0, whole.width, whole.height)
-        work_grid(scene, gsd_m, snap_px, box_of(extent))  # refuses an extent beside the scene, before it is grown
-        grid = over(grow(box_of(extent), self._around_m, scene))
-        return grid, place_on(grid, whole)
+        network, snap_px = self.models.classifier, self._classify.snap_px
+        return working_grid(self.scene, self.theme, network, snap_px, extent, self._around_m)
 
     def _lineage(self) -> dict[str, Any]:
         """What a heatmap is made of."""

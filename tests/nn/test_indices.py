@@ -15,7 +15,7 @@ from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.nn.indices import parse_index
 from hybridseg.read.opening import open_scene
 from hybridseg.run.extract import extract
-from hybridseg.run.request import resolve_themes
+from hybridseg.run.themes import resolve_themes
 from hybridseg.theme import load_theme
 from tests.rasters import utm_affine, write
 

@@ -15,10 +15,9 @@ from hybridseg.run.request import (
     parse_bands,
     parse_extent,
     parse_numbers,
-    resolve_themes,
-    themes_in,
     words,
 )
+from hybridseg.run.themes import resolve_themes, themes_in
 from hybridseg.theme import load_theme
 
 

@@ -1,0 +1,120 @@
+"""What a user wants of a result: polygons or lines, their CRS and columns, and the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+
+from hybridseg.cog import SUFFIXES as RASTERS
+from hybridseg.errors import HybridsegError, OutputError
+from hybridseg.files import check_output
+from hybridseg.run.extents import Area
+from hybridseg.run.request import check_crs, in_crs
+from hybridseg.run.result import Result, Steps
+from hybridseg.run.survey import Survey
+from hybridseg.shape import Lines
+from hybridseg.theme import Theme
+from hybridseg.types import Extent
+from hybridseg.write.formats import FORMATS
+from hybridseg.write.overture import check_overture, write_overture
+from hybridseg.write.raster import write_classes
+from hybridseg.write.result import write_result
+from hybridseg.write.stac import item_path, write_item
+
+
+@dataclass(frozen=True)
+class Output:
+    """The form of a result, and its file; the fields are those of `extract`.
+
+    out: path of the file, whose suffix says the format; None for none.
+    """
+
+    out: Path | None
+    crs: str | None = None
+    as_: str = "polygons"
+    shape: str | None = None
+    keep_trace: bool = False
+    schema: str = "hybridseg"
+    stac: bool = False
+
+    def check(self, themes: Sequence[Theme]) -> None:
+        """Check that it can be made and written: to be asked before hours of work.
+
+        Raises:
+            HybridsegError: settings that exclude each other.
+            OutputError: a file that cannot be written so.
+        """
+        lines = self.as_ == "lines"
+        if lines and (self.shape is not None or self.keep_trace):
+            raise HybridsegError("--shape and --keep-trace are for polygons; leave them out, or leave out --as lines")
+        if self.out is not None:
+            check_output(self.out, FORMATS if lines else [*FORMATS, *RASTERS])
+        layered = [suffix for suffix, format_ in FORMATS.items() if format_.many]
+        if self.keep_trace and self.out is not None and self.out.suffix.lower() not in layered:
+            raise OutputError(f"{self.out} holds one layer, and --keep-trace writes two; write a .gpkg")
+        check_crs(self.crs, self.out)
+        if self.stac:
+            if self.out is None:
+                raise OutputError("a STAC Item stands beside a file; give out, too")
+            item_path(self.out)
+        if self.schema == "overture":
+            check_overture(self.out, ["lines"] if lines else [theme.label for theme in themes])
+
+    def form(
+        self, result: Result, surveys: Sequence[Survey], steps: Sequence[Steps], area: Extent | Area | None
+    ) -> Result:
+        """Return a result as polygons, with the traced ones where they are kept, or as lines; in the CRS asked for.
+
+        Args:
+            result: of the steps.
+            surveys: one for each theme.
+            steps: what they made.
+            area: the part of the scene that was asked for; None: all of it.
+        """
+        if self.as_ == "lines":
+            return self._lines(result, steps)
+        traced = _traced(result.features, surveys, steps, area) if self.keep_trace else None
+        features = in_crs(result.features, self.crs)
+        return replace(result, features=features, traced=None if traced is None else in_crs(traced, self.crs))
+
+    def _lines(self, result: Result, steps: Sequence[Steps]) -> Result:
+        stage = next((step.theme.shape for step in steps if isinstance(step.theme.shape, Lines)), Lines())
+        heatmaps = {step.theme.label: step.heatmap for step in steps if step.heatmap is not None}
+        network = stage.network(result.features, heatmaps)
+        summary = replace(result.summary, features=len(network.lines))
+        return Result(in_crs(network.lines, self.crs), summary, {}, in_crs(network.nodes, self.crs))
+
+    def write(self, result: Result, surveys: Sequence[Survey], provenance: Mapping[str, Any]) -> Result:
+        """Write a result, where it is to be written, and return it with what made it.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        result = replace(result, provenance=provenance)
+        if self.out is None:
+            return result
+        labels, geobox = list(dict.fromkeys(survey.theme.label for survey in surveys)), surveys[0].scene.geobox
+        if self.out.suffix.lower() in RASTERS:
+            write_classes(result.features, self.out, geobox, labels, provenance)
+        elif self.schema == "overture":
+            write_overture(result.features, self.out, provenance)
+        else:
+            write_result(result.features, self.out, provenance, nodes=result.nodes, traced=result.traced)
+        if self.stac:
+            write_item(self.out, geobox, labels, list(result.features), provenance)
+        return result.at(self.out)
+
+
+def _traced(
+    features: gpd.GeoDataFrame, surveys: Sequence[Survey], steps: Sequence[Steps], area: Extent | Area | None
+) -> gpd.GeoDataFrame:
+    """Return the same objects with the outlines that they were shaped from."""
+    plain = [replace(survey, theme=survey.theme.shaped("traced")) for survey in surveys]
+    rows = [survey.features(step.refined, area).rows for survey, step in zip(plain, steps, strict=True)]
+    drawn = pd.concat(rows, ignore_index=True).set_index("id").loc[features["id"]].reset_index()
+    return features.assign(area_m2=drawn["area_m2"].to_numpy()).set_geometry(drawn.geometry.set_axis(features.index))

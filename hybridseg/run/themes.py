@@ -1,0 +1,91 @@
+"""The themes that a user asked for, by name, by a model's folder, or by what the bands of a scene allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hybridseg import nn
+from hybridseg.errors import ThemeError
+from hybridseg.read.scene import Scene
+from hybridseg.run.by_bands import for_bands
+from hybridseg.run.request import words
+from hybridseg.theme import Theme, load_theme
+
+PARTS = ("box", "points", "hint")
+
+
+def resolve_themes(
+    theme: str | Path | Sequence[str] | None,
+    model: str | Path | None = None,
+    parts: str | Sequence[str] | None = None,
+    refiner: str | None = None,
+    shape: str | None = None,
+    scene: Scene | None = None,
+) -> list[Theme]:
+    """Return the themes asked for, with the classifier of `model`, the prompts of `parts`, and the refiner, if given.
+
+    Args:
+        theme: names.
+        model: classifier of all; default: each theme's own.
+        parts: of prompts.
+        refiner: of all.
+        shape: how outlines of all are drawn, see `Theme.shaped`.
+        scene: whose bands may call for a theme's `by_bands`; None: they do not count.
+
+    Raises:
+        ThemeError: unknown, doubled or empty names; the model holds no theme.
+        WeightsError: no such model.
+    """
+    names = words(theme)
+    if not all(names) or len(set(names)) < len(names):
+        raise ThemeError(f"theme is {','.join(names)!r}; give names with commas between, each once")
+    if model is None:
+        themes = [load_theme(name) for name in names or ["buildings"]]
+        themes = themes if scene is None else [for_bands(one, scene) for one in themes]
+    elif names:
+        themes = [load_theme(name).model_copy(update={"classifier": str(model)}) for name in names]
+    elif str(model).startswith(nn.indices.PREFIX):
+        raise ThemeError(f"--model {model} is no folder that holds a theme; give --theme, too, e.g. --theme water")
+    else:
+        themes = themes_in(model)
+    if len({t.name for t in themes}) < len(themes):
+        raise ThemeError(f"themes {', '.join(t.name for t in themes)} share a name; give each a `name:` of its own")
+    if refiner is not None:
+        themes = [t.model_copy(update={"refiner": str(refiner)}) for t in themes]
+    if shape is not None:
+        themes = [t.shaped(shape) for t in themes]
+    if parts is None:
+        return themes
+    chosen = words(parts)
+    if not chosen or set(chosen) - set(PARTS):
+        raise ThemeError(f"prompts are {','.join(chosen)!r}; give some of {','.join(PARTS)}")
+    return [t.with_prompts(parts=frozenset(chosen)) for t in themes]
+
+
+def themes_in(model: str | Path) -> list[Theme]:
+    """Return the themes of a model folder (made by `finetune`), which look with its own classifier.
+
+    Args:
+        model: path of the folder, or `hf:OWNER/NAME` on the Hugging Face hub.
+
+    Raises:
+        WeightsError: no such model.
+        ThemeError: it holds no theme.
+    """
+    folder = nn.cards.model_folder(model)
+    paths = sorted(folder.glob("theme*.yaml"))
+    if not paths:
+        raise ThemeError(f"{folder} holds no theme.yaml; give --theme with `classifier: {folder}` instead of --model")
+    # the folder may have been moved or copied since: what it says of its own place does not count
+    return [load_theme(path).model_copy(update={"classifier": str(folder)}) for path in paths]
+
+
+def by_bands_note(named: Theme, used: Theme) -> str:
+    """Return what to tell of a theme that the scene's bands called for; nothing where it is the one that was named."""
+    if used.name == named.name:
+        return ""
+    return (
+        f"{used.label} by {used.classifier} (theme {used.name}), since the scene has its bands; --by-bands false finds "
+        f"it by {named.classifier}"
+    )
