@@ -49,7 +49,13 @@ def values(folder: Path) -> dict[str, Any]:
     refined = Refined.from_prompts(prompts(), [shapely.box(0, 0, 1, 1), None, None], np.full((3, 3), 0.5))
     rows = gpd.GeoDataFrame({"score": [0.5]}, geometry=[shapely.box(0, 0, 1, 1)], crs=CRS)
     tables = {"prompts": prompts(), "refined": refined, "rows": rows}
-    return {"heatmap": heatmap(folder), "part": part(), "failed": Failure("window 3", "damaged"), **tables}
+    return {
+        "heatmap": heatmap(folder),
+        "part": part(),
+        "failed": Failure("window 3", "damaged"),
+        "written": ("/map.gpkg", 5, 7),
+        **tables,
+    }
 
 
 def content(value: Any) -> object:
@@ -61,7 +67,7 @@ def content(value: Any) -> object:
             return value.values.tolist(), value.valid.tolist(), value.window
         case gpd.GeoDataFrame():
             return value.to_json()
-        case Failure() | None:
+        case Failure() | tuple() | None:
             return value
         case _:
             return type(value).__name__, value.fingerprint()
