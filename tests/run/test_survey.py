@@ -121,10 +121,10 @@ class Squeamish(Smooth):
     x: float
     most: int = 99
 
-    def shape(self, features: gpd.GeoDataFrame, gsd_m: float) -> gpd.GeoDataFrame:
+    def shape(self, features: gpd.GeoDataFrame, gsd_m: float, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
         if (features.bounds["minx"] > self.x).any() or len(features) > self.most:
             raise shapely.errors.GEOSException("TopologyException: side location conflict")
-        return super().shape(features, gsd_m)
+        return super().shape(features, gsd_m, coarse_m=coarse_m)
 
 
 def test_an_outline_that_geos_cannot_work_with_is_listed_and_stays_as_traced(blocks: Path):
@@ -148,7 +148,7 @@ def test_an_outline_of_which_shaping_leaves_nothing_is_dropped_and_counted(
     theme = load_theme("buildings").model_copy(update={"shape": AsTraced()})
     count = len(survey(blocks, theme).run().features)
 
-    def emptied(_: AsTraced, features: gpd.GeoDataFrame, gsd_m: float) -> gpd.GeoDataFrame:
+    def emptied(_: AsTraced, features: gpd.GeoDataFrame, gsd_m: float, **__: float) -> gpd.GeoDataFrame:
         return features.set_geometry([shapely.Polygon(), *features.geometry.iloc[1:]], crs=features.crs)
 
     monkeypatch.setattr(AsTraced, "shape", emptied)
@@ -385,7 +385,7 @@ def test_a_grid_of_points_gives_masks_or_nothing(blocks: Path, tmp_path: Path):
     back = Refined.read(tmp_path / "refined.parquet", found.crs)
     assert survey(blocks, theme).features(back).rows["id"].tolist() == found["id"].tolist()
     # from its own prompts the same: they hold no score
-    steps.prompts.write(tmp_path / "prompts.parquet")
+    steps.prompts.take(steps.prompts.rows["id"].isin(found["id"])).write(tmp_path / "prompts.parquet")
     (again,) = start_from([survey(blocks, theme)], tmp_path / "prompts.parquet", None)
     assert again.features.rows["score"].tolist() == found["score"].tolist()
     assert (found["score"] > 0.5).all()
