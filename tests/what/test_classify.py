@@ -13,7 +13,7 @@ from tests.doubles import Bright
 
 
 def test_of_several_scales_the_highest_probability_counts_in_its_place() -> None:
-    image = np.zeros((3, 256, 256), np.uint8)
+    image = np.full((3, 256, 256), 40, np.uint8)
     image[:, 64:96, 128:192] = 255
     scene = open_scene(image, geobox=GeoBox((256, 256), Affine(1, 0, 512, 0, -1, 2048), "EPSG:32631"))
     grid, whole = scene.geobox, Window(0, 0, 256, 256)
