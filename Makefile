@@ -3,12 +3,12 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
 DATA ?= ../shared/data
 
-.PHONY: setup demo test check bench scores wheelhouse clean
+.PHONY: setup demo test check bench scores wheelhouse vendor clean
 
 setup: .venv/.done
 
 .venv/.done: pyproject.toml uv.lock | uv
-	$(UV) sync --extra train
+	$(UV) sync --extra train --extra review
 	@touch $@
 
 .PHONY: uv
@@ -58,6 +58,10 @@ wheelhouse: uv
 	SAM2_BUILD_CUDA=0 wheelhouse/.venv/bin/pip wheel --quiet --no-build-isolation --wheel-dir wheelhouse \
 	  --find-links wheelhouse --constraint wheelhouse/torch.txt wheelhouse/hybridseg-*.whl
 	rm -rf wheelhouse/.venv wheelhouse/torch.txt
+
+# the page's libraries again from npm, in the versions and with the hashes of vendor/README.md
+vendor:
+	sh hybridseg/reviewing/static/vendor/fetch.sh
 
 clean:
 	rm -rf .venv .uv demo

@@ -1,7 +1,8 @@
 """Overhead imagery to labelled maps: a classifier says what, SAM2 says where, exactly.
 
-Verbs: `extract`, `evaluate`, `finetune`, `tune`, `train`, `models`. The heart below them: `open_scene`, `Survey`,
-`load_theme`, `Models`. Names load on first use (PEP 562), so that importing the package need not wait for torch.
+Verbs: `extract`, `evaluate`, `review`, `serve`, `finetune`, `tune`, `train`, `models`. The heart below them:
+`open_scene`, `Survey`, `load_theme`, `Models`. Names load on first use (PEP 562), so that importing the package need
+not wait for torch.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hybridseg.nn.models import Models
     from hybridseg.read.opening import open_scene
     from hybridseg.read.scene import Scene
+    from hybridseg.reviewing.verbs import review, serve
     from hybridseg.run.extract import extract
     from hybridseg.run.models import models
     from hybridseg.run.result import Result
@@ -43,6 +45,8 @@ _HOME = {
     "load_theme": "theme",
     "models": "run.models",
     "open_scene": "read.opening",
+    "review": "reviewing.verbs",
+    "serve": "reviewing.verbs",
     "train": "training.run",
     "tune": "tuning",
 }
@@ -65,6 +69,8 @@ __all__ = [
     "load_theme",
     "models",
     "open_scene",
+    "review",
+    "serve",
     "train",
     "tune",
 ]

@@ -14,6 +14,7 @@
     ├── WeightsError       a model cannot be found or does not fit
     ├── RunError           every window failed, so there is no result
     ├── EvaluateError      two maps cannot be compared
+    ├── ReviewError        a review cannot be opened, or an action makes no sense
     └── MissingExtra       an optional dependency is not installed
 
 Every message is one line: what came, what is allowed, what to do.
@@ -74,6 +75,10 @@ class RunError(HybridsegError):
 
 class EvaluateError(HybridsegError):
     """A map and its reference cannot be compared."""
+
+
+class ReviewError(HybridsegError):
+    """A review file cannot be opened, or what was asked of it makes no sense."""
 
 
 class MissingExtra(HybridsegError):

@@ -13,7 +13,7 @@ METADATA_KEY = "hybridseg"
 FEATURE_COLUMNS = (
     "id", "class", "score", "origin", "iou_pred", "stability", "agreement", "area_m2", "geometry",
 )  # fmt: skip
-"""Columns of a result, in order. `origin` is 'refined' or 'coarse'."""
+"""Columns of a result, in order. `origin` is 'refined' or 'coarse'; after a review also 'clicked' or 'drawn'."""
 
 
 MAX_POINTS = 6

@@ -63,7 +63,8 @@ def test_help_does_not_wait_for_torch():
     program = """
 import sys
 from hybridseg.cli import main
-for arguments in ([], ["extract"], ["demo"], ["train"], ["tune"], ["finetune"], ["evaluate"], ["models"]):
+for arguments in ([], ["extract"], ["demo"], ["train"], ["tune"], ["finetune"], ["evaluate"], ["models"],
+                  ["review"], ["serve"]):
     try:
         main([*arguments, "--help"])
     except SystemExit as done:
@@ -91,7 +92,7 @@ def test_help_names_and_explains_every_parameter(verb: str, capsys: pytest.Captu
             continue  # a value in Python, a word here
         obligatory = parameter.default is parameter.empty or (verb, name) == ("extract", "out")
         positional = parameter.kind is not parameter.KEYWORD_ONLY and obligatory
-        flag = name if positional or name == "name" else f"--{name.rstrip('_')}".replace("_", "[_-]")
+        flag = name if positional or name in ("name", "result") else f"--{name.rstrip('_')}".replace("_", "[_-]")
         explained = re.search(rf"^  {flag}\b.*?\n?\s+\w[^\n]*(\n {{8,}}[^\n]*)*", said, re.MULTILINE)
         assert explained, f"{flag} is not in the help of {verb}"
         assert len(explained.group().split("(type")[0].split()) > 3, f"{flag} is not explained"

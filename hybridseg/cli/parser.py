@@ -21,6 +21,13 @@ SEVERAL = Sequence[str | Path]
 """Type of parameters that take several words: `--scene a.tif b.tif`."""
 
 
+_OPTIONAL = {
+    "name": "one model, or the path of a model folder: its whole card",
+    "result": "the map: what extract wrote, or any layer of polygons; without one the review begins with an empty map",
+}
+"""Positional words that may be left out, which signatures cannot say, with their help."""
+
+
 class Formatter(DefaultHelpFormatter):
     """Help for people: what a flag does and its default, without types; examples as they are written."""
 
@@ -62,9 +69,9 @@ def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> ArgumentPars
     examples = "".join(f"\n  $ {example}" for example in verb.examples)
     parser = ArgumentParser(description=verb.about, epilog=f"examples:{examples}")
     command = _as_command(function, ("out",) if name == "extract" else ())
-    parser.add_function_arguments(command, skip={"progress", "name"}, as_positional=True, as_group=False)
-    if name == "models":  # signatures give no optional positional
-        parser.add_argument("name", nargs="?", help="one model, or the path of a model folder: its whole card")
+    parser.add_function_arguments(command, skip={"progress", *_OPTIONAL}, as_positional=True, as_group=False)
+    for optional in _OPTIONAL.keys() & inspect.signature(function).parameters:
+        parser.add_argument(optional, nargs="?", help=_OPTIONAL[optional])
     if name not in ("train", "tune"):
         parser.add_argument("--json", action="store_true", help="print the summary as one JSON object")
     parser.add_argument("--progress", choices=KINDS, default="auto", help=(

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,31 @@ def _finetune(finetune: Callable[..., Any], settings: Namespace, said: Reporter)
     return OK
 
 
+def _review(review: Callable[..., Any], settings: Namespace, _: Reporter) -> int:
+    as_json = settings.pop("json")
+    count = review(**settings.as_dict(), progress=partial(_address, as_json=as_json))
+    if settings.export is not None:
+        written = {"written": str(settings.export), "features": count}
+        if as_json:
+            sys.stdout.write(json.dumps(written) + "\n")
+        else:
+            _table([(name, str(value)) for name, value in written.items()])
+    return OK
+
+
+def _serve(serve: Callable[..., Any], settings: Namespace, _: Reporter) -> int:
+    as_json = settings.pop("json")
+    serve(**settings.as_dict(), progress=partial(_address, as_json=as_json))
+    return OK
+
+
+def _address(address: Any, as_json: bool) -> None:
+    """Say at once where a server is: a program that started it waits for the line."""
+    line = json.dumps(address.to_dict()) if as_json else f"{address.link}  (Ctrl-C ends it)"
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def _models(models: Callable[..., Any], settings: Namespace, _: Reporter) -> int:
     as_json = settings.pop("json")
     cards = models(**settings.as_dict())
@@ -152,6 +178,21 @@ VERBS: dict[str, Verb] = {
             "hybridseg evaluate --compare before.gpkg after.gpkg truth.gpkg",
         ),
         _evaluate,
+    ),
+    "review": Verb(
+        "hybridseg.reviewing.verbs",
+        "Open a page where a person checks and corrects a map by clicking; every decision is saved at once.",
+        (
+            "hybridseg review scene.tif map.gpkg",
+            "hybridseg review scene.tif map.gpkg --export reviewed.gpkg",
+        ),
+        _review,
+    ),
+    "serve": Verb(
+        "hybridseg.reviewing.verbs",
+        "Serve a review without the page, for another program such as a plug-in of a desktop GIS.",
+        ("hybridseg serve scene.tif map.gpkg --json",),
+        _serve,
     ),
     "finetune": Verb(
         "hybridseg.finetuning.run",

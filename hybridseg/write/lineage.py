@@ -30,7 +30,7 @@ COLUMNS = {
     "class": "What the object is",
     "score": "Chance that the object is of its class, 0 to 1, as far as the classifier is calibrated",
     "score_raw": "The classifier's own score before calibration, 0 to 1",
-    "origin": "Whose outline it is: refined (SAM2) or coarse (classifier)",
+    "origin": "Whose outline it is: refined (SAM2), coarse (classifier), clicked (SAM2, for a person) or drawn",
     "iou_pred": "IoU that SAM2 predicts for its mask, 0 to 1; empty where it was not asked",
     "stability": "IoU of SAM2's masks at a lower and a higher threshold, 0 to 1; empty where it was not asked",
     "agreement": "IoU of SAM2's mask with the classifier's outline, 0 to 1; empty where it was not asked",
@@ -40,6 +40,10 @@ COLUMNS = {
     "from_node": "id of the node where the line starts",
     "to_node": "id of the node where the line ends",
     "degree": "Number of ends of lines that meet at the node",
+    "verdict": "What a person said of the object: unseen (nothing yet), accepted, corrected or added",
+    "reviewer": "Who said so",
+    "reviewed": "When, in UTC",
+    "parents": "Ids of the objects that it was made of by split or merge",
 }
 """Meaning of each column of a result, in one line."""
 

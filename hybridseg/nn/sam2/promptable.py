@@ -143,8 +143,31 @@ class Promptable:
                 logits[rows], confidence[rows] = found
         return logits.cpu().numpy(), confidence.cpu().numpy()
 
+    @torch.inference_mode()
+    def readings(
+        self, embedding: Embedding, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """All four masks of each of N prompts, which `choose` chooses from; arguments as of `decode`.
+
+        Returns:
+            (N, 4, S/4, S/4) float32 mask logits and (N, 4) float32 predicted IoU.
+        """
+        device = embedding.coarse.device
+        at, kinds = torch.from_numpy(points).to(device), torch.from_numpy(labels).int().to(device)
+        asked = Asked(at, kinds, None if hints is None else torch.from_numpy(hints)[:, None].to(device))
+        middle, _ = middles(asked.points, asked.labels, asked.hints)
+        side = self.model.sam_prompt_encoder.image_embedding_size[0]
+        with full_precision(device):
+            masks, iou = self._masks(embedding, asked, corners(middle, side, embedding.coarse.shape[-1]), side)
+        return masks.cpu().numpy(), iou.cpu().numpy()
+
     def _decode(self, embedding: Embedding, asked: Asked, corner: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """Decode prompts on parts of `side` cells from `corner` (N, 2) on; logits on the whole image, and their IoU."""
+        masks, iou = self._masks(embedding, asked, corner, side)
+        return choose(masks, iou, asked.labels, asked.hints is not None)
+
+    def _masks(self, embedding: Embedding, asked: Asked, corner: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """All masks (N, 4, S/4, S/4) of prompts, as of `_decode`, and their IoU (N, 4)."""
         encoder, whole = self.model.sam_prompt_encoder, embedding.coarse.shape[-1]
         position, points = encoder.get_dense_pe(), asked.points
         if encoder.image_embedding_size[0] == whole:
@@ -156,11 +179,10 @@ class Promptable:
         hints = [] if asked.hints is None else [cut(asked.hints, corner * 4, side * 4)]
         decoder = self._decoders[asked.hints is None, side == whole]
         masks, iou = decoder(*maps, position, points, asked.labels, *hints)
-        chosen, confidence = choose(masks, iou, asked.labels, asked.hints is not None)
-        logits = chosen.new_full((len(chosen), self.mask_px, self.mask_px), OUTSIDE)
-        for full, part, (x, y) in zip(logits, chosen, (corner * 4).tolist(), strict=True):
-            full[y : y + part.shape[0], x : x + part.shape[1]] = part
-        return logits, confidence
+        logits = masks.new_full((*masks.shape[:2], self.mask_px, self.mask_px), OUTSIDE)
+        for full, part, (x, y) in zip(logits, masks, (corner * 4).tolist(), strict=True):
+            full[:, y : y + part.shape[1], x : x + part.shape[2]] = part
+        return logits, iou
 
     @cached_property
     def _encoder(self) -> Runner:

@@ -1,0 +1,289 @@
+"""All that a review is about, opened: the scene, the map, the models and the edits."""
+
+from __future__ import annotations
+
+import getpass
+import io
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import yaml
+from PIL import Image
+from pydantic import ValidationError
+
+from hybridseg.errors import OutputError, ReviewError, ThemeError
+from hybridseg.files import check_not_input
+from hybridseg.nn.sam2.official import load_refiner
+from hybridseg.read.opening import files_of, open_scene
+from hybridseg.read.scene import Scene
+from hybridseg.reviewing.edits import Edits
+from hybridseg.reviewing.given import fingerprint, objects_of
+from hybridseg.reviewing.objects import PRESENT, Object
+from hybridseg.reviewing.order import Estimate, Order, audited
+from hybridseg.reviewing.segment import Recent, Segmenter
+from hybridseg.run.request import parse_bands, parse_nodata
+from hybridseg.run.themes import resolve_themes
+from hybridseg.shape.measure import area_m2
+from hybridseg.theme import Theme
+from hybridseg.types import FEATURE_COLUMNS, Window
+from hybridseg.write.formats import FORMATS
+from hybridseg.write.lineage import Provenance
+from hybridseg.write.result import read_provenance, write_result
+
+TILE_PX = 256
+OWN_ZOOM = 18
+"""Zoom at which a tile's pixels are the scene's own; the scene's first pixel lies in the middle of the world."""
+TILES = 512
+"""Tiles kept, as files of 10 to 100 kB."""
+_BATCH = 200
+"""Objects asked for at once when walking along an order."""
+
+
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """A review, open.
+
+    scene: the imagery, stretched as the extraction saw it.
+    themes: what was looked for.
+    before: objects of the extraction, by key.
+    order: the queue.
+    edits: the store.
+    segmenter: answers clicks.
+    who: the person.
+    provenance: of the extraction; empty where the map does not say.
+    """
+
+    scene: Scene
+    themes: tuple[Theme, ...]
+    before: Mapping[int, Object]
+    order: Order
+    edits: Edits
+    segmenter: Segmenter
+    who: str
+    provenance: Mapping[str, Any]
+
+    @classmethod
+    def open(
+        cls,
+        scene: Any,
+        result: str | Path | None = None,
+        theme: str | None = None,
+        refiner: str | None = None,
+        bands: str | None = None,
+        source_crs: str | None = None,
+        edits: str | Path | None = None,
+        who: str | None = None,
+        device: str = "auto",
+    ) -> Desk:
+        """Open everything; arguments as of the verb `review`.
+
+        Raises:
+            HybridsegError: something cannot be used; one line says what.
+        """
+        provenance = _provenance(result)
+        asked = provenance.get("request", {})
+        if theme is None and (texts := asked.get("themes")):
+            themes = [_theme(text) for text in texts]
+        else:
+            themes = resolve_themes(theme)
+        opened = open_scene(
+            scene,
+            bands=parse_bands(bands) if bands is not None else asked.get("bands"),
+            crs=source_crs or asked.get("source_crs"),
+            nodata=parse_nodata(asked.get("nodata")),
+        )
+        path = _place(scene, result) if edits is None else Path(edits)
+        check_not_input(path, [*files_of(scene), result])
+        objects = [] if result is None else objects_of(result, opened.crs, themes[0].label)
+        mark = fingerprint(objects)
+        facts = {"scene": opened.fingerprint, "map": mark}
+        store = Edits.open(path, objects, opened.crs, facts)
+        named = refiner or next((one for one in asked.get("refiners", []) if one != "none"), themes[0].refiner)
+        model = load_refiner("sam2-lite" if named == "none" else named, device)
+        order = Order.of(objects, int(mark[:12], 16))
+        person = who or _user()
+        before = {one.key: one for one in objects}
+        return cls(opened, tuple(themes), before, order, store, Segmenter(opened, model), person, provenance)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Classes that an object may have: those looked for, and those of the map."""
+        found = [theme.label for theme in self.themes] + sorted({one.label for one in self.before.values()})
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def _tiles(self) -> Recent[tuple[int, int, int], tuple[bytes, str]]:
+        return Recent(TILES)
+
+    def tile(self, z: int, x: int, y: int) -> tuple[bytes, str]:
+        """Return a tile of the scene and its media type: JPEG, or PNG where some of it has no data.
+
+        Args:
+            z: zoom, see `OWN_ZOOM`.
+            x: column.
+            y: row.
+        """
+        key = (z, x, y)
+        if (known := self._tiles.get(key)) is not None:
+            return known
+        side, middle = TILE_PX << (OWN_ZOOM - z), (1 << z) // 2
+        window = Window((x - middle) * side, (y - middle) * side, side, side)
+        inside = window.clip(self.scene.window)
+        if not inside.width or not inside.height:
+            pixels, valid = np.zeros((3, 1, 1), np.uint8), np.zeros((1, 1), bool)
+        else:
+            chip = self.scene.read_window(window, TILE_PX)
+            pixels, valid = chip.pixels, chip.valid
+        made = _image(pixels, valid)
+        self._tiles.put(key, made)
+        return made
+
+    def shaped(self, geometry: Any, label: str) -> Any:
+        """Return an outline as the theme of its class shapes it: with right angles, or without the steps of pixels."""
+        theme = next((one for one in self.themes if one.label == label), self.themes[0])
+        frame = gpd.GeoDataFrame(
+            {"id": [label], "class": [label], "score": [1.0]}, geometry=[geometry], crs=self.scene.crs
+        )
+        shaped = theme.shape.shape(frame, self.scene.gsd_m)
+        found = shaped.geometry.iloc[0] if len(shaped) else geometry
+        return geometry if found is None or found.is_empty else found
+
+    def queue(self, position: int, step: int, count: int, undecided: bool = False) -> list[tuple[int, Object]]:
+        """Return places in the queue with their objects.
+
+        Args:
+            position: the first that may be given.
+            step: 1 (on) or -1 (back).
+            count: most objects.
+            undecided: whether others are passed over.
+        """
+        places = range(position, len(self.order) if step > 0 else -1, step)
+        found: list[tuple[int, Object]] = []
+        for start in range(0, len(places), _BATCH):
+            batch = places[start : start + _BATCH]
+            verdicts = self.edits.verdicts([self.order.keys[place] for place in batch])
+            wanted = [place for place in batch if not undecided or verdicts.get(self.order.keys[place]) == "unseen"]
+            chosen = wanted[: count - len(found)]
+            found += zip(chosen, self.edits.get(self.order.keys[place] for place in chosen), strict=True)
+            if len(found) == count:
+                break
+        return found
+
+    def estimate(self) -> Estimate:
+        """Return what the objects drawn at random say of the map's precision."""
+
+        def now() -> Iterator[Object]:
+            for start in range(0, len(self.order.drawn), _BATCH):
+                yield from self.edits.get(self.order.drawn[start : start + _BATCH])
+
+        return audited(self.order.drawn, self.before, now())
+
+    def export(self, path: Path, decided_only: bool = False) -> int:
+        """Write the map as it is now, with verdict and lineage; returns the number of objects.
+
+        Args:
+            path: the suffix chooses the format, as of `extract`.
+            decided_only: leave out what nobody has looked at yet.
+
+        Raises:
+            OutputError: it cannot be written there.
+        """
+        check_not_input(path, [self.edits.path, *files_of(self.scene)])
+        chosen = [one for one in self.edits.all() if one.present and not (decided_only and one.verdict == "unseen")]
+        columns = {
+            "id": [one.id for one in chosen],
+            "class": [one.label for one in chosen],
+            **{name: np.array([getattr(one, name) for one in chosen], float) for name in ("score", "iou_pred")},
+            **{name: np.array([getattr(one, name) for one in chosen], float) for name in ("stability", "agreement")},
+            "origin": [one.origin for one in chosen],
+            "verdict": [one.verdict for one in chosen],
+            "reviewer": [one.who for one in chosen],
+            "reviewed": [one.when for one in chosen],
+            "parents": [" ".join(one.parents) for one in chosen],
+        }
+        texts = ("id", "class", "origin", "verdict", "reviewer", "reviewed", "parents")
+        frame = gpd.GeoDataFrame(columns, geometry=[one.geometry for one in chosen], crs=self.scene.crs)
+        frame = frame.astype(dict.fromkeys(texts, str))
+        frame["area_m2"] = area_m2(frame.geometry)
+        added = [name for name in frame.columns if name not in FEATURE_COLUMNS]
+        counts = {verdict: self.edits.counts().get(verdict, 0) for verdict in (*PRESENT, "rejected", "deleted")}
+        asked = {"review": self.edits.path.name, "actions": self.edits.head, "verdicts": counts}
+        model = self.segmenter.model
+        made = Provenance.collect(
+            request={**asked, "map": self.provenance},
+            models={**self.provenance.get("models", {}), model.name: model.sha256},
+            source=self.scene.name,
+            source_fingerprint=self.scene.fingerprint,
+        )
+        write_result(frame[[*FEATURE_COLUMNS, *added]], path, made.to_dict())
+        return len(frame)
+
+    def exported(self, suffix: str, decided_only: bool) -> bytes:
+        """Return the export as the bytes of one file.
+
+        Args:
+            suffix: one of `FORMATS`.
+            decided_only: as of `export`.
+        """
+        if suffix not in FORMATS:
+            raise OutputError(f"{suffix[:20]!r} is no format; choose one of {', '.join(sorted(FORMATS))}")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{self.edits.path.stem}{suffix}"
+            self.export(path, decided_only)
+            return path.read_bytes()
+
+    def close(self) -> None:
+        """Close the review file."""
+        self.edits.close()
+
+
+def _provenance(result: str | Path | None) -> dict[str, Any]:
+    """What the map says of its origin; nothing where it is not one of ours."""
+    if result is None or Path(result).suffix.lower() not in FORMATS or not Path(result).is_file():
+        return {}
+    try:
+        found = read_provenance(result)
+    except Exception:  # a damaged file, or a map of another program: `objects_of` says what is wrong with it
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _theme(text: str) -> Theme:
+    """A theme as a map's provenance holds it."""
+    try:
+        return Theme.model_validate(yaml.safe_load(text))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise ThemeError("the map was made with a theme of another version; name one with --theme") from error
+
+
+def _place(scene: Any, result: str | Path | None) -> Path:
+    """Where the review file lies unless told otherwise: beside the map, or beside the scene where there is none."""
+    named = result if result is not None else scene
+    if not isinstance(named, str | Path) or not Path(named).parent.is_dir():
+        raise ReviewError("a scene that is no local file needs the name of a review file; give --edits")
+    return Path(named).with_suffix(".review.gpkg")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return os.environ.get("USERNAME", "someone")
+
+
+def _image(pixels: np.ndarray, valid: np.ndarray) -> tuple[bytes, str]:
+    """A chip as a file: JPEG where all of it is valid."""
+    out = io.BytesIO()
+    if valid.all():
+        Image.fromarray(np.moveaxis(pixels, 0, -1)).save(out, "JPEG", quality=90)
+        return out.getvalue(), "image/jpeg"
+    alpha = np.concatenate([pixels, np.where(valid, 255, 0).astype(np.uint8)[None]])
+    Image.fromarray(np.moveaxis(alpha, 0, -1)).save(out, "PNG", compress_level=1)
+    return out.getvalue(), "image/png"

@@ -1,0 +1,74 @@
+"""What is under review: the objects of an extraction, or of any layer of polygons."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+
+from hybridseg.errors import LayerError, ReviewError
+from hybridseg.read.vectors import read_layer
+from hybridseg.reviewing import geopackage
+from hybridseg.reviewing.objects import Object
+
+
+def objects_of(result: Path | str | gpd.GeoDataFrame, crs: Any, label: str) -> list[Object]:
+    """Return the objects of an extraction, or of any layer of polygons, for a review.
+
+    Args:
+        result: a map that `extract` wrote, or any other.
+        crs: to bring it to.
+        label: class of objects whose layer has no column `class`.
+
+    Raises:
+        ReviewError: it cannot be read, or holds other things than polygons.
+    """
+    try:
+        rows = read_layer(result, crs=crs, polygons=True, empty_ok=True).rows
+    except LayerError as error:
+        raise ReviewError(f"cannot review: {error}") from error
+    count = len(rows)
+    labels = rows["class"].astype(str).tolist() if "class" in rows else [label] * count
+    origins = rows["origin"].astype(str).tolist() if "origin" in rows else ["given"] * count
+    names = rows["id"].astype(str).tolist() if "id" in rows else [f"{label}-{row}" for row in range(1, count + 1)]
+    figures = pd.DataFrame(
+        {
+            name: pd.to_numeric(rows[name], errors="coerce") if name in rows else np.full(count, np.nan)
+            for name in geopackage.FIGURES
+        }
+    ).to_numpy(float)
+    times = Counter[str]()
+    found = []
+    for row, (name, geometry) in enumerate(zip(names, rows.geometry, strict=True)):
+        times[name] += 1
+        unique = name if times[name] == 1 else f"{name}#{times[name]}"
+        score, iou_pred, stability, agreement = figures[row].tolist()
+        found.append(
+            Object(
+                row + 1,
+                unique,
+                labels[row],
+                score,
+                iou_pred,
+                stability,
+                agreement,
+                geopackage.single(geometry),
+                origins[row],
+            )
+        )
+    return found
+
+
+def fingerprint(objects: Sequence[Object]) -> str:
+    """Return the sha256 of an extraction's objects, in order."""
+    digest = hashlib.sha256()
+    for one in objects:
+        digest.update(json.dumps(geopackage.to_record(one), sort_keys=True).encode())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The local server: what it answers (api, messages), whom (guard), and how long (serving)."""

@@ -1,0 +1,310 @@
+// The review: one object after another, each decision saved at once.
+
+import { get, post } from "./api.js";
+import { Clicks } from "./clicks.js";
+import { Drawing } from "./draw.js";
+import { Keys } from "./keys.js";
+import { SceneMap } from "./map.js";
+import { element } from "./panel.js";
+import { Place, boundsOf } from "./place.js";
+import { View, byId } from "./view.js";
+
+const POLL_MS = 4000;
+const REST_MS = 150;
+
+class Review extends View {
+  constructor(scene) {
+    super();
+    this.about = scene;
+    this.head = scene.head;
+    this.place = new Place(scene);
+    this.scene = new SceneMap("map", this.place, scene.classes);
+    this.colours = new Map(scene.classes.map((one) => [one.name, one.colour]));
+    this.clicks = new Clicks(this.scene, () => this.label, (busy) => this.proposed(busy), (error) => this.say(error));
+    this.drawing = new Drawing(this.scene);
+    Object.assign(this, { object: null, others: [], position: null, class: scene.classes[0]?.name, decided: [], hidden: false, work: Promise.resolve() });
+    this.keys = new Keys(this.actions());
+  }
+
+  actions() {
+    const queued = (run) => () => (this.work = this.work.then(run).catch((error) => this.say(error)));
+    const all = {
+      accept: { key: "a", about: "Accept", run: () => this.decide("accept") },
+      reject: { key: "d", about: "Reject: there is no such object", brief: "Reject", run: () => this.decide("reject") },
+      skip: { key: "s", about: "Skip to the next that is not decided", brief: "Skip", run: () => this.next() },
+      next: { key: "f", about: "Next in the queue, decided or not", brief: "Next", run: () => this.next(undefined, false) },
+      back: { key: "b", about: "Back in the queue", brief: "Back", run: () => this.back() },
+      click: { key: "c", about: "Correct the outline by clicking", brief: "Correct", run: () => this.click(this.object) },
+      fresh: { key: "n", about: "Add an object by clicking", brief: "Add", run: () => this.click(null) },
+      keep: { key: "Enter", about: "Keep the outline that is proposed or edited", brief: "Keep", run: () => this.keep() },
+      other: { key: "Tab", about: "Another reading of the clicks", brief: "Other", run: async () => this.clicks.step() },
+      unclick: { key: "Backspace", about: "Take back the last click", run: async () => this.clicks.back() },
+      leave: { key: "Escape", about: "Leave clicking or drawing; choose nothing", brief: "Leave", run: async () => this.leave() },
+      edit: { key: "e", about: "Move the corners by hand", brief: "Corners", run: () => this.edit() },
+      square: { key: "r", about: "Shape the outline as the theme does: right angles", brief: "Square", run: () => this.square() },
+      draw: { key: "p", about: "Draw a new outline by hand", brief: "Draw", run: () => this.drawNew() },
+      split: { key: "x", about: "Split along a line", brief: "Split", run: () => this.split() },
+      merge: { key: "m", about: "Merge with those chosen by Shift and click", brief: "Merge", run: () => this.act("merge", [this.object, ...this.others]) },
+      remove: { key: "Delete", about: "Delete from the map", brief: "Delete", run: () => this.decide("delete") },
+      undo: { key: "z", about: "Undo, without limit", brief: "Undo", run: () => this.step("undo"), repeats: true },
+      redo: { key: "y", about: "Redo", run: () => this.step("redo"), repeats: true },
+      find: { key: "0", about: "Show the object again", run: async () => this.object && this.scene.show(this.object) },
+      hide: { key: "h", about: "Hide or show all outlines", run: async () => this.scene.hide((this.hidden = !this.hidden)) },
+      help: { key: "?", about: "This page", run: async () => this.keys.page(byId("keys")) },
+    };
+    this.about.classes.slice(0, 9).forEach(({ name }, number) => {
+      all[`class ${name}`] = { key: `${number + 1}`, about: `Class ${name}`, run: () => this.relabel(name) };
+    });
+    for (const action of Object.values(all)) action.run = queued(action.run);
+    return all;
+  }
+
+  get label() {
+    return this.clicks.object?.properties.class ?? this.class;
+  }
+
+  async begin() {
+    await this.scene.ready;
+    byId("scene").textContent = this.about.name;
+    byId("file").textContent = `${this.about.model}; saved in ${this.about.file} as ${this.about.who}`;
+    byId("format").replaceChildren(...this.about.formats.map((one) => element("option", { value: one.slice(1), selected: one === ".gpkg" }, one)));
+    byId("export").onclick = () => this.export();
+    byId("help").onclick = () => this.keys.actions.help.run();
+    const map = this.scene.map;
+    map.on("click", (event) => this.pick(event));
+    map.on("moveend", () => this.rested());
+    map.on("move", () => this.scale());
+    addEventListener("focus", () => this.poll());
+    setInterval(() => document.visibilityState === "visible" && this.poll(), POLL_MS);
+    await this.next(0);
+    if (!this.object) await this.rested();
+    await this.refresh();
+    document.body.dataset.ready = "yes";
+  }
+
+  // --- the queue ---
+
+  async next(from = (this.position ?? -1) + 1, undecided = true) {
+    this.leave(false);
+    let { places } = await get("/api/queue", { position: from, count: 2, undecided });
+    if (!places.length && from > 0) ({ places } = await get("/api/queue", { position: 0, count: 2, undecided }));
+    if (!places.length) {
+      this.choose(null, null);
+      if (this.about.queue) this.tell("Every object of the map is decided.");
+      return;
+    }
+    this.choose(places[0].object, places[0].position, true);
+    this.ahead = places[1]?.object ?? null;
+  }
+
+  async back() {
+    this.leave(false);
+    const from = (this.position ?? this.about.queue) - 1;
+    const { places } = from < 0 ? { places: [] } : await get("/api/queue", { position: from, count: 1, back: true });
+    if (places.length) this.choose(places[0].object, places[0].position, true);
+    else this.tell("This is the first of the queue.");
+  }
+
+  choose(feature, position, show = false) {
+    Object.assign(this, { object: feature, position: feature ? position : this.position, others: [] });
+    this.scene.select(feature);
+    if (show) this.scene.show(feature);
+    this.shown();
+  }
+
+  async pick(event) {
+    if (this.clicks.active || this.drawing.active) return;
+    const [key] = this.scene.at(event.point);
+    if (key === undefined) return event.originalEvent.shiftKey ? undefined : this.choose(null, null);
+    const feature = await get(`/api/objects/${key}`);
+    if (event.originalEvent.shiftKey && this.object && key !== this.object.id) {
+      const there = this.others.some((one) => one.id === key);
+      this.others = there ? this.others.filter((one) => one.id !== key) : [...this.others, feature];
+      this.scene.select(this.object, this.others);
+      this.shown();
+    } else this.choose(feature, this.object?.id === key ? this.position : null);
+  }
+
+  // --- decisions ---
+
+  async act(kind, objects, more = {}) {
+    const seen = Object.fromEntries(objects.map((one) => [one.id, one.properties.version]));
+    return this.done(await post("/api/actions", { kind, objects: seen, ...more }));
+  }
+
+  async done(reply) {
+    this.head = reply.head;
+    this.scene.change(reply.changed, reply.removed);
+    const mine = reply.changed.find((one) => one.id === this.object?.id);
+    if (mine) this.choose(mine, this.position);
+    else if (reply.removed.includes(this.object?.id)) this.choose(null, null);
+    await this.refresh();
+    return reply;
+  }
+
+  async decide(kind) {
+    if (!this.object) return this.tell("Choose an object first.");
+    await this.act(kind, [this.object]);
+    this.counted();
+    await this.next();
+  }
+
+  async relabel(name) {
+    this.class = name;
+    if (!this.clicks.active && this.object && this.object.properties.class !== name) {
+      await this.act("relabel", [this.object], { class: name });
+      this.counted();
+    }
+    this.shown();
+  }
+
+  async step(kind) {
+    if (this.clicks.active && this.clicks.history.length && kind === "undo") return this.clicks.back();
+    this.leave(false);
+    const reply = await this.done(await post(`/api/${kind}`, { head: this.head }));
+    const one = reply.changed.find((changed) => changed.properties.present) ?? reply.changed[0];
+    if (one) {
+      this.choose(one, this.position);
+      const [west, south, east, north] = boundsOf(this.place.shown(one.geometry));
+      const bounds = this.scene.map.getBounds();
+      if (!bounds.contains([west, south]) || !bounds.contains([east, north])) this.scene.show(one);
+    }
+  }
+
+  counted() {
+    this.decided.push(performance.now());
+  }
+
+  // --- outlines ---
+
+  async click(object) {
+    if (object && !object.properties.present) return this.tell("It is not on the map any more: undo what removed it.");
+    this.leave(false);
+    if (!object) this.choose(null, null);
+    this.clicks.start(object);
+    this.shown();
+  }
+
+  async keep() {
+    if (this.drawing.edited) {
+      const geometry = this.drawing.geometry();
+      this.drawing.stop();
+      await this.act("replace", [this.object], { geometry, origin: "drawn" });
+      this.counted();
+      return this.shown();
+    }
+    if (!this.clicks.active) return undefined;
+    const geometry = await this.clicks.outline();
+    if (!geometry) return this.tell("There is no outline yet: click on the object.");
+    const corrected = this.clicks.object;
+    if (corrected) {
+      await this.act("replace", [this.object], { geometry, origin: "clicked" });
+      this.counted();
+      return this.next();
+    }
+    const reply = await this.act("add", [], { class: this.class, geometry, origin: "clicked" });
+    this.counted();
+    this.clicks.start(null);
+    this.choose(reply.changed[0], null);
+    return undefined;
+  }
+
+  async edit() {
+    if (!this.object?.properties.present) return this.tell("Choose an object first.");
+    if (this.object.geometry.type !== "Polygon") return this.tell("It has several parts, whose corners cannot be moved by hand: correct it by clicking.");
+    this.leave(false);
+    this.drawing.start("edit", null, this.object.geometry);
+    return this.shown();
+  }
+
+  async square() {
+    if (!this.object?.properties.present) return this.tell("Choose an object first.");
+    const { geometry } = await post("/api/shape", { class: this.object.properties.class, geometry: this.object.geometry });
+    await this.act("replace", [this.object], { geometry, origin: "drawn" });
+    return this.counted();
+  }
+
+  async drawNew() {
+    this.leave(false);
+    this.choose(null, null);
+    this.drawing.start("polygon", async (geometry) => {
+      this.drawing.stop();
+      await this.act("add", [], { class: this.class, geometry, origin: "drawn" }).then((reply) => this.choose(reply.changed[0], null), (error) => this.say(error));
+      this.counted();
+    });
+    this.shown();
+  }
+
+  async split() {
+    if (!this.object?.properties.present) return this.tell("Choose an object first.");
+    this.leave(false);
+    this.drawing.start("line", async (geometry) => {
+      this.drawing.stop();
+      await this.act("split", [this.object], { geometry }).catch((error) => this.say(error));
+      this.shown();
+    });
+    return this.shown();
+  }
+
+  leave(choose = true) {
+    const busy = this.clicks.active || this.drawing.active;
+    if (this.clicks.active) this.clicks.stop();
+    this.drawing.stop();
+    if (choose && !busy) this.choose(null, null);
+    this.shown();
+  }
+
+  // --- what goes on meanwhile ---
+
+  // The view at rest is loaded and encoded, then the next object of the queue.
+  async rested() {
+    clearTimeout(this.resting);
+    this.scale();
+    this.resting = setTimeout(async () => {
+      try {
+        await this.scene.load();
+        this.dot("busy");
+        const [x, y] = this.place.toCrs(this.scene.map.getCenter().toArray());
+        await post("/api/encode", { x, y, span: this.scene.span });
+        this.dot("ready");
+        const next = this.ahead;
+        this.ahead = null;
+        if (next) {
+          const [left, bottom, right, top] = boundsOf(next.geometry);
+          await post("/api/encode", { x: (left + right) / 2, y: (bottom + top) / 2, span: 4 * Math.max(right - left, top - bottom) });
+        }
+      } catch (error) {
+        this.say(error);
+      }
+    }, REST_MS);
+  }
+
+  // Another tab, or another person, may have done something.
+  async poll() {
+    try {
+      const { head } = await get("/api/changes", { since: this.head });
+      if (byId("dot").dataset.state === "lost") this.dot("ready");
+      if (head !== this.head) await this.again(head);
+    } catch (error) {
+      this.say(error);
+    }
+  }
+
+  async again(head) {
+    this.head = head;
+    await this.scene.load(true);
+    if (this.object) {
+      const now = await get(`/api/objects/${this.object.id}`).catch(() => null);
+      if (now?.properties.version !== this.object.properties.version) this.choose(now, this.position);
+    }
+    await this.refresh();
+  }
+}
+
+get("/api/scene")
+  .then((scene) => (globalThis.review = new Review(scene)).begin())
+  .catch((error) => {
+    const message = byId("message");
+    message.textContent = error.message;
+    message.hidden = false;
+  });

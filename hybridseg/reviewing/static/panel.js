@@ -1,0 +1,81 @@
+// The panel beside the map: the object, what can be done, how far the work is.
+
+import { label } from "./keys.js";
+
+const SAID = {
+  unseen: "not decided", accepted: "accepted", rejected: "rejected", corrected: "corrected", added: "added by hand",
+  deleted: "deleted", split: "split", merged: "merged",
+};
+const MADE = { refined: "SAM2", coarse: "classifier", clicked: "clicks", drawn: "by hand", given: "as given" };
+
+export function element(name, values = {}, ...inner) {
+  const made = Object.assign(document.createElement(name), values);
+  made.append(...inner);
+  return made;
+}
+
+export function card(at, feature, position, length, colours, metres2) {
+  if (!feature) {
+    at.replaceChildren(element("h2", {}, "Nothing chosen"), element("p", {}, "Choose an object on the map, go on with the queue, or add what is missing."));
+    return;
+  }
+  const one = feature.properties;
+  const swatch = element("i");
+  swatch.style.background = colours.get(one.class) ?? "#999";
+  const share = (value) => (value === null ? "–" : value.toFixed(2));
+  const rows = [
+    ["state", SAID[one.verdict] + (one.who ? `, ${one.who}` : "")],
+    ["outline", MADE[one.origin] ?? one.origin],
+    ["score", share(one.score)],
+    ["agreement", share(one.agreement)],
+    ["SAM2's estimate", share(one.iou_pred)],
+    ["area", `${metres2.toLocaleString("en", { maximumFractionDigits: metres2 < 100 ? 1 : 0 })} m²`],
+  ];
+  const list = element("dl");
+  rows.forEach(([what, value]) => list.append(element("dt", {}, what), element("dd", {}, value)));
+  const place = position === null ? "" : `${(position + 1).toLocaleString("en")} of ${length.toLocaleString("en")}`;
+  at.replaceChildren(element("h2", {}, swatch, one.class, element("b", {}, place)), element("p", {}, one.id), list);
+}
+
+export function buttons(at, keys, groups, pressed, disabled) {
+  at.replaceChildren();
+  groups.forEach((names, number) => {
+    if (number) at.append(element("div", { className: "group" }));
+    for (const name of names) {
+      const { about, brief, run } = keys.actions[name];
+      const made = element("button", { title: about, onclick: (event) => (event.currentTarget.blur(), run()), disabled: disabled.has(name) });
+      made.append(element("kbd", {}, label(keys.of(name))), brief ?? about);
+      made.dataset.does = name;
+      if (pressed.has(name)) made.setAttribute("aria-pressed", "true");
+      at.append(made);
+    }
+  });
+}
+
+export function progress(at, { counts, audit }, rate, left_off, classes) {
+  const of = (name) => counts[name] ?? 0;
+  const kept = of("accepted");
+  const corrected = of("corrected");
+  const gone = of("rejected") + of("deleted");
+  const left = of("unseen");
+  const all = kept + corrected + gone + left || 1;
+  const meter = element("div", { className: "meter", title: `${left} of ${all} not decided` });
+  for (const part of [kept, corrected, gone]) {
+    const bar = element("i");
+    bar.style.width = `${(100 * part) / all}%`;
+    meter.append(bar);
+  }
+  const list = element("dl");
+  const rows = [["accepted unchanged", kept], ["corrected", corrected], ["rejected", gone], ["added", of("added")], ["not decided", left]];
+  rows.forEach(([what, count]) => list.append(element("dt", {}, what), element("dd", {}, count.toLocaleString("en"))));
+  if (rate) list.append(element("dt", {}, "a minute"), element("dd", {}, rate.toFixed(1)));
+  const percent = (value) => Math.round(100 * value);
+  const said = audit.seen
+    ? `Precision of the map as it came: ${percent(audit.right / audit.seen)} % (95 %: ${percent(audit.low)} to ${percent(audit.high)}), of ${audit.seen} drawn at random.`
+    : `Each ${audit.each}th of the queue is drawn at random; they will tell the map's precision.`;
+  const legend = element("div", { className: "legend" });
+  legend.style.setProperty("--mark", classes[0]?.colour ?? "#999");
+  for (const [kind, name] of [["", "not decided"], ["full", "decided"], ["dash", "coarse"]]) legend.append(element("span", {}, element("i", { className: kind }), name));
+  const more = left_off ? [element("p", {}, `${left_off.toLocaleString("en")} small ones are not shown: zoom in.`)] : [];
+  at.replaceChildren(meter, list, element("p", { id: "audit" }, said), ...more, legend);
+}

@@ -1,0 +1,91 @@
+// What the review shows beside the map's objects: card, buttons, hints, progress, messages.
+
+import { download, get } from "./api.js";
+import * as panel from "./panel.js";
+
+export const byId = (id) => document.getElementById(id);
+
+export class View {
+  shown() {
+    const one = this.object;
+    panel.card(byId("card"), one, this.position, this.about.queue, this.colours, one ? area(one.geometry) * (this.place.metres / this.place.unit) ** 2 : 0);
+    const groups = [["accept", "reject", "skip", "back"], ["click", "fresh", "keep", "other"], ["edit", "square", "split", "merge", "draw", "remove"], ["undo", "redo"]];
+    const pressed = new Set(this.clicks.active ? [this.clicks.object ? "click" : "fresh"] : []);
+    const disabled = new Set();
+    if (!one?.properties.present) ["accept", "reject", "click", "edit", "square", "split", "remove"].forEach((name) => disabled.add(name));
+    if (!this.others.length) disabled.add("merge");
+    if (!this.clicks.current && !this.drawing.edited) disabled.add("keep");
+    if (this.clicks.candidates.length < 2) disabled.add("other");
+    panel.buttons(byId("does"), this.keys, groups, pressed, disabled);
+    byId("hint").textContent = this.hint();
+  }
+
+  hint() {
+    const { clicks } = this;
+    if (this.drawing.edited) return "Drag corners and midpoints; right click deletes a corner. Enter keeps, Esc leaves.";
+    if (this.drawing.active) return "Click from corner to corner; click the last one again, or Enter, to end. Esc leaves.";
+    if (!clicks.active) return this.others.length ? `${this.others.length + 1} chosen: M merges them.` : "A accepts, D rejects, C corrects, N adds. ? shows all keys.";
+    if (clicks.current) {
+      const which = clicks.candidates.length > 1 ? ` (${clicks.chosen + 1} of ${clicks.candidates.length}, Tab for another)` : "";
+      const cut = clicks.current.cut ? " It reaches further than could be looked at." : "";
+      return `Enter keeps this${which}. Right click beside the object takes ground away.${cut}`;
+    }
+    if (clicks.points.length || clicks.box) return "Looking…";
+    return `${clicks.object ? "Click on the object" : `Click on a ${this.class} that is missing`}, or drag a box with Shift. Right click marks what is beside it.`;
+  }
+
+  proposed(busy = false) {
+    this.dot(busy ? "busy" : "ready");
+    if (!busy && !this.clicks.candidates.length && (this.clicks.points.length || this.clicks.box)) this.tell("Nothing was found there: click elsewhere on it, or drag a box.");
+    this.shown();
+  }
+
+  dot(state) {
+    byId("dot").dataset.state = state;
+    byId("dot").title = { ready: "what is in view is encoded", busy: "looking", lost: "no answer from the server" }[state];
+  }
+
+  scale() {
+    const metres = 90 * this.scene.metresPerPixel;
+    const power = 10 ** Math.floor(Math.log10(metres));
+    const length = [5, 2, 1].find((step) => step * power <= metres) * power;
+    byId("scale").querySelector("i").style.width = `${length / this.scene.metresPerPixel}px`;
+    byId("scale").querySelector("span").textContent = length >= 1000 ? `${length / 1000} km` : `${length} m`;
+  }
+
+  async refresh() {
+    const recent = this.decided.filter((time) => performance.now() - time < 300_000);
+    const minutes = recent.length > 1 ? (performance.now() - recent[0]) / 60_000 : 0;
+    this.progress = await get("/api/progress");
+    panel.progress(byId("state"), this.progress, minutes > 0.1 ? recent.length / minutes : 0, this.scene.loaded?.left_off, this.about.classes);
+  }
+
+  async export() {
+    try {
+      const name = await download("/api/export", { format: byId("format").value, decided: byId("decided").checked });
+      this.tell(`${name} is in the browser's downloads.`);
+    } catch (error) {
+      this.say(error);
+    }
+  }
+
+  tell(text) {
+    const message = byId("message");
+    message.textContent = text;
+    message.hidden = false;
+    clearTimeout(this.telling);
+    this.telling = setTimeout(() => (message.hidden = true), 6000);
+  }
+
+  say(error) {
+    this.tell(error.message);
+    if (error.status === 0) this.dot("lost");
+    if (error.status === 409) this.poll();
+  }
+}
+
+function area(geometry) {
+  const ring = (points) => points.reduce((sum, [x, y], k) => sum + x * points[(k + 1) % points.length][1] - points[(k + 1) % points.length][0] * y, 0) / 2;
+  const polygons = geometry.type === "Polygon" ? [geometry.coordinates] : geometry.coordinates;
+  return polygons.reduce((sum, [outer, ...holes]) => sum + Math.abs(ring(outer)) - holes.reduce((all, hole) => all + Math.abs(ring(hole)), 0), 0);
+}

@@ -1,0 +1,141 @@
+"""The page as a person uses it, in Debian's chromium: `apt-get install chromium`, `pip install playwright`."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybridseg.reviewing.desk import Desk
+from hybridseg.reviewing.server.serving import Serving
+from hybridseg.write.result import read_result
+from tests.reviewing.conftest import Client
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="the driver of browsers is not there: pip install playwright"
+)
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="there is no chromium: apt-get install chromium"),
+    pytest.mark.timeout(600),
+]
+SOFTWARE = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+PATIENCE_S = 120
+
+
+@pytest.fixture
+def page(client: Client) -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=SOFTWARE)
+        opened = browser.new_page(viewport={"width": 1280, "height": 800})
+        opened.set_default_timeout(PATIENCE_S * 1000)
+        faults: list[str] = []
+        opened.on("pageerror", lambda error: faults.append(str(error)))
+        # what the server refuses is shown on the page; the browser writes of it, too
+        refused = "the server responded with a status of 409"
+        noted = lambda said: said.type == "error" and refused not in said.text and faults.append(said.text)  # noqa: E731
+        opened.on("console", noted)
+        opened.goto(client.address.link)
+        opened.wait_for_selector("body[data-ready=yes]")
+        yield opened
+        browser.close()
+    assert not faults
+
+
+def until(page: Any, true: Callable[[], bool]) -> None:
+    """Wait in small steps: the page's policy forbids the driver's own way, which is to evaluate text."""
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end, page.locator("#hint").inner_text()
+        page.wait_for_timeout(50)
+
+
+def on_screen(page: Any, desk: Desk, x: float, y: float) -> tuple[float, float]:
+    """Where a place of the scene's CRS is shown."""
+    at = page.evaluate(
+        "([x, y]) => { const p = review.scene.map.project(review.place.fromCrs([x, y])); return [p.x, p.y] }", [x, y]
+    )
+    return at[0], at[1]
+
+
+def test_open_click_accept_undo_reload_export(page: Any, client: Client, serving: Serving, desk: Desk, tmp_path: Path):
+    assert page.url == f"{client.address.url}/"  # the token is not in the address any more
+    assert client.address.token not in page.content()
+    counts = desk.edits.counts
+    first = page.evaluate("review.object.id")
+
+    page.keyboard.press("a")  # accept: the next of the queue comes by itself
+    until(page, lambda: counts().get("accepted") == 1 and page.evaluate("review.object?.id") not in (None, first))
+    second = page.evaluate("review.object.id")
+
+    page.keyboard.press("d")  # reject, and undo that
+    until(page, lambda: counts().get("rejected") == 1)
+    page.keyboard.press("z")
+    until(page, lambda: "rejected" not in counts())
+    until(page, lambda: page.evaluate("review.object?.id") == second)
+
+    page.keyboard.press("n")  # add by clicking in the middle of a building
+    page.wait_for_selector("button[data-does=fresh][aria-pressed=true]")
+    truth = desk.before[first].geometry.representative_point()
+    page.evaluate("([x, y]) => review.scene.map.jumpTo({ center: review.place.fromCrs([x, y]) })", [truth.x, truth.y])
+    page.mouse.click(*on_screen(page, desk, truth.x, truth.y))
+    until(page, lambda: page.evaluate("review.clicks.candidates.length > 0"))
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    until(page, lambda: counts().get("added") == 1)
+    page.keyboard.press("Escape")
+    added = next(one for one in desk.edits.all() if one.verdict == "added")
+    assert added.origin == "clicked"
+    assert added.geometry.contains(truth)
+
+    page.reload()  # and all is there
+    page.wait_for_selector("body[data-ready=yes]")
+    assert page.evaluate("review.progress.counts") == counts()
+    assert counts() == {"accepted": 1, "added": 1, "unseen": len(desk.before) - 1}
+    assert page.evaluate("review.object.id") == second
+
+    page.keyboard.press("c")  # correct by a box, dragged with Shift
+    page.wait_for_selector("button[data-does=click][aria-pressed=true]")
+    left, bottom, right, top = desk.before[second].geometry.bounds
+    page.keyboard.down("Shift")
+    page.mouse.move(*on_screen(page, desk, left, top))
+    page.mouse.down()
+    page.mouse.move(*on_screen(page, desk, right, bottom), steps=4)
+    page.mouse.up()
+    page.keyboard.up("Shift")
+    until(page, lambda: page.evaluate("review.clicks.candidates.length > 0"))
+    page.keyboard.press("Enter")
+    until(page, lambda: counts().get("corrected") == 1)
+
+    page.select_option("#format", "geojson")
+    with page.expect_download() as download:
+        page.click("#export")
+    path = tmp_path / "out.geojson"
+    download.value.save_as(path)
+    verdicts = read_result(path)["verdict"].value_counts().to_dict()
+    assert verdicts == {"accepted": 1, "added": 1, "corrected": 1, "unseen": len(desk.before) - 2}
+
+
+def test_what_another_tab_does_is_shown_and_not_overwritten(page: Any, client: Client, desk: Desk):
+    key = page.evaluate("review.object.id")
+    assert client.post("/api/actions", {"kind": "reject", "objects": {str(key): 0}})[0] == 200
+    page.evaluate("review.decide('accept').catch((error) => review.say(error))")
+    until(page, lambda: "changed elsewhere" in page.locator("#message").inner_text())
+    until(page, lambda: page.evaluate("review.object.properties.verdict") == "rejected")
+    assert desk.edits.counts()["rejected"] == 1
+
+
+def test_a_key_can_be_given_to_another_action(page: Any, desk: Desk):
+    page.keyboard.press("?")
+    page.locator("#bindings div", has_text="Accept").locator("button").click()
+    page.keyboard.press("k")
+    page.locator("dialog button", has_text="Close").click()
+    page.keyboard.press("k")
+    until(page, lambda: desk.edits.counts().get("accepted") == 1)
+    page.keyboard.press("a")
+    page.wait_for_timeout(300)
+    assert desk.edits.counts()["accepted"] == 1
