@@ -215,6 +215,18 @@ def table_hash(rows: gpd.GeoDataFrame) -> str:
     return digest.hexdigest()
 
 
+def check_ids(rows: gpd.GeoDataFrame) -> None:
+    """Check that no two objects share an id.
+
+    Raises:
+        PromptsError: some do.
+    """
+    doubled = rows["id"].duplicated()
+    if doubled.any():
+        name = rows["id"][doubled].iloc[0]
+        raise PromptsError(f"{int(doubled.sum()) + 1} prompts share ids, as {name!r}; give each object one of its own")
+
+
 def within(rows: gpd.GeoDataFrame, extent: Extent) -> pd.Series:
     """Which rows have their peak inside left, bottom, right, top."""
     return rows["peak_x"].between(extent[0], extent[2]) & rows["peak_y"].between(extent[1], extent[3])

@@ -406,7 +406,8 @@ def test_a_run_with_gaps_has_a_result_and_a_status_of_its_own(
     replace_extract: Callable[..., None], capfd: pytest.CaptureFixture[str]
 ):
     failures = (Failure("window at column 0, row 0, 9 x 9 px", "OSError: damaged block"),)
-    summary = Summary("scene.tif", "out.gpkg", "buildings", "none", 2, 0, 0, 1, 0, 1, 0, 1, {"classify": 1.0}, failures)
+    counts = (2, 0, 0, 2, 0, 1, 0, 1, 0, 0, 1)
+    summary = Summary("scene.tif", "out.gpkg", "buildings", "none", *counts, {"classify": 1.0}, failures)
     replace_extract(lambda **_: Result(gpd.GeoDataFrame(geometry=[]), summary))
     assert main(COMMAND) == 1
     said = " ".join(capfd.readouterr().out.split())

@@ -94,7 +94,7 @@ def check_refiners(themes: Sequence[Theme], refiner: str | None, device: str) ->
         WeightsError: it cannot be had.
     """
     for name in {refiner or theme.refiner for theme in themes} - {"none"}:
-        nn.sam2.official.load_refiner(name, device)
+        nn.sam2.official.load_refiner(name, device, runtime="auto")  # as the search will open it
 
 
 def check_ground(grids: Sequence[LabelledGrid], splits: Sequence[Split], names: Sequence[str]) -> None:

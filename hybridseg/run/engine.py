@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -107,7 +108,9 @@ class Threads:
         """As `map`, a few tasks ahead: not all, whose results would wait in memory."""
         pool = ThreadPoolExecutor(self.workers)
         ahead: deque[Future[Any]] = deque()
-        with nn.device.shared_cores(self.workers):
+        # rasterio silences it where it rasterises, but by filters of warnings, which all threads share
+        with nn.device.shared_cores(self.workers), warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             try:
                 for task in tasks:
                     ahead.append(pool.submit(function, task))

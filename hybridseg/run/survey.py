@@ -12,12 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
 from odc.geo.geobox import GeoBox
 
 from hybridseg import nn
-from hybridseg.errors import PromptsError
 from hybridseg.heatmap import Heatmap, create_heatmap
 from hybridseg.read import ground
 from hybridseg.read.ground import pixel_anchor
@@ -33,7 +31,7 @@ from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Memory, Store, key_of
 from hybridseg.run.sweeps import Results, Sweeps, Tally
 from hybridseg.run.tasks import ClassifyTask, FindTask, JoinTask, RefineTasks
-from hybridseg.tables import FIGURES, Features, Prompts, Refined
+from hybridseg.tables import FIGURES, Features, Prompts, Refined, check_ids
 from hybridseg.theme import Theme
 from hybridseg.types import FEATURE_COLUMNS, Extent, Failure, Window
 from hybridseg.what.classify import Classify, view_for
@@ -62,8 +60,7 @@ class Survey:
     core_px, offset_px: tiling of the first sweep; they must not matter to the result.
     reach_m: least ground around an extent whose heatmap is made, where surveys of several themes share it.
 
-    Raises `ThemeError` where the classifier does not know the theme's class, `TooCoarse` where the scene is coarser
-    than the theme or the classifier allows.
+    Raises `ThemeError` or `TooCoarse` where these do not go together, see `check_fits`.
     """
 
     scene: Scene
@@ -181,7 +178,7 @@ class Survey:
             PromptsError: objects share an id.
             RunError: every window failed.
         """
-        self._check_ids(prompts.rows)
+        self._check_ids(prompts)
         refiner = self.models.refiner
         if refiner is None or not len(prompts):
             return Refined.from_prompts(prompts)
@@ -213,7 +210,7 @@ class Survey:
         Raises:
             PromptsError: objects share an id.
         """
-        self._check_ids(refined.rows)
+        self._check_ids(refined)
         united, rows = self.theme.objects.in_pieces, refined.rows
         drawn = self.theme.gate.choose(refined)
         gsd_m = ground.gsd_m(self._refiner_view.geobox)
@@ -266,8 +263,8 @@ class Survey:
 
     def _working_grid(self, extent: Extent | Area | None) -> tuple[GeoBox, Window]:
         """The grid to classify on, and where the whole scene lies on it."""
-        network, snap_px = self.models.classifier, self._classify.snap_px
-        return working_grid(self.scene, self.theme, network, snap_px, extent, self._around_m)
+        stage = self._classify
+        return working_grid(self.scene, self.theme, stage.network, stage.snap_px, extent, self._around_m)
 
     def _lineage(self) -> dict[str, Any]:
         """What a heatmap is made of."""
@@ -298,10 +295,6 @@ class Survey:
         settings = self.theme.prompts
         return ObjectWindows(size_px, settings.span, settings.max_zoom, anchor)
 
-    def _check_ids(self, rows: gpd.GeoDataFrame) -> None:
-        doubled = rows["id"].duplicated()
-        if doubled.any() and not self.theme.objects.in_pieces:
-            name = rows["id"][doubled].iloc[0]
-            raise PromptsError(
-                f"{int(doubled.sum()) + 1} prompts share ids, as {name!r}; give each object one of its own"
-            )
+    def _check_ids(self, table: Prompts | Refined) -> None:
+        if not self.theme.objects.in_pieces:
+            check_ids(table.rows)

@@ -36,9 +36,9 @@ def test_numbers_out_of_range_are_refused_by_name(given: dict[str, float]):
 
 
 def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(scene: Scene):
-    check_gsd(0.1, [scene])
+    check_gsd(0.1, [scene], "lite0")
     with pytest.raises(ThemeError, match=r"0\.09 is far finer than the 1 m"):
-        check_gsd(0.09, [scene])
+        check_gsd(0.09, [scene], "lite0")
     trunk = build_backbone("lite0")
     with pytest.raises(ThemeError, match="--head conv"):
         check_free(1, "linear", trunk)

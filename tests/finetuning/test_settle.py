@@ -30,7 +30,7 @@ CARD = {"name": "mine", "classes": ["building"], "gsd_m": 0.3, "gsd_range_m": [0
 @pytest.fixture(autouse=True)
 def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hybridseg.nn.models.load_classifier", lambda *_: Bright())
-    monkeypatch.setattr("hybridseg.nn.models.load_refiner", lambda name, *_: Threshold(name=name))
+    monkeypatch.setattr("hybridseg.nn.models.load_refiner", lambda name, *_, **__: Threshold(name=name))
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_backbones_and_folders_say_it_before(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("timm.create_model", lambda *_, **how: 1 / 0 if how.get("pretrained") else real(*_, **how))
     with pytest.warns(HybridsegWarning, match=r"timm:resnet18: licence not verified"), pytest.raises(ZeroDivisionError):
         build_backbone("timm:resnet18", pretrained=True)
-    monkeypatch.setattr("hybridseg.nn.cards.snapshot_download", unreachable)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     with pytest.warns(HybridsegWarning, match="hf:owner/name"), pytest.raises(WeightsError):
         model_folder("hf:owner/name")
 

@@ -50,8 +50,8 @@ def test_a_theme_may_keep_windows_of_its_own(model: Path, town: tuple[Path, Path
     assert isinstance(shared.models.classifier, SharedClassifier)
     assert shared.models.shared
     own = Survey.open(scene, theme.with_prompts(windows="own"), device="cpu").models
-    assert own.classifier is load_classifier(model, "cpu")
-    assert own.refiner is load_refiner("sam2-lite", "cpu")
+    assert own.classifier is load_classifier(model, "cpu", "auto")
+    assert own.refiner is load_refiner("sam2-lite", "cpu", runtime="auto")
     assert not own.shared
 
 
@@ -72,14 +72,15 @@ def test_the_second_sweep_encodes_nothing_that_the_first_has_seen(
     left, bottom, right, top = open_scene(town[0]).geobox.boundingbox
     counts = []
 
-    def counted(*args: object) -> Promptable:
-        refiner = load_refiner(*args)
+    def counted(*args: object, **more: object) -> Promptable:
+        refiner = load_refiner(*args, **more)
         counts.append(CountedEncoder(refiner))
         return refiner
 
     monkeypatch.setattr("hybridseg.nn.models.load_refiner", counted)
     extent = None if share == 1 else (left, bottom, left + share * (right - left), top)
-    result = extract(town[0], None, model=model, device="cpu", extent=extent)
+    # the encoder of torch is counted
+    result = extract(town[0], None, model=model, device="cpu", extent=extent, runtime="torch")
     features, summary = result.features, result.summary
     assert summary.refined > 10
     assert counts[0].runs == summary.windows_classified >= 4

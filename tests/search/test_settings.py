@@ -16,7 +16,7 @@ from tests.faint import place
 @pytest.fixture(autouse=True)
 def networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hybridseg.nn.models.load_classifier", lambda *_: Bright())
-    monkeypatch.setattr("hybridseg.nn.models.load_refiner", lambda *_: Threshold())
+    monkeypatch.setattr("hybridseg.nn.models.load_refiner", lambda *_, **__: Threshold())
 
 
 def buildings(folder: Path, *rows: str) -> Labelled:

@@ -150,7 +150,8 @@ def test_write_and_read_back(tmp_path: Path) -> None:
     assert read.geometry.geom_equals_exact(town.buildings.geometry, 1e-6).all()
     assert list(read.kind) == list(town.buildings.kind)
     town.write(tmp_path / "new")  # again, over the first
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["town.tif", "town_truth.gpkg"]
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names == ["town.tif", "town_roads.gpkg", "town_truth.gpkg"]
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

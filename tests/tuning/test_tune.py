@@ -37,7 +37,7 @@ def labels(blocks: Path, tmp_path: Path) -> Path:
 
 def test_tune_writes_a_theme_that_loads(blocks: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("hybridseg.nn.models.load_classifier", lambda *_: Bright())
-    monkeypatch.setattr("hybridseg.nn.models.load_refiner", lambda *_: Threshold())
+    monkeypatch.setattr("hybridseg.nn.models.load_refiner", lambda *_, **__: Threshold())
     out = tune("buildings", tmp_path / "mine.yaml", scene=str(blocks), labels=str(labels))
     theme = load_theme(out)
     assert theme.name == "mine"
@@ -61,7 +61,7 @@ def test_the_theme_refines_where_refined_outlines_score_better(
 ):
     opened = []
     monkeypatch.setattr("hybridseg.nn.models.load_classifier", lambda *_: Swollen())
-    monkeypatch.setattr("hybridseg.nn.models.load_refiner", lambda *given: opened.append(given) or Threshold())
+    monkeypatch.setattr("hybridseg.nn.models.load_refiner", lambda *given, **_: opened.append(given) or Threshold())
     out = tune("buildings", tmp_path / "mine.yaml", scene=str(blocks), labels=str(labels), device="cpu")
     theme = load_theme(out)
     assert theme.refiner == "sam2-lite"

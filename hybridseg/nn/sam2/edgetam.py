@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import timm
 from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
@@ -32,6 +31,8 @@ class RepVit(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        import timm  # 2 s, which no other refiner needs
+
         body: Any = timm.create_model("repvit_m1", features_only=True, pretrained=False, out_indices=(0, 1, 2, 3))
         self.body = body
         self.channel_list = body.feature_info.channels()[::-1]
