@@ -288,12 +288,9 @@ def test_no_path_leads_out(client: Client, path: str):
 
 
 def test_too_much_is_refused_before_it_is_read(client: Client, desk: Desk):
-    big = b'{"kind":"add","class":"' + b"x" * MOST_BYTES + b'"}'
-    assert client.raw("POST", "/api/actions", big, JSON)[0] == 413
-    client.connection.close()
     token = f"Authorization: Bearer {client.address.token}"
     head = f"POST /api/actions HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n{token}\r\n"
-    for length in ("99999999999999999999", "-5", "x"):
+    for length in (str(MOST_BYTES + 1), "99999999999999999999", "-5", "x"):
         with socket.create_connection((client.host, client.port), 10) as wire:
             wire.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n".encode())
             assert wire.recv(100).split()[1] in (b"400", b"413")
