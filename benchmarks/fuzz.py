@@ -198,8 +198,10 @@ def main() -> int:
         names = [(f, n) for f, n in names if f in given.only or f"{f}-{n}" in given.only]
     os.environ["HF_HUB_OFFLINE"] = "1"
     nn.models.Models.open("buildings-lite0", "sam2-lite", "cpu", runtime="torch")  # once for all cases
-    with tempfile.TemporaryDirectory() as temporary:
-        done = run(names, given.seed, given.keep or Path(temporary), given.jobs)
+    # a TemporaryDirectory would be removed by the first process that is forked for a case and ends
+    temporary = Path(tempfile.mkdtemp())
+    done = run(names, given.seed, given.keep or temporary, given.jobs)
+    shutil.rmtree(temporary)
     found = {family: _figures(cases, given) for family, cases in _by_family(done).items()}
     print(json.dumps(found, indent=1))
     if all(one["cases"] == each for one in found.values()):  # whole families: single cases are for whoever mends them
