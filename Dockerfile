@@ -1,6 +1,6 @@
 # hybridseg on the CPU, from the wheel that `uv build` leaves in dist:
 #   uv build --wheel && docker build -t hybridseg .
-#   docker run --rm -v "$PWD:/data" hybridseg extract scene.tif map.gpkg --theme buildings
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" hybridseg extract scene.tif map.gpkg --theme buildings
 FROM python:3.12-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_NO_COMPILE=1 SAM2_BUILD_CUDA=0
 RUN python -m venv /opt/hybridseg
@@ -15,7 +15,7 @@ FROM python:3.12-slim
 RUN apt-get update && apt-get install --yes --no-install-recommends libexpat1 libgomp1 && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home user
 COPY --from=build /opt/hybridseg /opt/hybridseg
-ENV PATH=/opt/hybridseg/bin:$PATH
+ENV PATH=/opt/hybridseg/bin:$PATH HYBRIDSEG_CACHE=/tmp/hybridseg
 USER user
 WORKDIR /data
 ENTRYPOINT ["hybridseg"]

@@ -92,8 +92,9 @@ def keep(row: dict) -> None:
     path.write_text(json.dumps(sorted([*others, row], key=lambda r: (r["format"], r["engine"])), indent=1) + "\n")
 
 
-def main(kills: int, formats: Sequence[str]) -> None:
-    """Kill, compare, and write the result."""
+def main(kills: int, formats: Sequence[str]) -> int:
+    """Kill, compare, and write the result; 1 where a map differs."""
+    lost = 0
     os.environ.setdefault("PYTHONWARNINGS", "ignore::RuntimeWarning:runpy")  # this module runs there under two names
     processes.set_forkserver_preload(["benchmarks.kills"])
     with tempfile.TemporaryDirectory() as name:
@@ -108,10 +109,12 @@ def main(kills: int, formats: Sequence[str]) -> None:
                 row = disturbed(scene, folder, suffix, engine, kills, wanted) | {"features": len(wanted)}
                 print(row, flush=True)
                 keep(row)
+                lost += row["equal"] != row["runs"]
+    return int(lost > 0)
 
 
 if __name__ == "benchmarks.kills":
     # in the process that the others are forked from: they are killed at work, and not while torch and models load
     Models.open(THEME.classifier, THEME.refiner, "cpu")
 elif __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20, sys.argv[2:] or FORMATS)
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20, sys.argv[2:] or FORMATS))

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from affine import Affine
+from odc.geo.geobox import GeoBox
 from PIL import Image
 
 from benchmarks.accuracy import RESULTS
@@ -26,7 +28,7 @@ from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.training.datasets import load_images
 from hybridseg.training.recipe import DataSet
 from hybridseg.training.refiner import box_of, covered, point_in, roughened
-from hybridseg.types import MAX_POINTS
+from hybridseg.types import MAX_POINTS, Chip
 from hybridseg.where.prompting import hint_logits
 
 SETS = {
@@ -77,7 +79,8 @@ def cases(scenes: list[LabelledImage], size_px: int, rng: np.random.Generator) -
 
 def ask(model: Promptable, case: Case, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
     """IoU reached and predicted, for each kind of prompt."""
-    embedding = model.encode(case.pixels)
+    grid = GeoBox(case.mask.shape, Affine.identity(), None)
+    embedding = model.encode(Chip(case.pixels, np.ones(case.mask.shape, bool), grid))
     x0, y0, x1, y1 = box_of(case.mask, rng, 0)
     rough = roughened(covered(case.mask), rng)
     corners = ([(x0, y0), (x1, y1)], [2, 3])

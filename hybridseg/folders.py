@@ -16,6 +16,10 @@ except ImportError:  # Windows
 
 SETTLED_S = 60.0
 """Age of a temporary folder at which whoever made it has surely marked it as held."""
+LOOK_AGAIN_S = 60.0
+"""How often a process looks at one place: a run leaves thousands of files in one folder."""
+_LOOKED = dict[tuple[Path, str], float]()
+"""When this process looked at a place."""
 
 
 @contextmanager
@@ -31,12 +35,17 @@ def held(folder: Path) -> Iterator[None]:
 def remove_abandoned(parent: Path, prefix: str) -> None:
     """Remove temporary folders whose processes were killed: those that nobody holds (see `held`).
 
-    Where there are no locks, and within a minute of a folder's making, nothing is removed.
+    A process looks at a place once in `LOOK_AGAIN_S`. Where there are no locks, and within a minute of a folder's
+    making, nothing is removed.
 
     Args:
         parent: where the folders lie.
         prefix: what their names begin with.
     """
+    now = time.monotonic()
+    if now - _LOOKED.get((parent, prefix), -LOOK_AGAIN_S) < LOOK_AGAIN_S:
+        return
+    _LOOKED[parent, prefix] = now
     for folder in parent.glob(f"{prefix}*"):
         with suppress(OSError):
             if folder.is_symlink() or time.time() - folder.stat().st_mtime < SETTLED_S:

@@ -13,6 +13,7 @@ import rasterio
 import rasterio.shutil
 from affine import Affine
 
+from hybridseg import folders
 from hybridseg.errors import OutputError
 from hybridseg.files import SIDECARS, check_not_input, check_output, replacing
 
@@ -65,7 +66,11 @@ with replacing(sys.argv[1]) as beside:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
-def test_what_a_killed_run_left_is_removed_by_the_next_and_what_is_in_use_is_not(tmp_path: Path) -> None:
+def test_what_a_killed_run_left_is_removed_by_the_next_and_what_is_in_use_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "LOOK_AGAIN_S", 0.0)
+
     def begin() -> tuple[subprocess.Popen[str], Path]:
         command = [sys.executable, "-c", KILLED, tmp_path / "map.gpkg"]
         run = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -133,11 +133,8 @@ def read_card(folder: Path, needs: Collection[str] = ()) -> dict[str, Any]:
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 Stamp = tuple[tuple[int, int, int], ...]

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+import numpy as np
+
 from hybridseg.errors import WeightsError
 
 PREFIX = "index:"
@@ -88,7 +90,15 @@ def parse_index(name: str) -> Index:
     if not names:
         raise WeightsError(f"{name!r} looks at no band; {_ALLOWED}")
     own = (0.0 if known is None else known.centre, STEEPNESS)
-    return Index(formula, names, *(_scale(name, scale, own[1]) if at else own))
+    index = Index(formula, names, *(_scale(name, scale, own[1]) if at else own))
+    try:  # numbers among themselves are no arrays, and may overflow or have no real root
+        with np.errstate(all="ignore"):
+            value = np.asarray(index(dict.fromkeys(names, np.ones(1))))
+    except ArithmeticError as error:
+        raise WeightsError(f"{name!r} cannot be used: {error}; {_ALLOWED}") from error
+    if np.iscomplexobj(value):
+        raise WeightsError(f"{name!r} cannot be used: it has a root of a negative number; {_ALLOWED}")
+    return index
 
 
 def _scale(name: str, text: str, steepness: float) -> tuple[float, float]:

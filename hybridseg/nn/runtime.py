@@ -114,6 +114,8 @@ class Runner:
                 problem = _difference(made, self._net, examples)
         except Exception as error:  # its front end raises whatever a network leads it into
             made, problem = None, f"cannot be converted ({type(error).__name__})"
+            if isinstance(error, MemoryError | OSError):  # there may be room the next time
+                return problem
         if made is None or problem:
             folder.save(key, _sealed(False, problem.encode()))
             return problem
@@ -186,7 +188,7 @@ def _difference(compiled: _Compiled, net: nn.Module, examples: Sequence[tuple[Te
 
 
 def _key(net: nn.Module, examples: Sequence[tuple[Tensor, ...]], core: Any) -> str:
-    """Hash of all that decides a compiled network: weights, structure, sizes, this code, versions, CPU and threads."""
+    """Hash of all that decides a compiled network: weights, structure, sizes, this code, versions and CPU."""
     digest = hashlib.blake2b(digest_size=16)
     named = [*net.named_parameters(), *net.named_buffers()]
     for name, value in named:

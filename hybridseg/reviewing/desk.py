@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class Desk:
     segmenter: answers clicks.
     who: the person.
     provenance: of the extraction; empty where the map does not say.
+    result: the map; None: the review began with none.
     """
 
     scene: Scene
@@ -68,6 +70,7 @@ class Desk:
     segmenter: Segmenter
     who: str
     provenance: Mapping[str, Any]
+    result: str | Path | None = None
 
     @classmethod
     def open(
@@ -89,6 +92,8 @@ class Desk:
         """
         provenance = _provenance(result)
         asked = provenance.get("request", {})
+        while isinstance(asked.get("map"), dict):  # the map is the export of a review
+            asked = asked["map"].get("request", {})
         if theme is None and (texts := asked.get("themes")):
             themes = [_theme(text) for text in texts]
         else:
@@ -100,17 +105,18 @@ class Desk:
             nodata=parse_nodata(asked.get("nodata")),
         )
         path = _place(scene, result) if edits is None else Path(edits)
-        check_not_input(path, [*files_of(scene), result])
+        check_not_input(path, [*files_of(opened), result])
         objects = [] if result is None else objects_of(result, opened.crs, themes[0].label)
         mark = fingerprint(objects)
         facts = {"scene": opened.fingerprint, "map": mark}
-        store = Edits.open(path, objects, opened.crs, facts)
         named = refiner or next((one for one in asked.get("refiners", []) if one != "none"), themes[0].refiner)
         model = load_refiner("sam2-lite" if named == "none" else named, device)
+        segmenter = Segmenter(opened, model, themes[0].prompts.span, themes[0].prompts.max_zoom)
+        store = Edits.open(path, objects, opened.crs, facts)
         order = Order.of(objects, int(mark[:12], 16))
         person = who or _user()
         before = {one.key: one for one in objects}
-        return cls(opened, tuple(themes), before, order, store, Segmenter(opened, model), person, provenance)
+        return cls(opened, tuple(themes), before, order, store, segmenter, person, provenance, result)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -195,7 +201,7 @@ class Desk:
         Raises:
             OutputError: it cannot be written there.
         """
-        check_not_input(path, [self.edits.path, *files_of(self.scene)])
+        check_not_input(path, [self.edits.path, self.result, *files_of(self.scene)])
         chosen = [one for one in self.edits.all() if one.present and not (decided_only and one.verdict == "unseen")]
         columns = {
             "id": [one.id for one in chosen],
@@ -266,7 +272,7 @@ def _theme(text: str) -> Theme:
 def _place(scene: Any, result: str | Path | None) -> Path:
     """Where the review file lies unless told otherwise: beside the map, or beside the scene where there is none."""
     named = result if result is not None else scene
-    if not isinstance(named, str | Path) or not Path(named).parent.is_dir():
+    if not isinstance(named, str | Path) or has_magic(str(named)) or not Path(named).parent.is_dir():
         raise ReviewError("a scene that is no local file needs the name of a review file; give --edits")
     return Path(named).with_suffix(".review.gpkg")
 

@@ -66,7 +66,7 @@ def create(path: Path, objects: Sequence[Object], crs: Any, facts: dict[str, str
         try:
             database.executescript(
                 f"""
-                CREATE UNIQUE INDEX {LAYER}_id ON {LAYER} (id);
+                CREATE INDEX {LAYER}_id ON {LAYER} (id);
                 CREATE INDEX {LAYER}_verdict ON {LAYER} (verdict);
                 CREATE INDEX {LAYER}_version ON {LAYER} (version);
                 CREATE TABLE {RECORD} (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, who TEXT NOT NULL,
@@ -91,14 +91,19 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     try:
         database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        found = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error as error:
         raise ReviewError(f"{path} cannot be opened as a review ({error}); choose another with --edits") from error
-    if not {LAYER, RECORD, FACTS} <= found:
+    try:
+        found = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not {LAYER, RECORD, FACTS} <= found:
+            raise ReviewError(f"{path} is a GeoPackage, but no review; choose another name with --edits")
+        database.execute("PRAGMA journal_mode = WAL")  # stays in the file, which is a review for certain by now
+        database.execute("PRAGMA synchronous = FULL")
+    except (sqlite3.Error, ReviewError) as error:
         database.close()
-        raise ReviewError(f"{path} is a GeoPackage, but no review; choose another name with --edits")
+        if isinstance(error, ReviewError):
+            raise
+        raise ReviewError(f"{path} cannot be opened as a review ({error}); choose another with --edits") from error
     # the triggers that keep GDAL's spatial index need what GDAL brings along
     for name, place in (("ST_MinX", 4), ("ST_MaxX", 5), ("ST_MinY", 6), ("ST_MaxY", 7)):
         database.create_function(name, 1, lambda blob, at=place: _HEADER.unpack_from(blob)[at], deterministic=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
+from itertools import count as count_from
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,12 @@ def objects_of(result: Path | str | gpd.GeoDataFrame, crs: Any, label: str) -> l
             for name in geopackage.FIGURES
         }
     ).to_numpy(float)
-    times = Counter[str]()
-    found = []
+    taken = set[str]()
+    given, found = set(names), []
     for row, (name, geometry) in enumerate(zip(names, rows.geometry, strict=True)):
-        times[name] += 1
-        unique = name if times[name] == 1 else f"{name}#{times[name]}"
+        others = (f"{name}#{number}" for number in count_from(2))
+        unique = next(one for one in chain([name], others) if one not in taken and (one == name or one not in given))
+        taken.add(unique)
         score, iou_pred, stability, agreement = figures[row].tolist()
         found.append(
             Object(

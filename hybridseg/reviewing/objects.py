@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -128,7 +129,7 @@ def _add(action: Action, objects: Sequence[Object], key: int) -> list[Object]:
     if action.label is None:
         raise ReviewError("add needs a class; give one of those of the review")
     nan = float("nan")
-    name = f"{action.label}-new-{key}"
+    name = f"{action.label}-{secrets.token_hex(6)}"  # another review of this map may add, too
     return [Object(key, name, action.label, nan, nan, nan, nan, _polygon(action), action.origin, "added")]
 
 

@@ -14,6 +14,7 @@ from rasterio.features import rasterize
 
 from hybridseg.read.ground import pixel_anchor
 from hybridseg.read.scene import Scene
+from hybridseg.shape.geometry import iou
 from hybridseg.types import MAX_POINTS, Window
 from hybridseg.where.gate import stability
 from hybridseg.where.prompting import hint_logits
@@ -27,8 +28,6 @@ ASKED = 256
 """Answers whose masks are kept, for the click that follows."""
 ENLARGED = 3
 """Times that a mask which reaches the edge of its window is looked at in a larger one."""
-MAX_ZOOM, SPAN = 4.0, 0.3
-"""Most that source pixels are enlarged, and share of a window's side that an object should take; as in extraction."""
 _SAME_IOU = 0.95
 _STEPS = 8
 """Windows lie on every eighth of their side, so that a small move of the map needs no new one."""
@@ -135,11 +134,12 @@ class Segmenter:
 
     scene: what is looked at.
     model: answers.
+    span, max_zoom: of the windows, as a theme's prompts have them.
     """
 
-    def __init__(self, scene: Scene, model: Reader) -> None:
+    def __init__(self, scene: Scene, model: Reader, span: float, max_zoom: float) -> None:
         self.scene, self.model = scene, model
-        self._sizes = ObjectWindows(model.size_px, SPAN, MAX_ZOOM, pixel_anchor(scene.geobox)).sizes_px
+        self._sizes = ObjectWindows(model.size_px, span, max_zoom, pixel_anchor(scene.geobox)).sizes_px
         self._encoded = Recent[Window, Encoded](ENCODED)
         self._masks = Recent[str, _Mask](ASKED)
         self._encoding = threading.Lock()
@@ -181,17 +181,18 @@ class Segmenter:
         drawn = before.outline if before is not None else outline
         encoded = self.encode(self._place(clicks, before, drawn))
         for enlarged in range(ENLARGED + 1):
-            masks, iou = self._decode(encoded, clicks, before, drawn)
+            masks, predicted = self._decode(encoded, clicks, before, drawn)
             edge = [_touches(mask, encoded.valid) for mask in masks]
-            larger = self._larger(encoded.window, masks[0])
-            if not edge[0] or enlarged == ENLARGED or larger is None:
+            if not edge[0] or enlarged == ENLARGED:
+                break
+            if (larger := self._larger(encoded.window, masks[0])) is None:
                 break
             encoded = self.encode(larger)
         found = list[Candidate]()
         shapes = list[shapely.Geometry]()
-        for mask, confidence, cut in zip(masks, iou, edge, strict=True):
+        for mask, confidence, cut in zip(masks, predicted, edge, strict=True):
             shape = self._outline(encoded, mask, clicks, drawn)
-            if shape is None or any(_iou(shape, other) > _SAME_IOU for other in shapes):
+            if shape is None or (len(shapes) and bool((iou(shape, np.array(shapes)) > _SAME_IOU).any())):
                 continue
             token = secrets.token_hex(8)
             self._masks.put(token, _Mask(encoded.window, mask, self.in_pixels(shape)))
@@ -244,11 +245,11 @@ class Segmenter:
             fine = shapely.transform(drawn, lambda xy: (xy - (window.col, window.row)) * (4 * side / window.width))
             filled = rasterize([fine], out_shape=(4 * side, 4 * side), dtype=np.uint8)
             hints = hint_logits(filled.reshape(side, 4, side, 4).mean((1, 3), dtype=np.float32))[None]
-        masks, iou = (found[0] for found in self.model.readings(encoded.embedding, points, labels, hints))
-        readings = 1 + np.argsort(-iou[1:], kind="stable")
+        masks, predicted = (found[0] for found in self.model.readings(encoded.embedding, points, labels, hints))
+        readings = 1 + np.argsort(-predicted[1:], kind="stable")
         # a lone click may mean a part, the object or a group; whatever says more means the first mask
         order = readings if len(at) == 1 and hints is None else np.array([0, *readings])
-        return masks[order], iou[order]
+        return masks[order], predicted[order]
 
     def _outline(
         self, encoded: Encoded, mask: np.ndarray, clicks: Clicks, drawn: shapely.Geometry | None
@@ -277,11 +278,6 @@ def _holds(window: Window, bounds: tuple[float, float, float, float]) -> bool:
         x0 >= window.col + margin and y0 >= window.row + margin
         and x1 <= window.stop[0] - margin and y1 <= window.stop[1] - margin
     )  # fmt: skip
-
-
-def _iou(one: shapely.Geometry, two: shapely.Geometry) -> float:
-    common = one.intersection(two).area
-    return float(common / (one.area + two.area - common))
 
 
 def _moved(geometry: shapely.Geometry, affine: Any) -> shapely.Geometry:

@@ -164,7 +164,7 @@ def extract(
     shown = progress or Quiet()
     shown.start("open scene", None, "")
     opened = open_scene(scene, bands=parse_bands(bands), crs=source_crs, nodata=parse_nodata(nodata))
-    if by_bands and heatmap is None:
+    if by_bands and heatmap is None and from_prompts is None:
         themes = resolve_themes(*asked, scene=opened)
     area = box if aoi is None else Area.read(aoi, opened)
     if gsd is not None:

@@ -115,6 +115,10 @@ def _traced(
 ) -> gpd.GeoDataFrame:
     """Return the same objects with the outlines that they were shaped from."""
     plain = [replace(survey, theme=survey.theme.shaped("traced")) for survey in surveys]
-    rows = [survey.features(step.refined, area).rows for survey, step in zip(plain, steps, strict=True)]
-    drawn = pd.concat(rows, ignore_index=True).set_index("id").loc[features["id"]].reset_index()
-    return features.assign(area_m2=drawn["area_m2"].to_numpy()).set_geometry(drawn.geometry.set_axis(features.index))
+    # whether an object belongs to an area was decided by its shaped outline; regions are cut at its border
+    areas = [area if survey.theme.objects.in_pieces else None for survey in plain]
+    rows = [one.features(step.refined, part).rows for one, step, part in zip(plain, steps, areas, strict=True)]
+    drawn = pd.concat(rows, ignore_index=True).set_index("id")
+    known = features["id"].isin(drawn.index)  # of a region cut to nothing there is no trace
+    kept, drawn = features[known], drawn.loc[features["id"][known]]
+    return kept.assign(area_m2=drawn["area_m2"].to_numpy()).set_geometry(drawn.geometry.set_axis(kept.index))

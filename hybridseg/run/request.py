@@ -148,7 +148,12 @@ def parse_engine(name: str, workers: int | None) -> Engine:
         raise HybridsegError(f"there is no engine {name!r}; give serial or threads")
     if workers is not None and (name == "serial" or workers < 1):
         raise HybridsegError(f"{workers} workers came with the engine {name}; give 1 or more with --engine threads")
-    return Serial() if name == "serial" else Threads(workers or os.cpu_count() or 1)
+    return Serial() if name == "serial" else Threads(workers or _cores())
+
+
+def _cores() -> int:
+    """Cores that this process may use: on a shared node fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parse_cache(folder: str | Path | None) -> Path | None:

@@ -133,7 +133,8 @@ class Survey:
         key = key_of("heatmap", *made_of, self.core_px, self.offset_px)
         cores = stage.windows.cores((grid.height, grid.width), self.core_px, self.offset_px)
         if isinstance(extent, Area):
-            cores, key = extent.near(cores, grid, self._around_m, self.scene), key_of("heatmap", key, extent)
+            cores = extent.near(cores, grid, self._around_m, self.scene)
+            key = key_of("heatmap", key, cores)
         tasks = [ClassifyTask(stage, view, grid, core, raster) for core in cores]
 
         def gather(results: Results) -> Heatmap:

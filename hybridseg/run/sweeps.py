@@ -70,6 +70,8 @@ class Sweeps:
             value = gather(results) if known is None else known
             if known is None and not tally.failures:
                 self.store.save(key, value)
+                if self.store.keeps_parts:  # what is temporary may be removed by a process that joins a day later
+                    value = self.store.load(key) or value
         return value, tally.sweep()
 
     def results(self, name: str, tasks: Sequence[Any], tally: Tally) -> Results:

@@ -18,7 +18,7 @@ from shapely import affinity
 from hybridseg.cog import wkt
 from hybridseg.errors import OutputError
 from hybridseg.files import check_output, replacing
-from hybridseg.write.lineage import COLUMNS, abstract, attributions, licences, title
+from hybridseg.write.lineage import COLUMNS, abstract, licences, title
 
 SUFFIX = ".stac.json"
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
@@ -75,7 +75,7 @@ def write_item(
         datetime=datetime.fromisoformat(made) if made else datetime.now(UTC),
         properties={
             "title": title(provenance, classes, "features"),
-            "description": "\n".join([abstract(provenance), *attributions(provenance)]),
+            "description": abstract(provenance),
             "license": licence[0] if len(licence) == 1 else "other",
             "processing:software": {"hybridseg": provenance.get("hybridseg", "unknown")},
             "processing:lineage": abstract(provenance),

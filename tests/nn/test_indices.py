@@ -37,7 +37,8 @@ def test_expressions_are_arithmetic_on_bands_in_order_of_use():
         "__import__('os').system('true')", "green.real", "(lambda: green)()", "[green for green in nir]",
         "green if 1 else nir", "eval('1')", "green > nir", "green @ nir", "'a' * 99999999", "2 ** 9999999999",
         "nir ** green", "9 ** 9 ** 9", "", "1 + 2", "(" * 100 + "nir" + ")" * 100 + "+1" * 200, "abs(green, nir)",
-        "green +", "True", "1j * nir", "f'{green}'", "\0",
+        "green +", "True", "1j * nir", "f'{green}'", "\0", "nir + 1/0", "nir + 9e99 ** 8", "nir * sqrt(0 - 1)",
+        "nir * (0 - 8) ** 0.5",
     ],
 )  # fmt: skip
 def test_all_else_is_refused_in_one_line_and_never_run(text: str):

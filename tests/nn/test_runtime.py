@@ -177,6 +177,21 @@ def test_other_weights_are_another_network(own_cache: Path):
     assert len(list(own_cache.iterdir())) == 2
 
 
+@pytest.mark.usefixtures("own_cache")
+def test_want_of_memory_is_not_remembered(monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "_convert", fails)
+        first = runner(Small())
+        first(torch.rand(1, 1, 8, 8))
+    second = runner(Small())
+    second(torch.rand(1, 1, 8, 8))
+    assert summarise([first]) == "torch, since net cannot be converted (MemoryError)"
+    assert summarise([second]) == "openvino"
+
+
 def test_a_network_that_cannot_be_kept_is_converted_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv(runtime.CACHE_VARIABLE, str(tmp_path / "file"))

@@ -10,12 +10,14 @@ import sqlite3
 import time
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pyogrio
 import pytest
 import shapely
 
 from hybridseg.errors import OutputError, ReviewError
+from hybridseg.read.opening import open_scene
 from hybridseg.reviewing import geopackage
 from hybridseg.reviewing.edits import Conflict, Edits, Unknown
 from hybridseg.reviewing.given import objects_of
@@ -219,8 +221,6 @@ def test_a_review_of_something_else_is_refused(edits: Edits, tmp_path: Path):
 
 
 def test_any_layer_of_polygons_can_be_reviewed(tmp_path: Path):
-    import geopandas as gpd
-
     layer = gpd.GeoDataFrame({"name": ["a", "b"]}, geometry=[square(0, 0), square(20, 0)], crs=CRS)
     found = objects_of(layer, CRS, "building")
     assert [(one.id, one.label, one.origin) for one in found] == [
@@ -229,6 +229,8 @@ def test_any_layer_of_polygons_can_be_reviewed(tmp_path: Path):
     assert np.isnan(found[0].score)
     twice = layer.assign(id=["x", "x"])
     assert [one.id for one in objects_of(twice, CRS, "building")] == ["x", "x#2"]
+    thrice = gpd.GeoDataFrame({"id": ["x", "x", "x#2"]}, geometry=[square(k, 0) for k in (0, 20, 40)], crs=CRS)
+    assert [one.id for one in objects_of(thrice, CRS, "building")] == ["x", "x#3", "x#2"]
     with pytest.raises(ReviewError, match="cannot review"):
         objects_of(tmp_path / "none.gpkg", CRS, "building")
 
@@ -274,7 +276,45 @@ def test_the_extraction_is_never_touched(town: tuple[Path, Path], tmp_path: Path
     desk = Desk.open(*town, edits=tmp_path / "edits.gpkg", device="cpu")
     act(desk.edits, "reject", 1)
     desk.export(tmp_path / "out.gpkg")
+    with pytest.raises(OutputError, match="one of the inputs"):
+        desk.export(town[1])
     desk.close()
     assert hashlib.sha256(town[1].read_bytes()).hexdigest() == before
     with pytest.raises(OutputError, match="one of the inputs"):
         Desk.open(*town, edits=town[1])
+
+
+def test_a_file_that_is_no_review_stays_as_it_was(town: tuple[Path, Path], tmp_path: Path):
+    from hybridseg.reviewing.desk import Desk
+
+    other = tmp_path / "other.gpkg"
+    other.write_bytes(town[1].read_bytes())
+    with pytest.raises(ReviewError, match="no review"):
+        Desk.open(*town, edits=other)
+    assert other.read_bytes() == town[1].read_bytes()
+
+
+def test_the_export_of_a_review_is_reviewed_as_the_map_was(town: tuple[Path, Path], tmp_path: Path):
+    from hybridseg.reviewing.desk import Desk
+
+    drawn = shapely.box(*open_scene(town[0]).geobox.boundingbox.bbox).centroid.buffer(5)
+    found = town[1]
+    for turn in range(2):
+        desk = Desk.open(town[0], found, edits=tmp_path / f"{turn}.gpkg", device="cpu")
+        for _ in range(2):
+            desk.edits.act(Action("add", "building", drawn), {}, "Ada")
+        found = tmp_path / f"out{turn}.gpkg"
+        count = desk.export(found)
+        desk.close()
+    assert gpd.read_file(found, layer="out1")["id"].nunique() == count == len(gpd.read_file(town[1], layer="map")) + 4
+
+
+def test_a_review_of_a_folder_of_tiles_opens_again(town: tuple[Path, Path], tmp_path: Path):
+    from hybridseg.reviewing.desk import Desk
+
+    for path in town:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    for _ in range(2):
+        Desk.open(tmp_path, tmp_path / town[1].name, device="cpu").close()
+    with pytest.raises(ReviewError, match="--edits"):
+        Desk.open(f"{tmp_path}/*.tif", device="cpu")

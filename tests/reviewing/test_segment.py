@@ -98,7 +98,7 @@ class Told:
 @pytest.fixture
 def told(scene: Scene) -> Segmenter:
     """On 128 x 96 pixels of 1 m."""
-    return Segmenter(scene, Told())  # type: ignore[arg-type]
+    return Segmenter(scene, Told(), 0.3, 4.0)  # type: ignore[arg-type]
 
 
 def test_a_lone_click_is_answered_by_its_readings_others_by_the_first_mask(told: Segmenter):
@@ -157,6 +157,11 @@ def test_nothing_is_cut_at_the_scenes_own_edge(told: Segmenter):
     (found, *_) = told.segment(lone(1, 1, 64))
     assert not found.cut
     assert shapely.box(*told.scene.geobox.boundingbox.bbox).contains(found.outline)
+
+
+def test_a_mask_of_nothing_is_no_candidate(scene: Scene):
+    nothing = Segmenter(scene, Told(radius=-1.0), 0.3, 4.0)  # type: ignore[arg-type]
+    assert nothing.segment(lone(64, 48, 16)) == []
 
 
 def test_a_click_beside_the_scene_finds_nothing(told: Segmenter):

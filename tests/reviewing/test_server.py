@@ -412,9 +412,11 @@ def test_no_body_makes_the_server_fail(client: Client, path: str):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
-def test_no_message_of_the_right_shape_makes_the_server_fail(client: Client, data: st.DataObject):
-    place = st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.floats(362_600, 362_800))
-    at = st.tuples(place, place)
+def test_no_message_of_the_right_shape_makes_the_server_fail(client: Client, desk: Desk, data: st.DataObject):
+    left, bottom, right, top = desk.scene.geobox.boundingbox.bbox
+    anywhere = st.floats(allow_nan=False, allow_infinity=False)
+    x, y = st.one_of(st.floats(left, right), anywhere), st.one_of(st.floats(bottom, top), anywhere)
+    at = st.tuples(x, y)
     ring = st.lists(at, min_size=4, max_size=8)
     shapes = st.one_of(
         st.lists(ring, min_size=1, max_size=2).map(lambda rings: {"type": "Polygon", "coordinates": rings}),
@@ -425,8 +427,8 @@ def test_no_message_of_the_right_shape_makes_the_server_fail(client: Client, dat
     action = st.fixed_dictionaries(
         {"kind": kinds, "objects": keys}, optional={"geometry": shapes, "class": st.just("building")}
     )
-    points = st.lists(st.fixed_dictionaries({"x": place, "y": place, "on": st.booleans()}), max_size=8)
-    box = st.one_of(st.none(), st.tuples(place, place, place, place))
+    points = st.lists(st.fixed_dictionaries({"x": x, "y": y, "on": st.booleans()}), max_size=8)
+    box = st.one_of(st.none(), st.tuples(x, y, x, y))
     span = st.floats(min_value=1e-300, allow_infinity=False)
     asked = st.fixed_dictionaries({"points": points, "box": box, "span": span}, optional={"object": st.integers(1, 5)})
     path, body = data.draw(
@@ -434,7 +436,7 @@ def test_no_message_of_the_right_shape_makes_the_server_fail(client: Client, dat
             st.tuples(st.just("/api/actions"), action),
             st.tuples(st.just("/api/segment"), asked),
             st.tuples(st.just("/api/shape"), st.fixed_dictionaries({"class": st.just("building"), "geometry": shapes})),
-            st.tuples(st.just("/api/encode"), st.fixed_dictionaries({"x": place, "y": place, "span": span})),
+            st.tuples(st.just("/api/encode"), st.fixed_dictionaries({"x": x, "y": y, "span": span})),
         )
     )
     status, said = client.post(path, body)

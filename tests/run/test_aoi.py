@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -14,6 +15,7 @@ import shapely
 from hybridseg import HybridsegError, Models, extract, load_theme
 from hybridseg.errors import EmptySource, LayerError, OutputError
 from hybridseg.run.extents import Area
+from hybridseg.run.store import Memory
 from hybridseg.run.survey import Survey
 from hybridseg.shape import AsTraced
 from hybridseg.what import Regions
@@ -70,6 +72,30 @@ def test_ground_away_from_an_area_is_not_looked_at(town: Path):
     part = run.steps(area)
     assert part.heatmap.sweep.windows < 0.8 * box.heatmap.sweep.windows
     assert len(part.prompts) < 0.8 * len(box.prompts)
+
+
+def test_a_heatmap_is_known_by_the_ground_that_was_looked_at(town: Path):
+    run = replace(survey(town, core_px=96), theme=load_theme("buildings").model_copy(update={"max_gsd_m": 1.0}))
+    area = Area.read(gpd.GeoDataFrame(geometry=[strip(run.scene, 0.02)], crs=run.scene.crs.to_wkt()), run.scene)
+    near = run.theme.model_copy(update={"objects": run.theme.objects.model_copy(update={"max_object_m": 8.0})})
+    small = replace(run, theme=near, store=Memory()).heatmap(area)
+    large = replace(run, theme=near, reach_m=40.0, store=Memory()).heatmap(area)
+    assert small.sweep.windows < large.sweep.windows
+    assert small.fingerprint != large.fingerprint
+
+
+@pytest.mark.usefixtures("_doubles")
+@pytest.mark.parametrize("theme", ["buildings", "water"])
+def test_the_trace_is_kept_of_whatever_an_area_gives(town: Path, tmp_path: Path, theme: str):
+    run = survey(town)
+    path = tmp_path / "area.gpkg"
+    gpd.GeoDataFrame(geometry=[strip(run.scene, 0.03)], crs=run.scene.crs.to_wkt()).to_file(path)
+    label = {"water": "building"}.get(theme, "building")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(load_theme(theme).model_copy(update={"label": label, "by_bands": ()}).to_yaml())
+    result = extract(town, theme=mine, aoi=path, keep_trace=True)
+    assert len(result.features) > 0
+    assert result.traced["id"].isin(result.features["id"]).all()
 
 
 def test_regions_are_cut_at_an_area(town: Path):

@@ -110,7 +110,7 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
     ) -> Response:
         """A tile of the scene; its own pixels at zoom 18, the first of them in the middle of the world."""
         content, kind = desk.tile(z, x, y)
-        return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
+        return Response(content, media_type=kind)
 
     @app.get("/api/objects")
     def objects(

@@ -44,7 +44,7 @@ class Review extends View {
       square: { key: "r", about: "Shape the outline as the theme does: right angles", brief: "Square", run: () => this.square() },
       draw: { key: "p", about: "Draw a new outline by hand", brief: "Draw", run: () => this.drawNew() },
       split: { key: "x", about: "Split along a line", brief: "Split", run: () => this.split() },
-      merge: { key: "m", about: "Merge with those chosen by Shift and click", brief: "Merge", run: () => this.act("merge", [this.object, ...this.others]) },
+      merge: { key: "m", about: "Merge with those chosen by Shift and click", brief: "Merge", run: async () => this.object && this.act("merge", [this.object, ...this.others]) },
       remove: { key: "Delete", about: "Delete from the map", brief: "Delete", run: () => this.decide("delete") },
       undo: { key: "z", about: "Undo, without limit", brief: "Undo", run: () => this.step("undo"), repeats: true },
       redo: { key: "y", about: "Redo", run: () => this.step("redo"), repeats: true },

@@ -17,7 +17,7 @@ export class Clicks {
   }
 
   reset() {
-    Object.assign(this, { points: [], box: null, candidates: [], chosen: 0, token: null, history: [], asked: 0 });
+    Object.assign(this, { points: [], box: null, candidates: [], chosen: 0, token: null, history: [], pending: null, asked: (this.asked ?? 0) + 1 });
   }
 
   clear() {
@@ -45,14 +45,14 @@ export class Clicks {
   add(lngLat, on) {
     this.history.push({ points: [...this.points], box: this.box });
     this.points.push({ at: lngLat.toArray(), on });
-    return this.ask();
+    return (this.pending = this.ask());
   }
 
   back() {
     const before = this.history.pop();
     if (!before) return;
     Object.assign(this, before, { token: null });
-    if (this.points.length || this.box) this.ask();
+    if (this.points.length || this.box) this.pending = this.ask();
     else this.clear();
     this.changed();
   }
@@ -70,7 +70,7 @@ export class Clicks {
       map.off("mousemove", move);
       this.history.push({ points: [...this.points], box: this.box });
       this.box = to(ended);
-      this.ask();
+      this.pending = this.ask();
     });
   }
 
@@ -92,6 +92,7 @@ export class Clicks {
       this.candidates = found.candidates;
       this.choose(0);
     } catch (error) {
+      if (number !== this.asked) return;
       this.candidates = [];
       this.failed(error);
     }
@@ -120,6 +121,7 @@ export class Clicks {
   }
 
   async outline() {
+    await this.pending;
     const one = this.current;
     await one?.shaped;
     return one?.geometry ?? null;

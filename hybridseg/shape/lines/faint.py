@@ -101,7 +101,8 @@ class _Search:
         order = np.argsort(-self.length, kind="stable")  # of parallel lines the last, the shortest, stays
         links = dict(zip(map(tuple, np.sort(graph.node[order]).tolist()), self.length[order], strict=True))
         ends = tuple(np.array(list(links)).reshape(-1, 2).T)
-        self.links = coo_array((list(links.values()), ends), shape=(len(graph.place),) * 2).tocsr()
+        one_way = coo_array((list(links.values()), ends), shape=(len(graph.place),) * 2).tocsr()
+        self.links = one_way.maximum(one_way.T)  # both ways at once: scipy would do it in every call
 
     def __call__(self, line: int, end: int) -> _Way | None:
         """Return the way from one end (0 or 1) of a line; None: there is none that may be taken."""
@@ -152,7 +153,7 @@ class _Search:
         step = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
         along = step / np.repeat(np.maximum(count - 1, 1), count) * self.length[of]
         places = xy(shapely.line_interpolate_point(graph.lines[of], along))
-        by = dijkstra(self.links, directed=False, indices=node, limit=4 * settings.reach_m)
+        by = dijkstra(self.links, indices=node, limit=4 * settings.reach_m)
         already = np.minimum(by[graph.node[of, 0]] + along, by[graph.node[of, 1]] + self.length[of] - along)
         col, row = ~affine @ (places.real, places.imag)
         cells = np.floor(np.stack([row, col], axis=-1)).astype(int)
