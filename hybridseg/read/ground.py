@@ -40,7 +40,7 @@ def horizontal(geobox: GeoBox) -> CRS:
         lon, lat = lonlat(geobox, crs, geobox.width / 2, geobox.height / 2)
     except (CRSError, ProjError) as error:
         raise ValueError("its CRS cannot be converted to longitude and latitude") from error
-    if not (math.isfinite(lon) and abs(lat) <= 90):
+    if not (abs(lon) <= 720 and abs(lat) <= 90):  # some count on beyond 180 and 360
         raise ValueError("its coordinates lie outside its CRS")
     return crs
 

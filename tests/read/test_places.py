@@ -48,6 +48,7 @@ def test_unusual_places_are_places(crs: str, affine: Affine, gsd_m: float, tmp_p
         ("EPSG:4978", utm_affine(0.3), "its CRS is local"),
         ("EPSG:32633", Affine(0.3, 0, 1e8, 0, -0.3, 1e8), "outside its CRS"),
         ("+proj=ortho +lat_0=0 +lon_0=0", Affine(0.3, 0, 9e6, 0, -0.3, 9e6), "outside its CRS"),
+        ("EPSG:4326", Affine(0.3, -1.0, EAST, 0, -0.3, 1e-9), "outside its CRS"),
         ("EPSG:32633", Affine(0, 0, 1, 0, 0, 1), "no size"),
         ("EPSG:32633", Affine(1, 1, 1, 1, 1, 1), "all but lines"),
         ("EPSG:32633", Affine(0.3, 0.3, EAST, 0.3, 0.3 + 1e-3, NORTH), "all but lines"),
