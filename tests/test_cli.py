@@ -426,6 +426,28 @@ def test_the_handler_of_signals_is_put_back(replace_extract: Callable[..., None]
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_an_extension_module_turns_into_an_import_error_still_ends_the_run(
+    number: int, status: int, replace_extract: Callable[..., None],
+    capfd: pytest.CaptureFixture[str],
+):  # fmt: skip
+    def importing(**_: Any) -> NoReturn:
+        try:
+            signal.raise_signal(number)
+        except BaseException as error:
+            raise ImportError("initialization failed") from error
+        raise AssertionError("no signal came")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores Ctrl-C
+    try:
+        replace_extract(importing)
+        assert main(COMMAND) == status
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capfd.readouterr().err == "hybridseg: stopped; nothing half written is left\n"
+
+
 def _holds_work(temporary: Path) -> bool:
     """Whether a run has begun to write; what it renames while the folders are listed counts as not yet."""
     try:

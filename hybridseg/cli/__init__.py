@@ -31,13 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments in (["-h"], ["--help"]):
         sys.stdout.write(overview())
         return OK
-    with _until_terminated(), reporter(arguments) as said:
-        status = _run(arguments, said)
+    with _signals() as came, reporter(arguments) as said:
+        status = _run(arguments, said, came)
         said.end(status)
     return status
 
 
-def _run(arguments: Sequence[str], said: Reporter) -> int:
+def _run(arguments: Sequence[str], said: Reporter, came: Sequence[int]) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn(said)
@@ -46,13 +46,13 @@ def _run(arguments: Sequence[str], said: Reporter) -> int:
         said.say(str(error), "error")
         return BAD_INPUT
     except KeyboardInterrupt:
-        said.say("stopped; nothing half written is left", "error")
-        return INTERRUPTED
+        return _stopped(said, came)
     except BrokenPipeError:  # whoever reads our output has seen enough; Python would complain once more when it flushes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except Exception as error:
-        return _fault(error, said)
+        # an extension module that a signal stops while it is imported says ImportError, and no more
+        return _stopped(said, came) if came else _fault(error, said)
 
 
 def _verb(arguments: Sequence[str], said: Reporter) -> int:
@@ -80,17 +80,30 @@ def _gdal_in_our_words() -> Iterator[None]:
 
 
 @contextmanager
-def _until_terminated() -> Iterator[None]:
-    """End on SIGTERM as on an exception, so that temporary files go."""
-    before = signal.signal(signal.SIGTERM, _terminate)
+def _signals() -> Iterator[list[int]]:
+    """End on SIGTERM and Ctrl-C as on an exception, so that temporary files go; give the signals that came."""
+    came: list[int] = []
+
+    def stop(number: int, _: object) -> NoReturn:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    # a shell starts what runs in the background with Ctrl-C ignored
+    mine = [number for number, handler in before.items() if handler != signal.SIG_IGN]
+    for number in mine:
+        signal.signal(number, stop)
     try:
-        yield
+        yield came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in mine:
+            signal.signal(number, before[number])
 
 
-def _terminate(number: int, _: object) -> NoReturn:
-    raise SystemExit(128 + number)
+def _stopped(said: Reporter, came: Sequence[int]) -> int:
+    """Say that the run was stopped; returns the status that shells expect: 128 and the signal's number."""
+    said.say("stopped; nothing half written is left", "error")
+    return 128 + came[0] if came else INTERRUPTED
 
 
 def _fault(error: Exception, said: Reporter) -> int:

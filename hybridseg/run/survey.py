@@ -129,8 +129,7 @@ class Survey:
         stage, view, spec = self._classify, view_for(self.scene, network), network.spec
         grid, raster = self._working_grid(extent)
         look = (network.sha256, spec, stage.scales, self.models.shared, stage.windows.halo_px)
-        made_of = (view.fingerprint, *look, grid)
-        key = key_of("heatmap", *made_of, self.core_px, self.offset_px)
+        key = key_of("heatmap", view.fingerprint, *look, grid, self.core_px, self.offset_px)
         cores = stage.windows.cores((grid.height, grid.width), self.core_px, self.offset_px)
         if isinstance(extent, Area):
             cores = extent.near(cores, grid, self._around_m, self.scene)
