@@ -68,9 +68,9 @@ class Validation:
 
     def __post_init__(self) -> None:
         """Look at every place once."""
-        self.trials = [Trial(p, Survey.open(p.scene, self.theme, self.refiner)) for p in self.places]
+        self.trials = [Trial(p, Survey.open(p.scene, self.theme, self.refiner, ground=p.extent)) for p in self.places]
         for trial in self.trials:
-            trial.survey.heatmap(trial.place.extent)
+            trial.survey.heatmap()
 
     def themes(self) -> tuple[dict[str, Theme], Theme]:
         """The theme for each place, with settings from the others, and the one with settings from all."""

@@ -120,8 +120,8 @@ def search_theme(
     trials = []
     progress.start("heatmaps", len(places), "scenes")
     for place in places:
-        survey = Survey.open(place.scene, start, refiner, device)
-        survey.heatmap(place.extent)
+        survey = Survey.open(place.scene, start, refiner, device, ground=place.extent)
+        survey.heatmap()
         trials.append(Trial(place, survey))
         progress.step()
     progress.start("search objects", None, "settings tried")
@@ -186,15 +186,15 @@ class Trial:
     def coarse(self, theme: Theme) -> Summary:
         """Score a theme's coarse outlines."""
         survey = replace(self.survey, theme=theme)
-        return self.score(theme, Refined.from_prompts(survey.prompts(self.place.extent)))
+        return self.score(theme, Refined.from_prompts(survey.prompts()))
 
     def refine(self, theme: Theme) -> Refined:
         """Return the masks of a theme's prompts."""
         survey = replace(self.survey, theme=theme)
-        return survey.refine(survey.prompts(self.place.extent))
+        return survey.refine(survey.prompts())
 
     def score(self, theme: Theme, refined: Refined) -> Summary:
         """Score masks with a theme's gate and shape."""
         survey, place = replace(self.survey, theme=theme), self.place
-        features = survey.features(refined, place.extent).rows
+        features = survey.features(refined).rows
         return summarise(features, place.truth, place.area, TOLERANCE_PX * survey.scene.gsd_m)

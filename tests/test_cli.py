@@ -23,6 +23,8 @@ from typing import Any, NoReturn
 import geopandas as gpd
 import pytest
 import torch
+from affine import Affine
+from odc.geo.geobox import GeoBox
 
 import hybridseg
 from hybridseg.cli import VERBS, main
@@ -408,7 +410,9 @@ def test_a_run_with_gaps_has_a_result_and_a_status_of_its_own(
     failures = (Failure("window at column 0, row 0, 9 x 9 px", "OSError: damaged block"),)
     counts = (2, 0, 0, 2, 0, 1, 0, 1, 0, 0, 1)
     summary = Summary("scene.tif", "out.gpkg", "buildings", "none", *counts, {"classify": 1.0}, failures)
-    replace_extract(lambda **_: Result(gpd.GeoDataFrame(geometry=[]), summary))
+    replace_extract(
+        lambda **_: Result(gpd.GeoDataFrame(geometry=[]), summary, GeoBox((9, 9), Affine.identity(), "EPSG:32645"))
+    )
     assert main(COMMAND) == 1
     said = " ".join(capfd.readouterr().out.split())
     assert "1 windows" in said

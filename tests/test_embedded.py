@@ -27,7 +27,7 @@ TILINGS = [(512, 96), (352, 160)]
 
 
 def found(survey: Survey, extent: Extent | None = None, tiling: tuple[int, int] = (1024, 0)) -> gpd.GeoDataFrame:
-    result = replace(survey, core_px=tiling[0], offset_px=tiling[1]).run(extent)
+    result = replace(survey, core_px=tiling[0], offset_px=tiling[1], ground=extent).run()
     assert not result.summary.failures
     return result.features
 

@@ -87,8 +87,8 @@ def judge(theme: Theme, places: Sequence[Labelled], device: str, progress: Progr
     progress.start("judge", len(places), "scenes")
     judged = []
     for place in places:
-        survey = Survey.open(place.scene, theme, device=device)
-        features = survey.features(survey.refine(survey.prompts(place.extent)), place.extent).rows
+        survey = Survey.open(place.scene, theme, device=device, ground=place.extent)
+        features = survey.features(survey.refine(survey.prompts())).rows
         judged.append(_compare(survey, features, place))
         progress.step()
     return judged

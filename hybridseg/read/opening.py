@@ -21,21 +21,17 @@ from hybridseg.read.dataarray import is_dataarray
 from hybridseg.read.fingerprint import combine
 from hybridseg.read.mosaic import MosaicScene
 from hybridseg.read.paths import display_name
-from hybridseg.read.raster import RasterScene, open_raster, reading, reopens
+from hybridseg.read.raster import RasterScene, reopens
 from hybridseg.read.scene import Scene
 from hybridseg.read.sources import name_of, raster_files
 from hybridseg.read.stored import NoData, StoredScene
 from hybridseg.read.tiles import zoomed
-from hybridseg.types import Chip, Extent, Window
+from hybridseg.types import Chip, Window
 
 _ALLOWED = (
     "give a path or URL, paths of tiles, an open rasterio dataset, an xarray.DataArray with a CRS, or an array and its "
     "geobox: open_scene(array, geobox=...)"
 )
-
-
-AROUND_M = 5000.0
-"""Ground around the bounds of `at_gsd`."""
 
 
 @dataclass(frozen=True)
@@ -191,31 +187,6 @@ def _from_dataset(dataset: Any, bands: Bands, crs: str | None, nodata: NoData) -
     return ArrayScene.from_dataset(dataset, bands, crs, nodata=nodata)
 
 
-def at_gsd(scene: Scene, gsd_m: float, bounds: Extent | None = None) -> SceneOnGrid:
-    """Return a scene seen in pixels of a size on the ground, around bounds: a web map service has pixels of any size.
-
-    Args:
-        scene: the imagery.
-        gsd_m: ground metres a pixel, at the latitude (rounded to a degree) of the middle.
-        bounds: left, bottom, right, top in the scene's CRS; default: all of it. Ground `AROUND_M` about them is in the
-            grid, too, so that objects at their border are seen whole.
-
-    Raises:
-        EmptySource: the bounds do not touch the scene.
-    """
-    grid, box = scene.geobox, scene.geobox.boundingbox
-    if bounds is not None:
-        place = GeoBox.from_bbox(bounds, grid.crs, shape=(1, 1), tight=True)
-        dx, dy = (AROUND_M / unit for unit in ground.metres_per_unit(place))
-        left, bottom, right, top = bounds[0] - dx, bounds[1] - dy, bounds[2] + dx, bounds[3] + dy
-        near = (max(left, box.left), max(bottom, box.bottom), min(right, box.right), min(top, box.top))
-        if near[0] < near[2] and near[1] < near[3]:  # else `work_grid` says what is wrong
-            grid = GeoBox.from_bbox(near, grid.crs, shape=(1, 1), tight=True)
-        else:
-            ground.work_grid(scene, gsd_m, 1, bounds)
-    return SceneOnGrid(scene, ground.work_grid(SceneOnGrid(scene, grid, local=True), gsd_m, 1), local=True)
-
-
 def files_of(source: Any) -> list[Any]:
     """Return what is read of a source, as far as that is known: paths, or an open dataset with its `files`."""
     if isinstance(source, SceneOnGrid):
@@ -227,15 +198,3 @@ def files_of(source: Any) -> list[Any]:
     if isinstance(source, str | Path | list | tuple):
         return [source, *raster_files(source)] if isinstance(source, str | Path) else list(raster_files(source))
     return [source.encoding.get("source") if is_dataarray(source) else source]
-
-
-def copyright_of(source: Any) -> str | None:
-    """Return the copyright tag (TIFFTAG_COPYRIGHT) of the first file of a source; None where there is none."""
-    paths = [file for file in files_of(source) if isinstance(file, str | Path)]
-    for path in paths:
-        try:
-            with open_raster(str(path)) as dataset, reading(str(path)):
-                return dataset.tags().get("TIFFTAG_COPYRIGHT")
-        except SourceError:  # a folder or pattern, whose files follow
-            continue
-    return None

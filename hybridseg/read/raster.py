@@ -15,6 +15,8 @@ from typing import Any, Self
 
 import numpy as np
 import rasterio
+import rasterio.shutil
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, Resampling
@@ -224,3 +226,20 @@ def _words(error: BaseException | None) -> str:
         error = error.__cause__ or error.__context__
     text = display_name(str(error).strip().split("\n")[0]) if error else ""
     return f" ({text})" if text else ""
+
+
+def north_up(scene: RasterScene, dataset: DatasetReader, crs: CRS, virtual: Path) -> RasterScene:
+    """Return a raster north-up in a CRS: as it is, or by a virtual raster.
+
+    Args:
+        scene: of the raster, whose first band is opened.
+        dataset: the same, open.
+        crs: the CRS asked for.
+        virtual: path of the virtual raster (.vrt), which is written where the raster is not so already.
+    """
+    affine = scene.geobox.affine
+    if scene.crs == crs and affine.b == affine.d == 0 and affine.a > 0 > affine.e:
+        return scene
+    with WarpedVRT(dataset, crs=crs.to_wkt(), resampling=Resampling.bilinear) as vrt:
+        rasterio.shutil.copy(vrt, virtual, driver="VRT")
+    return RasterScene.open(virtual, bands=(1,))

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-
 import geopandas as gpd
 import numpy as np
 import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
-from hybridseg.cog import whole
-from hybridseg.errors import EmptySource
+from hybridseg.read.part import Area
 from hybridseg.read.scene import Scene
-from hybridseg.read.vectors import Vectors, read_layer
 from hybridseg.tables import Prompts, within
 from hybridseg.types import Extent, Window
 from hybridseg.where.refine import Prompt
@@ -25,52 +19,6 @@ MOVED = 10_000
 RINGS = 2
 """Objects that touch those inside are refined too, and those that touch these: an outline gives way to its neighbours,
 which give way to theirs."""
-
-
-@dataclass(frozen=True)
-class Area:
-    """Polygons in the CRS of a scene. Objects that touch them are wanted, whole; regions are cut at their borders."""
-
-    wkb: str
-    """Hexadecimal: a value that keys can be made of."""
-
-    @classmethod
-    def read(cls, source: Vectors, scene: Scene) -> Area:
-        """Read the polygons of a layer, in any CRS, as far as they lie on a scene.
-
-        Raises:
-            LayerError: it cannot be read, or holds other geometries.
-            EmptySource: no polygon lies on the scene.
-        """
-        layer = read_layer(source, columns=[], crs=scene.crs.to_wkt(), polygons=True)
-        footprint = shapely.box(*scene.geobox.boundingbox.bbox)
-        ground = shapely.intersection(shapely.union_all(layer.rows.geometry.to_numpy()), footprint)
-        if not ground.area:
-            spans = ", ".join(f"{value:.10g}" for value in layer.rows.to_crs(scene.crs.to_wkt()).total_bounds)
-            raise EmptySource(f"no polygon of {layer.name} lies on {scene.name}: they span {spans} in {scene.crs}")
-        return cls(shapely.to_wkb(ground, hex=True))
-
-    @cached_property
-    def ground(self) -> shapely.Geometry:
-        """The polygons, as one geometry."""
-        ground = shapely.from_wkb(self.wkb)
-        shapely.prepare(ground)
-        return ground
-
-    def near(self, windows: Sequence[Window], grid: GeoBox, by_m: float, scene: Scene) -> list[Window]:
-        """Return the windows of a grid of the scene's CRS that come so close."""
-        dx, dy = (by_m / scale for scale in scene.metres_per_unit)
-        boxes = [grid[window.slices(whole(grid))].boundingbox.bbox for window in windows]
-        close = [self.ground.intersects(shapely.box(x0 - dx, y0 - dy, x1 + dx, y1 + dy)) for x0, y0, x1, y1 in boxes]
-        return [window for window, is_close in zip(windows, close, strict=True) if is_close]
-
-
-def box_of(extent: Extent | Area) -> Extent:
-    """Return left, bottom, right, top."""
-    if not isinstance(extent, Area):
-        return extent
-    left, bottom, right, top = extent.ground.bounds
-    return left, bottom, right, top
 
 
 def ground_of(extent: Extent | Area | None) -> shapely.Geometry | None:

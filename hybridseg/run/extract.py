@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,16 +14,13 @@ import rasterio
 from hybridseg import nn
 from hybridseg.errors import HybridsegError, WeightsError
 from hybridseg.files import check_not_input
-from hybridseg.read.opening import at_gsd, copyright_of, files_of, open_scene
-from hybridseg.read.scene import Scene
+from hybridseg.read.part import ScenePart, open_part
 from hybridseg.run.engine import Engine
-from hybridseg.run.extents import Area, box_of
 from hybridseg.run.output import Output
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.provenance import input_of, provenance_of
 from hybridseg.run.request import (
     check_gsd,
-    check_size,
     parse_bands,
     parse_cache,
     parse_engine,
@@ -32,12 +28,11 @@ from hybridseg.run.request import (
     parse_nodata,
     words,
 )
-from hybridseg.run.result import Result, Steps
-from hybridseg.run.store import Memory, Store, file_stamp, key_of
+from hybridseg.run.result import Result
+from hybridseg.run.store import Memory, Store
 from hybridseg.run.survey import Survey
 from hybridseg.run.themes import by_bands_note, resolve_themes
-from hybridseg.run.work import check_run, leave_work, open_run, start_from
-from hybridseg.tables import Features
+from hybridseg.run.work import open_run, start_from
 from hybridseg.theme import SETTINGS, Theme
 from hybridseg.types import Extent
 from hybridseg.what.given import GivenHeatmap, open_heatmap
@@ -149,68 +144,43 @@ def extract(
     """
     _check_alone(extent=extent, aoi=aoi)
     _check_alone(heatmap=heatmap, from_prompts=from_prompts)
-    box, asked = parse_extent(extent), (theme, model, prompts, refiner, shape)
-    named = themes = resolve_themes(*asked)
+    asked = (theme, model, prompts, refiner, shape)
+    named = resolve_themes(*asked)
     output = Output(None if out is None else Path(out), crs, as_, shape, keep_trace, schema, stac)
-    output.check(themes)
-    inputs = _inputs(scene, theme, themes, [heatmap, from_prompts, model, aoi])
+    output.check(named)
+    runner, kept, shown = parse_engine(engine, workers), parse_cache(cache), progress or Quiet()
+    if run is None and retry_failed:
+        raise HybridsegError("--retry-failed goes with --run: without it nothing is remembered; leave it out")
+
+    shown.start("open scene", None, "")
+    part = open_part(
+        scene, parse_bands(bands), source_crs, parse_nodata(nodata), parse_extent(extent), aoi, check_gsd(gsd)
+    )
+    inputs = [*part.files, *_inputs(theme, named), heatmap, from_prompts, model, aoi]
     if out is not None:
         check_not_input(out, inputs)
-    if run is not None:
-        check_run(Path(run), from_prompts is None, out, inputs)
-    elif retry_failed:
-        raise HybridsegError("--retry-failed goes with --run: without it nothing is remembered; leave it out")
-    runner = parse_engine(engine, workers)
-    shown = progress or Quiet()
-    shown.start("open scene", None, "")
-    opened = open_scene(scene, bands=parse_bands(bands), crs=source_crs, nodata=parse_nodata(nodata))
-    if by_bands and heatmap is None and from_prompts is None:
-        themes = resolve_themes(*asked, scene=opened)
-    area = box if aoi is None else Area.read(aoi, opened)
-    if gsd is not None:
-        opened = at_gsd(opened, check_gsd(gsd), None if area is None else box_of(area))
-    check_size(opened, area)
-    store = Memory() if run is None else open_run(Path(run), retry_failed)
-    # GDAL would keep a twentieth of the memory for decoded blocks; windows pass once, so little is enough
-    gdal = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}
-    with rasterio.Env(**gdal):
+    store = Memory() if run is None else open_run(Path(run), retry_failed, from_prompts is None, out, inputs)
+
+    with rasterio.Env(**_gdal()):
         shown.start("load models", None, "")
-        surveys = open_surveys(opened, themes, device, shown, store, runner, parse_cache(cache), runtime, heatmap)
-        steps = start_from(surveys, from_prompts, area)
-        result = _computed(Result.of(opened.name, steps, opened.notes), surveys)
+        swept = heatmap is None and from_prompts is None
+        themes = resolve_themes(*asked, scene=part.scene) if by_bands and swept else named
+        surveys = open_surveys(part, themes, device, shown, store, runner, kept, runtime, heatmap)
+        steps = start_from(surveys, from_prompts)
+        result = _computed(Result.of(part.scene, steps), surveys)
         result = result.noting([by_bands_note(*pair) for pair in zip(named, themes, strict=True)])
-        result = output.form(result, surveys, steps, area)
-    provenance = provenance_of(
-        surveys, attribution or copyright_of(scene), extent=box, aoi=input_of(aoi), crs=crs, source_crs=source_crs,
-        nodata=nodata, gsd=gsd, as_=as_, stac=stac, schema=schema, shape=shape, keep_trace=keep_trace,
-        runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)), heatmap=input_of(heatmap),
-        from_prompts=input_of(from_prompts),
+        result = output.form(result, surveys, steps)
+
+    request = dict(
+        extent=parse_extent(extent), aoi=input_of(aoi), crs=crs, source_crs=source_crs, nodata=nodata, gsd=gsd, as_=as_,
+        stac=stac, schema=schema, shape=shape, keep_trace=keep_trace, heatmap=input_of(heatmap),
+        from_prompts=input_of(from_prompts), runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)),
     )  # fmt: skip
+    result = replace(result, provenance=provenance_of(surveys, attribution or part.copyright, request))
     if run is None:
-        return output.write(result, surveys, provenance)
+        return output.write(result)
     with store.claim("result", wait=True):  # several processes may be here at once
-        return _written_once(output, result, surveys, provenance, steps, Path(run), store)
-
-
-def _written_once(
-    output: Output,
-    result: Result,
-    surveys: Sequence[Survey],
-    provenance: Mapping[str, Any],
-    steps: Sequence[Steps],
-    folder: Path,
-    store: Store,
-) -> Result:
-    """Write a run's result and its steps, unless another process has written the same file."""
-    table = Features(result.features).fingerprint()
-    mark = key_of("written", str(output.out), table, json.dumps(provenance["request"]))
-    if output.out is not None and (stamp := store.load(mark)) is not None and stamp == file_stamp(output.out):
-        return replace(result, provenance=provenance).at(output.out)
-    leave_work(steps, folder)
-    written = output.write(result, surveys, provenance)
-    if output.out is not None:
-        store.save(mark, file_stamp(output.out))
-    return written
+        return output.write_once(result, steps, Path(run), store)
 
 
 def _check_alone(**given: object) -> None:
@@ -221,7 +191,7 @@ def _check_alone(**given: object) -> None:
 
 
 def open_surveys(
-    scene: Scene,
+    part: ScenePart,
     themes: Sequence[Theme],
     device: str,
     progress: Progress,
@@ -234,7 +204,7 @@ def open_surveys(
     """Open a survey for each theme; they share one store, so that themes with one classifier share its heatmap.
 
     Args:
-        scene: what to look at.
+        part: what to look at.
         themes: what to look for.
         device: auto, cpu, cuda, cuda:1, mps.
         progress: told how far the work is.
@@ -246,14 +216,15 @@ def open_surveys(
     """
     reach_m = max(theme.objects.reach_m for theme in themes)
     wanted = {theme.label: (theme.name,) for theme in themes}
-    given = None if heatmap is None else open_heatmap(heatmap, scene, wanted, store)
+    given = None if heatmap is None else open_heatmap(heatmap, part.scene.crs, wanted, store)
     return [
         Survey.open(
-            scene,
+            part.scene,
             theme,
             None,
             device,
             runtime,
+            ground=part.ground,
             store=store,
             engine=engine,
             progress=progress,
@@ -286,8 +257,12 @@ def _computed(result: Result, surveys: Sequence[Survey]) -> Result:
     return replace(result, summary=replace(summary, runtime=by, notes=(*summary.notes, *notes)))
 
 
-def _inputs(scene: Any, theme: Any, themes: Sequence[Theme], others: Sequence[object]) -> list[object]:
-    """All that a run reads, as `check_not_input` takes it."""
+def _inputs(theme: str | Path | Sequence[str] | None, themes: Sequence[Theme]) -> list[object]:
+    """The files of themes and networks that a run reads, as `check_not_input` takes them."""
     files = [word for word in words(theme) if word.endswith(SETTINGS)]
-    networks = [network for t in themes for network in (t.classifier, t.refiner)]
-    return [*files_of(scene), *files, *networks, *others]
+    return [*files, *(network for one in themes for network in (one.classifier, one.refiner))]
+
+
+def _gdal() -> dict[str, int]:
+    """GDAL keeps a twentieth of the memory for decoded blocks; windows pass once, so little is enough."""
+    return {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": GDAL_CACHE_BYTES}

@@ -8,8 +8,9 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.errors import ThemeError, TooCoarse
 from hybridseg.read.ground import work_grid
+from hybridseg.read.part import Area, box_of
 from hybridseg.read.scene import Scene
-from hybridseg.run.extents import Area, box_of, grow, place_on
+from hybridseg.run.extents import grow, place_on
 from hybridseg.theme import Theme
 from hybridseg.types import Extent, NetworkSpec, Window
 from hybridseg.what.given import GivenHeatmap

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import pandas as pd
@@ -13,18 +13,19 @@ import pandas as pd
 from hybridseg.cog import SUFFIXES as RASTERS
 from hybridseg.errors import HybridsegError, OutputError
 from hybridseg.files import check_output
-from hybridseg.run.extents import Area
 from hybridseg.run.request import check_crs, in_crs
 from hybridseg.run.result import Result, Steps
+from hybridseg.run.store import Store, file_stamp, key_of
 from hybridseg.run.survey import Survey
 from hybridseg.shape import Lines
+from hybridseg.tables import Features
 from hybridseg.theme import Theme
-from hybridseg.types import Extent
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.overture import check_overture, write_overture
 from hybridseg.write.raster import write_classes
 from hybridseg.write.result import write_result
 from hybridseg.write.stac import item_path, write_item
+from hybridseg.write.steps import write_steps
 
 
 @dataclass(frozen=True)
@@ -65,20 +66,17 @@ class Output:
         if self.schema == "overture":
             check_overture(self.out, ["lines"] if lines else [theme.label for theme in themes])
 
-    def form(
-        self, result: Result, surveys: Sequence[Survey], steps: Sequence[Steps], area: Extent | Area | None
-    ) -> Result:
+    def form(self, result: Result, surveys: Sequence[Survey], steps: Sequence[Steps]) -> Result:
         """Return a result as polygons, with the traced ones where they are kept, or as lines; in the CRS asked for.
 
         Args:
             result: of the steps.
             surveys: one for each theme.
             steps: what they made.
-            area: the part of the scene that was asked for; None: all of it.
         """
         if self.as_ == "lines":
             return self._lines(result, steps)
-        traced = _traced(result.features, surveys, steps, area) if self.keep_trace else None
+        traced = _traced(result.features, surveys, steps) if self.keep_trace else None
         features = in_crs(result.features, self.crs)
         return replace(result, features=features, traced=None if traced is None else in_crs(traced, self.crs))
 
@@ -87,37 +85,63 @@ class Output:
         heatmaps = {step.theme.label: step.heatmap for step in steps if step.heatmap is not None}
         network = stage.network(result.features, heatmaps)
         summary = replace(result.summary, features=len(network.lines))
-        return Result(in_crs(network.lines, self.crs), summary, {}, in_crs(network.nodes, self.crs))
+        lines, nodes = in_crs(network.lines, self.crs), in_crs(network.nodes, self.crs)
+        return replace(result, features=lines, summary=summary, nodes=nodes)
 
-    def write(self, result: Result, surveys: Sequence[Survey], provenance: Mapping[str, Any]) -> Result:
-        """Write a result, where it is to be written, and return it with what made it.
+    def write(self, result: Result) -> Result:
+        """Write a result, where it is to be written, and return it with the file's name.
+
+        Args:
+            result: with its provenance.
 
         Raises:
             OutputError: the file cannot be written.
         """
-        result = replace(result, provenance=provenance)
         if self.out is None:
             return result
-        labels, geobox = list(dict.fromkeys(survey.theme.label for survey in surveys)), surveys[0].scene.geobox
+        features, provenance = result.features, result.provenance
         if self.out.suffix.lower() in RASTERS:
-            write_classes(result.features, self.out, geobox, labels, provenance)
+            write_classes(features, self.out, result.grid, result.classes, provenance)
         elif self.schema == "overture":
-            write_overture(result.features, self.out, provenance)
+            write_overture(features, self.out, provenance)
         else:
-            write_result(result.features, self.out, provenance, nodes=result.nodes, traced=result.traced)
+            write_result(features, self.out, provenance, nodes=result.nodes, traced=result.traced)
         if self.stac:
-            write_item(self.out, geobox, labels, list(result.features), provenance)
+            write_item(self.out, result.grid, result.classes, list(features), provenance)
         return result.at(self.out)
 
+    def write_once(self, result: Result, steps: Sequence[Steps], folder: Path, store: Store) -> Result:
+        """Write a result, and its steps to the folder of its run, unless another process has written the same.
 
-def _traced(
-    features: gpd.GeoDataFrame, surveys: Sequence[Survey], steps: Sequence[Steps], area: Extent | Area | None
-) -> gpd.GeoDataFrame:
+        Args:
+            result: as for `write`.
+            steps: what the result was made of.
+            folder: of the run.
+            store: of the run; remembers what was written.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
+        table, request = Features(result.features).fingerprint(), json.dumps(result.provenance["request"])
+        mark = key_of("written", str(self.out), table, request)
+        if self.out is not None and (stamp := store.load(mark)) is not None and stamp == file_stamp(self.out):
+            return result.at(self.out)
+        written = self.write(result)
+        heatmaps = {step.theme.name: step.heatmap for step in steps}
+        write_steps(folder, heatmaps, [step.prompts for step in steps], [step.refined for step in steps])
+        if self.out is not None:
+            store.save(mark, file_stamp(self.out))
+        return written
+
+
+def _traced(features: gpd.GeoDataFrame, surveys: Sequence[Survey], steps: Sequence[Steps]) -> gpd.GeoDataFrame:
     """Return the same objects with the outlines that they were shaped from."""
-    plain = [replace(survey, theme=survey.theme.shaped("traced")) for survey in surveys]
     # whether an object belongs to an area was decided by its shaped outline; regions are cut at its border
-    areas = [area if survey.theme.objects.in_pieces else None for survey in plain]
-    rows = [one.features(step.refined, part).rows for one, step, part in zip(plain, steps, areas, strict=True)]
+    plain = [
+        replace(s, theme=s.theme.shaped("traced"), ground=s.ground if s.theme.objects.in_pieces else None)
+        for s in surveys
+    ]
+    rows = [survey.features(step.refined).rows for survey, step in zip(plain, steps, strict=True)]
     drawn = pd.concat(rows, ignore_index=True).set_index("id")
     known = features["id"].isin(drawn.index)  # of a region cut to nothing there is no trace
     kept, drawn = features[known], drawn.loc[features["id"][known]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,17 @@ from hybridseg.run.survey import Survey
 from hybridseg.write.lineage import Credit, Provenance, file_hash
 
 
-def provenance_of(surveys: Sequence[Survey], attribution: str | None, **request: Any) -> dict[str, Any]:
-    """What made the result: the request with every choice resolved, so that the run can be repeated."""
+def provenance_of(surveys: Sequence[Survey], attribution: str | None, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what made a result: the request with every choice resolved, so that the run can be repeated.
+
+    Args:
+        surveys: that made it.
+        attribution: who must be named for the imagery; None: nobody is known.
+        request: what was asked for beside scene, bands, themes and refiners.
+    """
     scene = surveys[0].scene
     models = {name: sha for survey in surveys for name, sha in survey.models.hashes.items()}
+    credits = [*([Credit("imagery", attribution)] if attribution else []), *_credits_of_models(surveys)]
     asked = {
         "scene": scene.name,
         "bands": list(scene.bands),
@@ -28,7 +35,7 @@ def provenance_of(surveys: Sequence[Survey], attribution: str | None, **request:
         models=models,
         source=scene.name,
         source_fingerprint=scene.fingerprint,
-        credits=[*([Credit("imagery", attribution)] if attribution else []), *_credits_of_models(surveys)],
+        credits=credits,
     ).to_dict()
 
 

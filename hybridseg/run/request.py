@@ -18,13 +18,10 @@ from hybridseg.errors import HybridsegError, OutputError
 from hybridseg.files import check_folder
 from hybridseg.nn.cards import COARSEST_M, FINEST_M
 from hybridseg.read.bands import Bands
-from hybridseg.read.scene import Scene
 from hybridseg.read.stored import NoData
 from hybridseg.run.engine import Engine, Serial, Threads
 from hybridseg.types import Extent
 
-MOST_PX = 1e14
-"""Pixels of a scene that is looked at as a whole: 1000 km by 1000 km at 0.1 m."""
 _HALF_WORLD_M = 1.5e7
 """No object is as wide as this: one that seems so was torn apart by a change of CRS."""
 _BAND_NAME = re.compile("[a-z][a-z0-9_]*")
@@ -97,32 +94,15 @@ def parse_nodata(value: str | float | None) -> NoData:
         raise HybridsegError(f"nodata is {value!r}; {words}") from error
 
 
-def check_gsd(gsd_m: float) -> float:
-    """Return a size of pixels on the ground (m).
+def check_gsd(gsd_m: float | None) -> float | None:
+    """Return a size of pixels on the ground (m); None for the scene's own.
 
     Raises:
         HybridsegError: it cannot be meant.
     """
-    if not FINEST_M <= gsd_m <= COARSEST_M:
+    if gsd_m is not None and not FINEST_M <= gsd_m <= COARSEST_M:
         raise HybridsegError(f"gsd is {gsd_m:g}; give metres a pixel, e.g. 0.3")
-    return float(gsd_m)
-
-
-def check_size(scene: Scene, area: object) -> None:
-    """Refuse a scene that nobody can mean to look at as a whole, such as the world at a tenth of a metre.
-
-    Args:
-        scene: what would be looked at.
-        area: an extent or an area; None: all of it.
-
-    Raises:
-        HybridsegError: it is larger than `MOST_PX`.
-    """
-    pixels = scene.geobox.width * scene.geobox.height
-    if area is None and pixels > MOST_PX:
-        raise HybridsegError(
-            f"{scene.name} has {pixels:.2g} pixels; give --extent or --aoi, and --gsd for a map service"
-        )
+    return gsd_m
 
 
 def words(value: str | Path | Sequence[str] | None) -> list[str]:

@@ -9,8 +9,10 @@ from typing import Any
 
 import geopandas as gpd
 import pandas as pd
+from odc.geo.geobox import GeoBox
 
 from hybridseg.heatmap import Heatmap
+from hybridseg.read.scene import Scene
 from hybridseg.tables import Features, Prompts, Refined
 from hybridseg.theme import Theme
 from hybridseg.types import Failure, Sweep
@@ -118,6 +120,8 @@ class Result:
 
     features: a row an object, with `FEATURE_COLUMNS`; or lines with their columns.
     summary: counts, times, failures.
+    grid: of the scene.
+    classes: that were looked for.
     provenance: what made it, as plain values.
     nodes: of a network of lines; None for polygons.
     traced: the same objects with the outlines that they were shaped from, where they were asked for.
@@ -125,18 +129,19 @@ class Result:
 
     features: gpd.GeoDataFrame
     summary: Summary
+    grid: GeoBox
+    classes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     nodes: gpd.GeoDataFrame | None = None
     traced: gpd.GeoDataFrame | None = None
 
     @classmethod
-    def of(cls, scene: str, steps: Sequence[Steps], notes: Sequence[str] = ()) -> Result:
+    def of(cls, scene: Scene, steps: Sequence[Steps]) -> Result:
         """Put the surveys of one scene together; a heatmap that several share counts once.
 
         Args:
-            scene: its name.
+            scene: that they looked at; its notes come before those on the features.
             steps: of each survey.
-            notes: on the scene, which come before those on the features.
         """
         first = reversed([s.heatmap for s in steps if s.heatmap is not None])
         heatmaps = {heatmap.fingerprint: heatmap.sweep for heatmap in first}
@@ -150,7 +155,7 @@ class Result:
         refined = sum(int(kept.sum()) for kept in passed)
         coarse = sum(int((~kept & s.refined.supported).sum()) for s, kept in zip(steps, passed, strict=True))
         summary = Summary(
-            scene=scene,
+            scene=scene.name,
             out=None,
             theme=",".join(s.theme.name for s in steps),
             refiner=",".join(sorted({s.refiner for s in steps} - {"none"})) or "none",
@@ -167,9 +172,9 @@ class Result:
             features=len(features),
             seconds=total_seconds(sweeps),
             failures=tuple(failure for _, sweep in sweeps for failure in sweep.failures),
-            notes=(*notes, *(note for s in steps for note in s.notes)),
+            notes=(*scene.notes, *(note for s in steps for note in s.notes)),
         )
-        return cls(features, summary)
+        return cls(features, summary, scene.geobox, tuple(dict.fromkeys(s.theme.label for s in steps)))
 
     def at(self, out: str | Path) -> Result:
         """Return the result with the name of the file that holds it."""

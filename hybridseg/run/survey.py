@@ -20,11 +20,12 @@ from hybridseg.heatmap import Heatmap, create_heatmap
 from hybridseg.read import ground
 from hybridseg.read.ground import pixel_anchor
 from hybridseg.read.opening import SceneOnGrid
+from hybridseg.read.part import Area
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
 from hybridseg.run.calibration import calibrated
 from hybridseg.run.engine import Engine, Serial
-from hybridseg.run.extents import Area, belonging, boxes_on, ground_of, neighbourhood
+from hybridseg.run.extents import belonging, boxes_on, ground_of, neighbourhood
 from hybridseg.run.grids import check_fits, working_grid
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.result import Result, Steps
@@ -49,11 +50,12 @@ NEAR_M = 10.0
 
 @dataclass(frozen=True)
 class Survey:
-    """One theme looked for in one scene. Every value it gives is a function of these fields.
+    """One theme looked for in one scene, or in a part of it. Every value it gives is a function of these fields.
 
     scene: the imagery.
     theme: what to look for.
     models: what to look with.
+    ground: the part that is asked for: an extent (left, bottom, right, top in the scene's CRS) or an area; None: all.
     store: remembers heatmap, prompts and masks.
     engine: runs the tasks.
     progress: is told how far each sweep is.
@@ -66,6 +68,7 @@ class Survey:
     scene: Scene
     theme: Theme
     models: nn.models.Models
+    ground: Extent | Area | None = None
     store: Store = field(default_factory=Memory)
     engine: Engine = Serial()
     progress: Progress = field(default_factory=Quiet)
@@ -85,6 +88,7 @@ class Survey:
         device: str = "auto",
         runtime: str = "auto",
         *,
+        ground: Extent | Area | None = None,
         store: Store | None = None,
         engine: Engine = Serial(),
         progress: Progress | None = None,
@@ -100,6 +104,7 @@ class Survey:
             refiner: name or path of the one to use, or `none`; default: the theme's.
             device: auto, cpu, cuda, cuda:1, mps.
             runtime: auto, torch, openvino.
+            ground: as the field.
             store: as the field.
             engine: as the field.
             progress: as the field.
@@ -116,23 +121,23 @@ class Survey:
         models = nn.models.Models.open(
             given or theme.classifier, refiner or theme.refiner, device, shared, cache, runtime, theme.label
         )
-        return cls(scene, theme, models, store, engine, progress or Quiet(), reach_m=reach_m)
+        return cls(scene, theme, models, ground, store, engine, progress or Quiet(), reach_m=reach_m)
 
-    def heatmap(self, extent: Extent | Area | None = None) -> Heatmap:
-        """Classify the scene, or an extent (left, bottom, right, top in its CRS; or an area) and what surrounds it.
+    def heatmap(self) -> Heatmap:
+        """Classify the scene, or the part that is asked for and what surrounds it.
 
         Raises:
-            EmptySource: the extent does not touch the scene.
+            EmptySource: the part does not touch the scene.
             RunError: every window failed.
         """
         network = self.models.classifier
         stage, view, spec = self._classify, view_for(self.scene, network), network.spec
-        grid, raster = self._working_grid(extent)
+        grid, raster = self._working_grid(self.ground)
         look = (network.sha256, spec, stage.scales, self.models.shared, stage.windows.halo_px)
         key = key_of("heatmap", view.fingerprint, *look, grid, self.core_px, self.offset_px)
         cores = stage.windows.cores((grid.height, grid.width), self.core_px, self.offset_px)
-        if isinstance(extent, Area):
-            cores = extent.near(cores, grid, self._around_m, self.scene)
+        if isinstance(self.ground, Area):
+            cores = self.ground.near(cores, grid, self._around_m, self.scene)
             key = key_of("heatmap", key, cores)
         tasks = [ClassifyTask(stage, view, grid, core, raster) for core in cores]
 
@@ -150,23 +155,23 @@ class Survey:
             made = replace(made, fingerprint=key_of("heatmap", key, [failure.place for failure in sweep.failures]))
         return replace(made, sweep=sweep)
 
-    def prompts(self, extent: Extent | Area | None = None) -> Prompts:
-        """Find the heatmap's objects, each once; regions in pieces. With an extent, its own and their neighbours."""
-        return self._find(self.heatmap(extent), extent)
+    def prompts(self) -> Prompts:
+        """Find the heatmap's objects, each once; regions in pieces. Of a part, its own and their neighbours."""
+        return self._find(self.heatmap())
 
-    def _find(self, heatmap: Heatmap, extent: Extent | Area | None) -> Prompts:
+    def _find(self, heatmap: Heatmap) -> Prompts:
         theme, lattice = self.theme, Lattice.of(heatmap.geobox, self.scene)
-        key = key_of("prompts", heatmap.fingerprint, theme.objects, theme.label, theme.shape.reach_m, extent)
+        key = key_of("prompts", heatmap.fingerprint, theme.objects, theme.label, theme.shape.reach_m, self.ground)
         blocks = tile((heatmap.geobox.height, heatmap.geobox.width), BLOCK_PX)
         tasks = [FindTask(theme.objects, heatmap, lattice, theme.label, block) for block in blocks]
 
         def gather(results: Results) -> Prompts:
             parts = {task.core: found for task, found in results}
             found = theme.objects.gather([parts[block] for block in blocks if block in parts], lattice, theme.label)
-            if extent is None or theme.objects.in_pieces:
+            if self.ground is None or theme.objects.in_pieces:
                 return found
             near_m = max(NEAR_M, theme.shape.reach_m, 4 * lattice.pixel_m)
-            return found.take(neighbourhood(found, extent, near_m, self.scene))
+            return found.take(neighbourhood(found, self.ground, near_m, self.scene))
 
         found, sweep = self._sweeps.value(key, "find objects", tasks, gather)
         return replace(found, sweep=sweep)
@@ -178,15 +183,18 @@ class Survey:
             PromptsError: objects share an id.
             RunError: every window failed.
         """
-        self._check_ids(prompts)
+        if not self.theme.objects.in_pieces:
+            check_ids(prompts.rows)
         refiner = self.models.refiner
         if refiner is None or not len(prompts):
             return Refined.from_prompts(prompts)
         scene, objects = self._refiner_view, self.theme.objects
-        windows = self._object_windows(refiner.size_px, pixel_anchor(scene.geobox))
+        settings, size_px, anchor = self.theme.prompts, refiner.size_px, pixel_anchor(scene.geobox)
+        zoom, shared = (settings.span, settings.max_zoom), self.models.shared
+        windows = ObjectWindows.of_sweep(size_px, anchor) if shared else ObjectWindows(size_px, *zoom, anchor)
         boxes, whole = boxes_on(prompts.rows, scene.geobox, objects.in_pieces)
         served, _ = windows.assign(boxes, whole)
-        tasks = RefineTasks(Refine(refiner, self.theme.prompts), scene, prompts, served)
+        tasks = RefineTasks(Refine(refiner, settings), scene, prompts, served)
 
         def gather(results: Results) -> Refined:
             outlines = np.full(len(prompts), None, object)
@@ -196,54 +204,54 @@ class Survey:
                 figures[list(task.rows)] = masks[list(FIGURES)].to_numpy()
             return Refined.from_prompts(prompts, list(outlines), figures)
 
-        made_of = (refiner.sha256, self.theme.prompts, scene.fingerprint, scene.geobox, objects.in_pieces)
-        key = key_of("refined", prompts.fingerprint(), *made_of, self.models.shared)
+        made_of = (refiner.sha256, settings, scene.fingerprint, scene.geobox, objects.in_pieces)
+        key = key_of("refined", prompts.fingerprint(), *made_of, shared)
         made, sweep = self._sweeps.value(key, "refine", tasks, gather)
         return replace(made, sweep=replace(sweep, in_raster=windows.count(scene.window, {w.width for w in served})))
 
-    def features(self, refined: Refined, extent: Extent | Area | None = None) -> Features:
+    def features(self, refined: Refined) -> Features:
         """Choose refined or coarse outlines by the gate, free them of overlaps, shape and measure them.
 
-        With an extent, only its own: objects whose peak lies inside (those that touch an area), regions cut at its
-        border.
+        Of a part, only its own: objects whose peak lies inside (those that touch an area), regions cut at its border.
 
         Raises:
             PromptsError: objects share an id.
         """
-        self._check_ids(refined)
         united, rows = self.theme.objects.in_pieces, refined.rows
+        if not united:
+            check_ids(rows)
         drawn = self.theme.gate.choose(refined)
         gsd_m = ground.gsd_m(self._refiner_view.geobox)
         coarse_m = ground.gsd_m(self._working_grid(None)[0].zoom_out(self.models.classifier.spec.stride))
-        cut = ground_of(extent) if united else None
+        cut = ground_of(self.ground) if united else None
         task, tally = JoinTask(drawn, united, self.theme.shape, gsd_m, cut, coarse_m), Tally(1)
         found = joined = next(self._sweeps.results("shape", [task], tally))[1]
         unshaped = found.loc[found["unshaped"].notna(), ["id", "unshaped"]].itertuples(index=False)
         sweep = tally.sweep()
         sweep = replace(sweep, failures=(*sweep.failures, *(Failure(f"object {name}", why) for name, why in unshaped)))
-        if extent is not None and not united:
-            found = belonging(found, rows, extent)
+        if self.ground is not None and not united:
+            found = belonging(found, rows, self.ground)
         dropped = 0 if united else len(drawn) - len(joined)
         return Features(found[list(FEATURE_COLUMNS)], sweep, dropped)
 
-    def steps(self, extent: Extent | Area | None = None) -> Steps:
+    def steps(self) -> Steps:
         """Make every value in turn: heatmap, prompts, refined masks, features with calibrated scores."""
-        heatmap = self.heatmap(extent)
-        prompts = self._find(heatmap, extent)
+        heatmap = self.heatmap()
+        prompts = self._find(heatmap)
         refined = self.relabel(self.refine(prompts), heatmap)
-        return replace(self.steps_from(refined, extent), heatmap=heatmap, prompts=prompts)
+        return replace(self.steps_from(refined), heatmap=heatmap, prompts=prompts)
 
-    def steps_from(self, refined: Refined, extent: Extent | Area | None = None, scored: bool = True) -> Steps:
+    def steps_from(self, refined: Refined, scored: bool = True) -> Steps:
         """Make the features of masks that are there already; `scored`: their scores are to be calibrated."""
-        features, notes = self.features(refined, extent), list[str]()
+        features, notes = self.features(refined), list[str]()
         if scored:
             rows, notes = calibrated(features.rows, self.theme, self.models.refiner_name, self.models.classifier.card)
             features = replace(features, rows=rows)
         return Steps(self.theme, self.models.refiner_name, None, None, refined, features, tuple(notes))
 
-    def run(self, extent: Extent | Area | None = None) -> Result:
-        """Find every object of the theme in the scene, or in an extent."""
-        return Result.of(self.scene.name, [self.steps(extent)], self.scene.notes)
+    def run(self) -> Result:
+        """Find every object of the theme in the scene, or in the part that is asked for."""
+        return Result.of(self.scene, [self.steps()])
 
     def relabel(self, refined: Refined, heatmap: Heatmap) -> Refined:
         """Decide by the heatmap which masks are the class, where the prompts do not say so already."""
@@ -261,10 +269,10 @@ class Survey:
             return Classify(network)
         return Classify(network, self.theme.scales_at(self.theme.gsd_m(self.scene.gsd_m, network.spec.gsd_m)))
 
-    def _working_grid(self, extent: Extent | Area | None) -> tuple[GeoBox, Window]:
-        """The grid to classify on, and where the whole scene lies on it."""
+    def _working_grid(self, part: Extent | Area | None) -> tuple[GeoBox, Window]:
+        """The grid to classify a part on, and where the whole scene lies on it."""
         stage = self._classify
-        return working_grid(self.scene, self.theme, stage.network, stage.snap_px, extent, self._around_m)
+        return working_grid(self.scene, self.theme, stage.network, stage.snap_px, part, self._around_m)
 
     def _lineage(self) -> dict[str, Any]:
         """What a heatmap is made of."""
@@ -278,7 +286,7 @@ class Survey:
 
     @property
     def _around_m(self) -> float:
-        """How far around an extent the heatmap must be known: objects are whole there, and so are their neighbours."""
+        """How far around a part the heatmap must be known: objects are whole there, and so are their neighbours."""
         reach_m = max(self.reach_m, self.theme.objects.reach_m)
         return reach_m + max(reach_m, self.theme.shape.reach_m)
 
@@ -288,13 +296,3 @@ class Survey:
         if not self.models.shared:
             return self.scene
         return SceneOnGrid(self.scene, self._working_grid(None)[0])
-
-    def _object_windows(self, size_px: int, anchor: tuple[int, int]) -> ObjectWindows:
-        if self.models.shared:
-            return ObjectWindows.of_sweep(size_px, anchor)
-        settings = self.theme.prompts
-        return ObjectWindows(size_px, settings.span, settings.max_zoom, anchor)
-
-    def _check_ids(self, table: Prompts | Refined) -> None:
-        if not self.theme.objects.in_pieces:
-            check_ids(table.rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -10,24 +10,23 @@ import geopandas as gpd
 
 from hybridseg.errors import HybridsegError, OutputError
 from hybridseg.files import check_folder, check_not_input
-from hybridseg.run.extents import Area
 from hybridseg.run.result import Steps
 from hybridseg.run.store import Folder
 from hybridseg.run.survey import Survey
-from hybridseg.tables import Prompts, Refined
-from hybridseg.types import Extent
+from hybridseg.tables import Prompts
 from hybridseg.what.prompts import read_prompts
+from hybridseg.write.steps import HEATMAPS, PROMPTS, REFINED
 
-HEATMAPS, PROMPTS, REFINED = "heatmap*.tif", "prompts.parquet", "refined.parquet"
 PARTS = "parts"
 """Folder in that of the run: values by key, for processes and not for people."""
 
 
-def check_run(folder: Path, swept: bool, out: str | Path | None, inputs: Iterable[object]) -> None:
-    """Check that a run may use a folder: to be asked before hours of work.
+def open_run(folder: Path, retry_failed: bool, swept: bool, out: str | Path | None, inputs: Sequence[object]) -> Folder:
+    """Open the folder of a run, new or begun.
 
     Args:
-        folder: need not be there yet.
+        folder: made where it is missing.
+        retry_failed: forget which windows failed.
         swept: whether heatmap and prompts will be left there, too, and not only masks.
         out: the result.
         inputs: what is read.
@@ -37,24 +36,11 @@ def check_run(folder: Path, swept: bool, out: str | Path | None, inputs: Iterabl
     """
     check_folder(folder)
     names = (HEATMAPS, PROMPTS, REFINED) if swept else (REFINED,)
-    inputs = list(inputs)
     for file in folder.iterdir() if folder.is_dir() else ():
         if _is_one_of(file, names):
             check_not_input(file, inputs)
     if out is not None and Path(out).resolve().parent == folder.resolve() and _is_one_of(Path(out), names):
         raise OutputError(f"{out} is a name that --run uses in {folder}: choose another name or folder")
-
-
-def open_run(folder: Path, retry_failed: bool) -> Folder:
-    """Open the folder of a run, new or begun.
-
-    Args:
-        folder: made where it is missing.
-        retry_failed: forget which windows failed.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
     try:
         store = Folder(folder / PARTS)
     except OSError as error:
@@ -69,42 +55,19 @@ def _is_one_of(file: Path, names: Sequence[str]) -> bool:
     return any(fnmatch(file.name.casefold(), name) for name in names)
 
 
-def leave_work(steps: Sequence[Steps], folder: Path) -> None:
-    """Leave heatmaps, prompts and masks in a folder, as far as the run made them.
-
-    Args:
-        steps: of one theme: heatmap.tif; of several: heatmap-<theme>.tif, one for all who share it.
-        folder: of the run.
-
-    Raises:
-        OutputError: a file cannot be written.
-    """
-    crs = steps[0].refined.crs
-    heatmaps = {made.heatmap.fingerprint: made.heatmap for made in steps if made.heatmap is not None}
-    for fingerprint, heatmap in heatmaps.items():
-        names = [s.theme.name for s in steps if s.heatmap is not None and s.heatmap.fingerprint == fingerprint]
-        heatmap.write(folder / ("heatmap.tif" if len(steps) == 1 else f"heatmap-{'-'.join(names)}.tif"))
-    if prompts := [made.prompts for made in steps if made.prompts is not None]:
-        Prompts.concat(prompts, crs).write(folder / PROMPTS)
-    Refined.concat([made.refined for made in steps], crs).write(folder / REFINED)
-
-
-def start_from(
-    surveys: Sequence[Survey], prompts: str | Path | gpd.GeoDataFrame | None, extent: Extent | Area | None
-) -> list[Steps]:
+def start_from(surveys: Sequence[Survey], prompts: str | Path | gpd.GeoDataFrame | None) -> list[Steps]:
     """Make the steps of surveys of one scene, from the beginning or from prompts.
 
     Args:
         surveys: one for each theme.
         prompts: skip the first sweep and refine these.
-        extent: see `Survey.steps`.
 
     Raises:
         HybridsegError: themes of one class cannot share prompts.
         PromptsError: they cannot be used, or hold classes that no theme looks for.
     """
     if prompts is None:
-        return [survey.steps(extent) for survey in surveys]
+        return [survey.steps() for survey in surveys]
     labels = [survey.theme.label for survey in surveys]
     if len(set(labels)) < len(labels):
         names = ", ".join(survey.theme.name for survey in surveys)
@@ -113,12 +76,12 @@ def start_from(
             "alone; give these themes one by one"
         )
     asked, scored = read_prompts(prompts, labels, surveys[0].scene)
-    return [_of(s, asked.take(asked.rows["class"] == s.theme.label), extent, scored) for s in surveys]
+    return [_of(s, asked.take(asked.rows["class"] == s.theme.label), scored) for s in surveys]
 
 
-def _of(survey: Survey, prompts: Prompts, extent: Extent | Area | None, scored: bool) -> Steps:
+def _of(survey: Survey, prompts: Prompts, scored: bool) -> Steps:
     """Make masks and features of prompts; the heatmap, too, where it labels the masks."""
     refined = survey.refine(prompts)
     if survey.theme.objects.labels_masks:
-        refined = survey.relabel(refined, survey.heatmap(extent))
-    return survey.steps_from(refined, extent, scored)
+        refined = survey.relabel(refined, survey.heatmap())
+    return survey.steps_from(refined, scored)

@@ -12,17 +12,15 @@ from typing import Any
 
 import numpy as np
 import rasterio
-import rasterio.shutil
 from affine import Affine
+from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
-from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
-from rasterio.vrt import WarpedVRT
 
 from hybridseg.errors import EmptySource, SourceError
 from hybridseg.heatmap import DEPTH_PX, PARTS, depth_of
-from hybridseg.read.raster import RasterScene
+from hybridseg.read.raster import RasterScene, north_up
 from hybridseg.read.scene import Scene
 from hybridseg.types import METADATA_KEY, Extent, NetworkSpec
 
@@ -103,7 +101,7 @@ class GivenHeatmap:
         return GeoBox((row1 - row0, col1 - col0), own.affine @ Affine.translation(col0, row0), own.crs)
 
 
-def open_heatmap(path: str | Path, scene: Scene, wanted: Mapping[str, Sequence[str]], owner: Any) -> GivenHeatmap:
+def open_heatmap(path: str | Path, crs: CRS, wanted: Mapping[str, Sequence[str]], owner: Any) -> GivenHeatmap:
     """Open a raster of probabilities, on any grid and in any CRS.
 
     Bytes are 0 to 255, floats 0 to 1, whatever else the band's scale says. Descriptions name the classes: `building`,
@@ -111,13 +109,12 @@ def open_heatmap(path: str | Path, scene: Scene, wanted: Mapping[str, Sequence[s
 
     Args:
         path: of the raster.
-        scene: the imagery; a heatmap in another CRS is warped to its CRS.
+        crs: of the imagery; a heatmap in another one is warped to it.
         wanted: classes looked for, each with other words that may name it.
         owner: has a `folder`, which is there as long as it is, for what is to be warped.
 
     Raises:
         SourceError: it cannot be opened, has no band of a class, or its values are no probabilities.
-        EmptySource: it lies beside the scene.
     """
     seen = RasterScene.open(path, bands=(1,))
     with _opened(path, seen.name) as raster:
@@ -125,15 +122,11 @@ def open_heatmap(path: str | Path, scene: Scene, wanted: Mapping[str, Sequence[s
         chosen = list(dict.fromkeys(n for pair in numbers.values() for n in pair if n is not None))
         scale, offset = zip(*(_scale(raster, number, seen.name) for number in chosen), strict=True)
         made_by = _made_by(raster)
-        affine = seen.geobox.affine
-        north_up = affine.b == affine.d == 0 and affine.a > 0 > affine.e
-        if seen.crs != scene.crs or not north_up:
-            seen = RasterScene.open(_warped(raster, scene, owner.folder), bands=(1,))
+        seen = north_up(seen, raster, crs, owner.folder / "heatmap-warped.vrt")
     parts = tuple((chosen.index(e), None if i is None else chosen.index(i)) for e, i in numbers.values())
     raw = seen.raw(chosen)
     made = GivenHeatmap(raw, tuple(wanted), parts, scale, offset, made_by, owner=owner)
     _check_values(made, raw)
-    made.grid_over(scene.geobox.boundingbox.bbox)
     return made
 
 
@@ -204,11 +197,3 @@ def _made_by(raster: DatasetReader) -> str | None:
         return next(iter(models.values()), None) if isinstance(models, dict) else None
     except ValueError:
         return None
-
-
-def _warped(raster: DatasetReader, scene: Scene, folder: Path) -> Path:
-    """A virtual raster of the same bands, north-up in the scene's CRS."""
-    path = folder / "heatmap-warped.vrt"
-    with WarpedVRT(raster, crs=scene.crs.to_wkt(), resampling=Resampling.bilinear) as vrt:
-        rasterio.shutil.copy(vrt, path, driver="VRT")
-    return path

@@ -14,7 +14,7 @@ import shapely
 
 from hybridseg import HybridsegError, Models, extract, load_theme
 from hybridseg.errors import EmptySource, LayerError, OutputError
-from hybridseg.run.extents import Area
+from hybridseg.read.part import Area
 from hybridseg.run.store import Memory
 from hybridseg.run.survey import Survey
 from hybridseg.shape import AsTraced
@@ -47,7 +47,7 @@ def strip(scene: object, width: float = 0.15) -> shapely.Polygon:
 def whole_and_part(run: Survey, ground: shapely.Geometry) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
     """Features of the whole scene that touch the ground, and those of the area."""
     area = Area.read(gpd.GeoDataFrame(geometry=[ground], crs=run.scene.crs.to_wkt()), run.scene)
-    whole, part = run.run().features, run.run(area).features
+    whole, part = run.run().features, replace(run, ground=area).run().features
     return whole[whole.intersects(area.ground)].reset_index(drop=True), part
 
 
@@ -68,8 +68,8 @@ def test_ground_away_from_an_area_is_not_looked_at(town: Path):
     small = run.theme.model_copy(update={"objects": run.theme.objects.model_copy(update={"max_object_m": 8.0})})
     run = Survey(run.scene, small, run.models, core_px=96)
     area = Area.read(gpd.GeoDataFrame(geometry=[strip(run.scene, 0.02)], crs=run.scene.crs.to_wkt()), run.scene)
-    box = run.steps(run.scene.geobox.boundingbox.bbox)
-    part = run.steps(area)
+    box = replace(run, ground=run.scene.geobox.boundingbox.bbox).steps()
+    part = replace(run, ground=area).steps()
     assert part.heatmap.sweep.windows < 0.8 * box.heatmap.sweep.windows
     assert len(part.prompts) < 0.8 * len(box.prompts)
 
@@ -78,8 +78,8 @@ def test_a_heatmap_is_known_by_the_ground_that_was_looked_at(town: Path):
     run = replace(survey(town, core_px=96), theme=load_theme("buildings").model_copy(update={"max_gsd_m": 1.0}))
     area = Area.read(gpd.GeoDataFrame(geometry=[strip(run.scene, 0.02)], crs=run.scene.crs.to_wkt()), run.scene)
     near = run.theme.model_copy(update={"objects": run.theme.objects.model_copy(update={"max_object_m": 8.0})})
-    small = replace(run, theme=near, store=Memory()).heatmap(area)
-    large = replace(run, theme=near, reach_m=40.0, store=Memory()).heatmap(area)
+    small = replace(run, theme=near, ground=area, store=Memory()).heatmap()
+    large = replace(run, theme=near, ground=area, reach_m=40.0, store=Memory()).heatmap()
     assert small.sweep.windows < large.sweep.windows
     assert small.fingerprint != large.fingerprint
 

@@ -218,9 +218,7 @@ def test_prompts_and_work_may_share_a_folder(blocks: Path, theme: Path, tmp_path
 
 
 def test_an_array_from_a_file_does_not_hide_the_file(blocks: Path, theme: Path, tmp_path: Path):
-    xarray = pytest.importorskip("xarray")
-    with rasterio.open(blocks) as file:
-        array = xarray.DataArray(file.read(), dims=("band", "y", "x"))
+    array = pytest.importorskip("rioxarray").open_rasterio(blocks).load()
     array.encoding["source"] = str(blocks)  # as rioxarray says where it read
     refuses(tmp_path, "is one of the inputs", array, blocks, theme=theme)
 

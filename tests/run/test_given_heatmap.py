@@ -102,7 +102,7 @@ def test_it_goes_to_other_processes_without_what_keeps_its_file(
 ):
     owner = Memory()
     owner.save("any", probabilities)
-    given = open_heatmap(put(tmp_path / "p.tif", probabilities), open_scene(blocks), {"building": ()}, owner)
+    given = open_heatmap(put(tmp_path / "p.tif", probabilities), open_scene(blocks).crs, {"building": ()}, owner)
     again = pickle.loads(pickle.dumps(given))
     assert again.owner is None
     assert (again.sha256, again.spec) == (given.sha256, given.spec)

@@ -15,7 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg import HybridsegError, Models, extract, open_scene
 from hybridseg.errors import EmptySource, SourceUnavailable
-from hybridseg.read.opening import at_gsd
+from hybridseg.read.part import at_gsd
 from tests.conftest import BLOCKS, blocks_image
 from tests.doubles import Bright, Threshold
 

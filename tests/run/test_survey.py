@@ -54,7 +54,7 @@ def test_the_result_does_not_depend_on_the_extent(town: Path):
     whole = survey(town)
     left, bottom, right, top = whole.scene.geobox.boundingbox
     half = (left, bottom, (left + right) / 2, top)
-    one, two, inside = whole.run().features, survey(town).run(half).features, shapely.box(*half)
+    one, two, inside = whole.run().features, survey(town, ground=half).run().features, shapely.box(*half)
     same(one[one.within(inside)].reset_index(drop=True), two[two.within(inside)].reset_index(drop=True))
 
 
@@ -248,13 +248,13 @@ def test_a_heatmap_with_a_gap_serves_one_run_and_no_other(town: Path, tmp_path: 
     whole = survey(town, core_px=128)
     left, bottom, right, top = whole.scene.geobox.boundingbox
     extent = (left, bottom, right, top)
-    broken = survey(town, core_px=128, store=store, engine=gap).run(extent)
+    broken = survey(town, core_px=128, store=store, engine=gap, ground=extent).run()
     assert gap.sweeps == 1, "the sweep is made once, gap or not"
     assert [failure.reason for failure in broken.summary.failures] == ["damaged block"]
-    again = survey(town, core_px=128, store=store).run(extent)
+    again = survey(town, core_px=128, store=store, ground=extent).run()
     assert again.summary.failures == ()
     assert len(again.features) > len(broken.features)
-    same(again.features, whole.run(extent).features)
+    same(again.features, replace(whole, ground=extent).run().features)
     left = [path.name for path in store.folder.iterdir() if path.is_dir()]
     assert left == ["claims"] * kept, "what has a gap is not left behind"
 
@@ -359,7 +359,7 @@ def test_a_heatmap_that_two_surveys_share_counts_once(blocks: Path):
     store = Memory()
     one, two = survey(blocks, store=store), survey(blocks, refiner=None, store=store)
     steps: list[Steps] = [one.steps(), two.steps()]
-    summary = Result.of("blocks", steps).summary
+    summary = Result.of(one.scene, steps).summary
     assert summary.windows_classified == 1
     assert summary.prompts == 10
 
@@ -387,7 +387,7 @@ def test_a_grid_of_points_gives_masks_or_nothing(blocks: Path, tmp_path: Path):
     assert survey(blocks, theme).features(back).rows["id"].tolist() == found["id"].tolist()
     # from its own prompts the same: they hold no score
     steps.prompts.take(steps.prompts.rows["id"].isin(found["id"])).write(tmp_path / "prompts.parquet")
-    (again,) = start_from([survey(blocks, theme)], tmp_path / "prompts.parquet", None)
+    (again,) = start_from([survey(blocks, theme)], tmp_path / "prompts.parquet")
     assert again.features.rows["score"].tolist() == found["score"].tolist()
     assert (found["score"] > 0.5).all()
     # a point's square is no outline that could stay
