@@ -4,7 +4,7 @@ python -m benchmarks.finetune_curve PLACE [DATA]     measures zanzibar or banepa
 python -m benchmarks.finetune_curve                  docs/finetune.md and docs/finetune.png of what was measured
 
 The classifier to go on from has not seen the place: runs/buildings-not-PLACE/model, which `hybridseg train
-configs/recipes/buildings-not-PLACE.yaml` makes. Labelled is one square of ground, as a person would do it. F1 is of
+benchmarks/recipes/buildings-not-PLACE.yaml` makes. Labelled is one square of ground, as a person would do it. F1 is of
 coarse outlines, on all ground but the largest square, with the theme's settings as they are, so that nothing but the
 head differs.
 """

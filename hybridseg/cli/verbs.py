@@ -215,7 +215,7 @@ VERBS: dict[str, Verb] = {
     "train": Verb(
         "hybridseg.training.run",
         "Train a model by a recipe; goes on where an earlier run of the same recipe stopped.",
-        ("hybridseg train configs/recipes/buildings.yaml --data tiles.csv",),
+        ("hybridseg train configs/recipes/buildings-lite0.yaml --data tiles.csv",),
         _train,
     ),
 }

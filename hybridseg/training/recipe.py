@@ -1,9 +1,9 @@
-"""What a training is made of: one YAML file each, under configs/recipes."""
+"""How a model is trained: one YAML file a model, under configs/recipes."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -32,20 +32,21 @@ class DataSet(BaseModel):
     work_gsd_m: float | None = Field(None, gt=0, description="what it is shown at, if not at the recipe's gsd_m")
     zoom: tuple[float, float] = Field((0.65, 1.5), description="classifier only: range of random scale")
     towns: int = Field(0, ge=0, description="render so many towns instead of reading the set from the table")
-    supports: str | None = Field(None, description="refiner only: model whose heatmap gives coarse supports")
+    supports: str | None = Field(None, description="refiner only: stage or model whose heatmap gives coarse supports")
     supports_theme: str = Field("buildings", description="theme that says how objects are found on that heatmap")
     supports_on: str = Field("*", description="glob of the images that this model was not trained on")
 
 
-class Recipe(BaseModel):
-    """A training run. Lengths are pixels where they end in `_px`."""
+class Stage(BaseModel):
+    """One training run of a recipe. Lengths are pixels where they end in `_px`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    name: str = Field("", pattern=r"^[\w.-]*$", description="folder of the run; of a recipe's only stage: none")
     kind: Literal["classifier", "refiner", "memory"]
-    model: str = Field(description="name of the folder under models/ that the weights go to")
     classes: list[str] = Field(default_factory=lambda: ["building"], description="classifier only: what it tells apart")
-    start: str | None = Field(None, description="model to start from; none: ImageNet trunk")
+    start: str | None = Field(None, description="stage or model to start from; none: ImageNet trunk")
+    keep: float = Field(1.0, gt=0, le=1, description="share of these weights in what comes out; the rest is `start`")
     sets: dict[str, DataSet]
     steps: int = Field(gt=0, description="length of the learning rate's schedule")
     stop: int | None = Field(None, gt=0, description="end after so many steps, with the rate still high; none: steps")
@@ -61,14 +62,42 @@ class Recipe(BaseModel):
     mix: bool = Field(False, description="classifier only: fill what lies beside a tile with another crop")
     degrade: bool = Field(False, description="classifier only: coarser pixels, haze, JPEG")
     gsd_m: float = Field(0.25, gt=0, description="classifier only: ground sampling distance that it works at")
-    card: dict[str, object] = Field(
-        default_factory=dict, description="copied into the card: classes, GSD range, licence"
-    )
 
     @model_validator(mode="after")
-    def _a_memory_needs_a_refiner(self) -> Self:
+    def _has_what_it_starts_from(self) -> Self:
         if self.kind == "memory" and not self.start:
-            raise ValueError("kind memory trains the memory of a refiner: give the refiner's folder as `start`")
+            raise ValueError("kind memory trains the memory of a refiner: give its stage or folder as `start`")
+        if self.keep < 1 and not self.start:
+            raise ValueError("keep adds weights to those of `start`: give one, or leave keep out")
+        return self
+
+    @property
+    def last(self) -> int:
+        """The step at which it ends."""
+        return self.stop or self.steps
+
+
+class Recipe(BaseModel):
+    """How a model is made: stages in the order in which they run; the last gives the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description="name of the folder under models/ that the weights go to")
+    stages: list[Stage] = Field(min_length=1)
+    card: dict[str, object] = Field(default_factory=dict, description="copied into the card: GSD range, data, licence")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stages_share_what_stands_above_them(cls, told: dict[str, Any]) -> dict[str, Any]:
+        own = {key: told[key] for key in ("model", "card") if key in told}
+        shared = {key: value for key, value in told.items() if key not in ("model", "card", "stages")}
+        return own | {"stages": [shared | stage for stage in told.get("stages", [{}])]}
+
+    @model_validator(mode="after")
+    def _stages_have_names(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(names) > 1 and (not all(names) or len(set(names)) < len(names)):
+            raise ValueError("several stages need a name each")
         return self
 
 
@@ -82,6 +111,6 @@ def load_recipe(path: Path) -> Recipe:
         return Recipe.model_validate(yaml.safe_load(path.read_text()))
     except OSError as error:
         raise ThemeError(f"no recipe at {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "not YAML"}
+    except (yaml.YAMLError, UnicodeDecodeError, ValidationError, TypeError, AttributeError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "no recipe in YAML"}
         raise ThemeError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

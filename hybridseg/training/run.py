@@ -14,7 +14,7 @@ from hybridseg import nn
 from hybridseg.labels.images import LabelledImage
 from hybridseg.labels.samples import Changes, ClassifierSamples, pool, stream_seed
 from hybridseg.training.datasets import load_images
-from hybridseg.training.recipe import DataSet, Recipe, load_recipe
+from hybridseg.training.recipe import DataSet, Stage, load_recipe
 from hybridseg.training.refiner import RefinerSamples, boxed
 from hybridseg.training.sequences import SequenceSamples
 from hybridseg.training.supports import find_supports
@@ -37,78 +37,96 @@ def train(recipe: Path, data: Path | None = None, runs: Path = Path("runs"), qui
         ThemeError: the recipe or a data set cannot be used.
         MissingExtra: Lightning is not installed.
     """
-    plan = load_recipe(recipe)
-    folder = runs / recipe.stem
-    folder.mkdir(parents=True, exist_ok=True)
-    batches = _batches(plan, data, runs, stream_seed(plan.seed, nn.training.fit.step_reached(folder)))
-    nn.device.seed_everything(plan.seed)
-    learner = _learner(plan)
-    started: Mapping[str, Any] = {}
-    if plan.start:
-        classes = plan.classes if plan.kind == "classifier" else None
-        nn.weights.load_weights(learner.net, nn.cards.model_folder(plan.start), classes)
-    else:
-        learner.trunk.load_imagenet()
-    if plan.kind == "memory" and plan.start:
-        started = nn.cards.read_card(nn.cards.model_folder(plan.start))
-        if "memory" not in started:  # this is its first training
-            images = next(batches)["images"]
-            nn.training.memory_learner.start_memory(learner.net, images.reshape(-1, *images.shape[2:]))
-    if plan.free is not None:
-        nn.backbones.base.freeze(learner.trunk, plan.free)
-    nn.training.fit.keep_slow_layers_in_fp32(learner.net)
-    precision = nn.training.fit.precision()
-    steps = nn.training.fit.fit(learner, batches, folder, plan.stop, quiet=quiet, precision=precision, workers=1)
-    card = {
-        "name": plan.model,
-        "kind": plan.kind,
-        "recipe": recipe.name,
-        "steps": steps,
-        "trained": time.strftime("%Y-%m-%d"),
-        **({"classes": plan.classes, "gsd_m": plan.gsd_m} if plan.kind == "classifier" else {}),
-        **plan.card,
-    }
-    if plan.kind == "memory":
-        card = _memory_card(started, recipe, plan, steps)
-    nn.weights.save_weights(learner.net.eval(), folder / "model", card)
+    plan, folder = load_recipe(recipe), runs / recipe.stem
+    made: dict[str, Path] = {}
+    for stage in plan.stages:
+        at = folder / stage.name
+        at.mkdir(parents=True, exist_ok=True)
+        made[stage.name] = at / "model"
+        if not made[stage.name].exists() or nn.training.fit.step_reached(at) < stage.last:
+            _train_stage(stage, at, made, data, runs, quiet)
+    last = made[plan.stages[-1].name]
+    net, card = _network(plan.stages[-1]), nn.cards.read_card(last)
+    nn.weights.load_weights(net, last)
+    steps = {stage.name or plan.model: stage.last for stage in plan.stages}
+    # a memory keeps the card of the model that it was trained for
+    told = card | {"name": plan.model, "recipe": recipe.name, "stages": steps} | plan.card
+    nn.weights.save_weights(net.eval(), folder / "model", told)
     return folder / "model"
 
 
-def _learner(plan: Recipe) -> nn.training.fit.Learner:
-    """The network of a recipe, with its loss."""
-    if plan.kind == "classifier":
-        net = nn.classify.segmenter.Segmenter(len(plan.classes))
-        return nn.training.learners.ClassifierLearner(net, plan.steps, plan.rate)
-    lite = nn.sam2.lite.build_sam2_lite(plan.size_px, plan.size_px)
-    if plan.kind == "memory":
-        return nn.training.memory_learner.MemoryLearner(lite, plan.steps, plan.rate)
-    return nn.training.learners.RefinerLearner(lite, plan.steps, plan.rate)
+def _train_stage(
+    stage: Stage, folder: Path, made: Mapping[str, Path], data: Path | None, runs: Path, quiet: bool
+) -> None:
+    """Train a stage and leave its model in `folder/model`; `made` are the models of stages, by name."""
+    batches = _batches(stage, made, data, runs, stream_seed(stage.seed, nn.training.fit.step_reached(folder)))
+    nn.device.seed_everything(stage.seed)
+    learner, started = _learner(stage), dict[str, Any]()
+    if stage.start:
+        begin = _model(stage.start, made)
+        nn.weights.load_weights(learner.net, begin, stage.classes if stage.kind == "classifier" else None)
+        started = nn.cards.read_card(begin) if stage.kind == "memory" else {}
+    else:
+        learner.trunk.load_imagenet()
+    if stage.kind == "memory" and "memory" not in started:  # this is its first training
+        images = next(batches)["images"]
+        nn.training.memory_learner.start_memory(learner.net, images.reshape(-1, *images.shape[2:]))
+    first = {key: value.clone() for key, value in learner.net.state_dict().items()} if stage.keep < 1 else {}
+    if stage.free is not None:
+        nn.backbones.base.freeze(learner.trunk, stage.free)
+    nn.training.fit.keep_slow_layers_in_fp32(learner.net)
+    precision = nn.training.fit.precision()
+    steps = nn.training.fit.fit(learner, batches, folder, stage.stop, quiet=quiet, precision=precision, workers=1)
+    if first:
+        nn.training.fit.add_weights(learner.net, first, stage.keep)
+    trained = {"steps": steps, "trained": time.strftime("%Y-%m-%d")}
+    known = {"classes": stage.classes, "gsd_m": stage.gsd_m} if stage.kind == "classifier" else {}
+    card = {"name": stage.name, "kind": stage.kind, **known, **trained}
+    if stage.kind == "memory":  # masks of single images have not changed
+        card = {**started, "memory": trained}
+    nn.weights.save_weights(learner.net.eval(), folder / "model", card)
 
 
-def _batches(plan: Recipe, data: Path | None, runs: Path, seed: int | Sequence[int]) -> Iterator[Any]:
-    images = {name: _images(name, chosen, data, runs) for name, chosen in plan.sets.items()}
-    if plan.kind == "classifier":
+def _network(stage: Stage) -> Any:
+    if stage.kind == "classifier":
+        return nn.classify.segmenter.Segmenter(len(stage.classes))
+    return nn.sam2.lite.build_sam2_lite(stage.size_px, stage.size_px)
+
+
+def _learner(stage: Stage) -> nn.training.fit.Learner:
+    """The network of a stage, with its loss."""
+    kinds = {
+        "classifier": nn.training.learners.ClassifierLearner,
+        "refiner": nn.training.learners.RefinerLearner,
+        "memory": nn.training.memory_learner.MemoryLearner,
+    }
+    return kinds[stage.kind](_network(stage), stage.steps, stage.rate)
+
+
+def _model(name: str, made: Mapping[str, Path]) -> Path:
+    """The folder of a stage, or of a model."""
+    return made[name] if name in made else nn.cards.model_folder(name)
+
+
+def _batches(
+    stage: Stage, made: Mapping[str, Path], data: Path | None, runs: Path, seed: int | Sequence[int]
+) -> Iterator[Any]:
+    images = {name: _images(name, chosen, data, runs) for name, chosen in stage.sets.items()}
+    if stage.kind == "classifier":
         pools = [
-            pool(images[name], chosen.work_gsd_m or plan.gsd_m, chosen.share, chosen.zoom)
-            for name, chosen in plan.sets.items()
+            pool(images[name], chosen.work_gsd_m or stage.gsd_m, chosen.share, chosen.zoom)
+            for name, chosen in stage.sets.items()
         ]
-        changes = Changes(plan.shade, plan.dye, plan.park, plan.paste, plan.mix, plan.degrade)
-        return ClassifierSamples(pools, plan.classes, plan.size_px, changes=changes).batches(plan.batch, seed)
+        changes = Changes(stage.shade, stage.dye, stage.park, stage.paste, stage.mix, stage.degrade)
+        return ClassifierSamples(pools, stage.classes, stage.size_px, changes=changes).batches(stage.batch, seed)
     ready = {
-        name: [boxed(image, find_supports(image, plan.sets[name], runs)) for image in found]
+        name: [boxed(image, find_supports(image, stage.sets[name], made)) for image in found]
         for name, found in images.items()
     }
-    shares = {name: chosen.share for name, chosen in plan.sets.items()}
+    shares = {name: chosen.share for name, chosen in stage.sets.items()}
     usable = {name: [one for one in found if len(one.boxes)] for name, found in ready.items()}
-    samples = SequenceSamples if plan.kind == "memory" else RefinerSamples
-    return samples(usable, shares, plan.size_px).batches(plan.batch, seed)
-
-
-def _memory_card(started: Mapping[str, Any], recipe: Path, plan: Recipe, steps: int) -> dict[str, Any]:
-    """Return the refiner's card, as its masks of single images have not changed, with the training of its memory."""
-    recipes = [name for name in started.get("recipes", [started.get("recipe")]) if name not in (None, recipe.name)]
-    memory = {"recipe": recipe.name, "steps": steps, "trained": time.strftime("%Y-%m-%d")}
-    return {**started, "name": plan.model, "recipes": [*recipes, recipe.name], "memory": memory, **plan.card}
+    samples = SequenceSamples if stage.kind == "memory" else RefinerSamples
+    return samples(usable, shares, stage.size_px).batches(stage.batch, seed)
 
 
 def _images(name: str, chosen: DataSet, data: Path | None, runs: Path) -> list[LabelledImage]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -24,19 +25,23 @@ _CRS = "EPSG:32631"
 """Images for training have no place: they are put at the origin of a CRS in metres, where every working grid begins."""
 
 
-def find_supports(image: LabelledImage, chosen: DataSet, runs: Path) -> np.ndarray | None:
+def find_supports(image: LabelledImage, chosen: DataSet, made: Mapping[str, Path]) -> np.ndarray | None:
     """Return (h, w) int32 supports on the grid of a classifier's heatmap; None where the entry names no classifier.
 
-    The entry's `supports` is a classifier that was not trained on the image: a run's draft, a model's name or folder.
+    The entry's `supports` is a classifier that was not trained on the image: a stage, or a model's name or folder.
+
+    Args:
+        image: whose objects are looked for.
+        chosen: its entry in the recipe.
+        made: folders of the models of stages, by name.
 
     Raises:
         ThemeError: the classifier does not know the class of the entry's theme.
     """
     if chosen.supports is None or not fnmatch(image.name, chosen.supports_on):
         return None
-    draft = runs / chosen.supports / "model"
     theme = load_theme(chosen.supports_theme)
-    theme = theme.model_copy(update={"classifier": str(draft if draft.exists() else chosen.supports)})
+    theme = theme.model_copy(update={"classifier": str(made.get(chosen.supports, chosen.supports))})
     height, width = image.image.shape[:2]
     place = GeoBox((height, width), Affine(image.gsd_m, 0, 0, 0, -image.gsd_m, 0), _CRS)
     try:

@@ -35,7 +35,7 @@ def test_training_a_memory_goes_on_and_keeps_the_refiner(tmp_path: Path):
         folder = train(path, runs=tmp_path / "runs", quiet=True)
         card = yaml.safe_load((folder / "card.yaml").read_text())
         assert card["memory"]["steps"] == steps
-    assert (card["kind"], card["data"], card["recipes"]) == ("refiner", ["a"], ["r.yaml", "m.yaml"])
+    assert (card["kind"], card["data"], card["recipe"]) == ("refiner", ["a"], "m.yaml")
     before, after = (load_file(f / "weights.safetensors") for f in (start, folder))
     moved = {key for key in before if not torch.equal(before[key], after[key])}
     assert moved

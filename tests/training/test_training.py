@@ -14,7 +14,9 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from PIL import Image
 from rasterio.features import rasterize
+from safetensors.numpy import load_file
 
+from hybridseg import nn
 from hybridseg.errors import ThemeError
 from hybridseg.labels.images import LabelledImage
 from hybridseg.labels.samples import ClassifierSamples
@@ -43,9 +45,16 @@ def scene() -> LabelledImage:
     return LabelledImage(image, {"building": town.instances()}, np.ones(image.shape[:2], bool), 0.3, "town", "town-1")
 
 
-@pytest.mark.parametrize("path", sorted((configs_folder() / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
-def test_every_recipe_in_the_repository_is_valid(path: Path):
-    assert load_recipe(path).sets
+RECIPES = [*(configs_folder() / "recipes").glob("*.yaml"), *Path("benchmarks/recipes").glob("*.yaml")]
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES), ids=lambda p: p.stem)
+def test_a_recipe_in_the_repository_starts_from_nothing_that_it_does_not_make(path: Path):
+    stages, made = load_recipe(path).stages, set[str]()
+    for stage in stages:
+        needed = {stage.start, *(chosen.supports for chosen in stage.sets.values())}
+        assert needed - {None} <= made
+        made.add(stage.name)
 
 
 def test_a_wrong_recipe_names_the_key(tmp_path: Path):
@@ -161,6 +170,57 @@ def test_training_learns_stops_and_goes_on(kind: str, tmp_path: Path):
     assert yaml.safe_load((train(path, runs=tmp_path / "runs", quiet=True) / "card.yaml").read_text())["steps"] == 3
 
 
+def test_stages_go_on_from_each_other_and_mix_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    shared = {"kind": "classifier", "model": "x", "batch": 2, "size_px": 64, "card": {"licence": "none"}}
+    sets, path, runs = {"town": {"share": 1, "towns": 1}}, tmp_path / "staged.yaml", tmp_path / "runs"
+    classes = ["building", "shed"]
+
+    def weights(keep: float) -> dict[str, dict[str, np.ndarray]]:
+        stages = [
+            {"name": "first", "steps": 2, "sets": sets},
+            {"name": "second", "steps": 3, "sets": sets, "start": "first", "keep": keep, "classes": classes},
+        ]
+        path.write_text(yaml.safe_dump(shared | {"stages": stages}))
+        folder = train(path, runs=runs, quiet=True)
+        card = yaml.safe_load((folder / "card.yaml").read_text())
+        assert (card["name"], card["licence"], card["classes"]) == ("x", "none", classes)
+        assert card["stages"] == {"first": 2, "second": 3}
+        at = {"first": folder.parent / "first" / "model", "second": folder.parent / "second" / "model", "all": folder}
+        return {name: load_file(place / "weights.safetensors") for name, place in at.items()}
+
+    whole = weights(1.0)
+    shutil.rmtree(runs / "staged" / "second")
+    half = weights(0.25)
+    for key, first in whole["first"].items():
+        if first.dtype == np.float16 and first.shape == whole["second"][key].shape:
+            expected = 0.75 * first.astype(np.float32) + 0.25 * whole["second"][key].astype(np.float32)
+            np.testing.assert_allclose(half["second"][key], expected, rtol=3e-3, atol=1e-4)
+    assert any(not np.array_equal(whole["second"][key], half["second"][key]) for key in half["second"])
+    assert all(np.array_equal(half["second"][key], half["all"][key]) for key in half["all"])
+
+    monkeypatch.setattr(nn.training.fit, "fit", lambda *_, **__: pytest.fail("a stage that is done is not done again"))
+    weights(0.25)
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([{"name": "a"}, {"name": "a"}], "a name each"),
+        ([{"name": "a"}, {}], "a name each"),
+        ([{"name": "a", "keep": 0.5}], "stages.0: .*keep adds weights"),
+        ([{"name": "../a"}], "stages.0.name"),
+        ([], "stages"),
+        ("spam", "recipe"),
+    ],
+)
+def test_wrong_stages_name_the_key(stages: object, message: str, tmp_path: Path):
+    path = tmp_path / "r.yaml"
+    plan = {"kind": "classifier", "model": "x", "steps": 1, "sets": {"town": {"share": 1, "towns": 1}}}
+    path.write_text(yaml.safe_dump(plan | {"stages": stages}))
+    with pytest.raises(ThemeError, match=message):
+        load_recipe(path)
+
+
 def test_a_resumed_training_draws_other_samples_but_always_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     plan = {"kind": "classifier", "model": "x", "sets": {"town": {"share": 1, "towns": 1}}, "steps": 2, "batch": 2}
     path, runs = tmp_path / "small.yaml", tmp_path / "runs"
@@ -190,10 +250,10 @@ def test_a_resumed_training_draws_other_samples_but_always_the_same(tmp_path: Pa
 
 
 def test_supports_need_a_theme_that_their_model_knows(scene: LabelledImage, tmp_path: Path):
-    assert find_supports(scene, DataSet(share=1), tmp_path) is None
-    assert find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_on="x*"), tmp_path) is None
+    assert find_supports(scene, DataSet(share=1), {}) is None
+    assert find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_on="x*"), {}) is None
     with pytest.raises(ThemeError, match=r"looks for water.*; or give another supports_theme"):
-        find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_theme="water"), tmp_path)
+        find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_theme="water"), {})
 
 
 @pytest.mark.parametrize("theme", ["buildings", "regions"])
@@ -203,7 +263,7 @@ def test_supports_are_those_that_an_extraction_would_refine(scene: LabelledImage
             update={"objects": Regions(min_area_m2=6, min_hole_m2=0, piece_m=20, overlap_m=4)}
         )
         theme = str(write_theme(regions, tmp_path / "regions.yaml", "connected extent, in pieces"))
-    found = find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_theme=theme), tmp_path)
+    found = find_supports(scene, DataSet(share=1, supports="buildings-lite0", supports_theme=theme), {})
     assert found is not None
     place = GeoBox(scene.valid.shape, Affine(0.3, 0, 0, 0, -0.3, 0), "EPSG:32631")
     survey = Survey.open(open_scene(scene.image.transpose(2, 0, 1), geobox=place), load_theme(theme), "none")
@@ -221,7 +281,7 @@ def test_supports_of_nothing_are_none(tmp_path: Path):
         np.full((64, 64, 3), 30, np.uint8), {"building": np.zeros((64, 64), np.int32)}, np.ones((64, 64), bool), 0.3,
         "d", "dark",
     )  # fmt: skip
-    found = find_supports(dark, DataSet(share=1, supports="buildings-lite0"), tmp_path)
+    found = find_supports(dark, DataSet(share=1, supports="buildings-lite0"), {})
     assert found is not None
     assert not found.any()
     assert boxed(dark, found).support_of == {}
@@ -230,5 +290,5 @@ def test_supports_of_nothing_are_none(tmp_path: Path):
 def test_a_classifier_is_loaded_once_for_all_images(scene: LabelledImage, tmp_path: Path):
     classifier._open.cache_clear()
     for _ in range(2):
-        find_supports(scene, DataSet(share=1, supports="buildings-lite0"), tmp_path)
+        find_supports(scene, DataSet(share=1, supports="buildings-lite0"), {})
     assert classifier._open.cache_info().misses == 1

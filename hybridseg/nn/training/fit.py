@@ -6,7 +6,7 @@ import copy
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -239,3 +239,20 @@ def _in_fp32(layer: nn.Conv2d) -> Callable[[Tensor], Tensor]:
             return inner(layer, x.float())
 
     return forward
+
+
+def add_weights(net: nn.Module, first: Mapping[str, torch.Tensor], keep: float) -> None:
+    """Mix a network's weights with those that it started from, one by one.
+
+    Method: Wortsman et al. 2022, Robust fine-tuning of zero-shot models, 3.
+
+    Args:
+        net: as it was trained.
+        first: its state before.
+        keep: share of the trained weights, 0 to 1.
+    """
+    mixed = {
+        key: torch.lerp(first[key].float(), value.float(), keep).to(value.dtype) if value.is_floating_point() else value
+        for key, value in net.state_dict().items()
+    }
+    net.load_state_dict(mixed)
