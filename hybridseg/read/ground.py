@@ -51,7 +51,11 @@ def check_scale(geobox: GeoBox) -> None:
     Raises:
         ValueError: as of `horizontal`, or its CRS has no scale there.
     """
-    horizontal(geobox)
+    crs = horizontal(geobox)
+    try:
+        Transformer.from_crs(crs, 4326)
+    except ProjError as error:
+        raise ValueError("its CRS is not of the Earth, where areas and outlines are measured") from error
     try:
         scales = (gsd_m(geobox), *metres_per_unit(geobox))
     except (CRSError, ProjError, ArithmeticError) as error:  # the last of an ellipsoid of no sane size

@@ -66,7 +66,7 @@ def extract(
     runtime: Literal["auto", "torch", "openvino"] = "auto",
     as_: Literal["polygons", "lines"] = "polygons",
     stac: bool = False,
-    schema: Literal["hybridseg", "overture"] = "hybridseg",
+    schema: Literal["hybridseg", "overture", "fiboa"] = "hybridseg",
     shape: str | None = None,
     keep_trace: bool = False,
     by_bands: bool = True,
@@ -121,7 +121,7 @@ def extract(
             it is kept in the user's cache), else torch; the summary says which it was.
         as_: polygons, or lines: centrelines with width, joined into a network (roads, rivers). A GeoPackage gets the
             layers `lines` and `nodes`, other formats the lines.
-        schema: columns of the file: ours, or those of Overture Maps (buildings, .parquet).
+        schema: columns of the file: ours, those of Overture Maps (buildings, .parquet) or of fiboa (fields, .parquet).
         stac: whether a STAC Item is written beside the result, as `<name>.stac.json`.
         shape: how outlines are drawn: traced (along pixels), smooth (without their steps) or regular (right angles,
             rectangles); default: what suits the theme.

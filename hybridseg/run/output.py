@@ -20,10 +20,11 @@ from hybridseg.run.survey import Survey
 from hybridseg.shape import Lines
 from hybridseg.tables import Features
 from hybridseg.theme import Theme
+from hybridseg.write.companions import qmd_of
 from hybridseg.write.formats import FORMATS
-from hybridseg.write.overture import check_overture, write_overture
 from hybridseg.write.raster import write_classes
 from hybridseg.write.result import write_result
+from hybridseg.write.schemas import SCHEMAS, check_schema, write_schema
 from hybridseg.write.stac import item_path, write_item
 from hybridseg.write.steps import write_steps
 
@@ -55,6 +56,7 @@ class Output:
             raise HybridsegError("--shape and --keep-trace are for polygons; leave them out, or leave out --as lines")
         if self.out is not None:
             check_output(self.out, FORMATS if lines else [*FORMATS, *RASTERS])
+            qmd_of(self.out)
         layered = [suffix for suffix, format_ in FORMATS.items() if format_.many]
         if self.keep_trace and self.out is not None and self.out.suffix.lower() not in layered:
             raise OutputError(f"{self.out} holds one layer, and --keep-trace writes two; write a .gpkg")
@@ -63,8 +65,8 @@ class Output:
             if self.out is None:
                 raise OutputError("a STAC Item stands beside a file; give out, too")
             item_path(self.out)
-        if self.schema == "overture":
-            check_overture(self.out, ["lines"] if lines else [theme.label for theme in themes])
+        if self.schema in SCHEMAS:
+            check_schema(self.schema, self.out, ["lines"] if lines else [theme.label for theme in themes])
 
     def form(self, result: Result, surveys: Sequence[Survey], steps: Sequence[Steps]) -> Result:
         """Return a result as polygons, with the traced ones where they are kept, or as lines; in the CRS asked for.
@@ -102,8 +104,8 @@ class Output:
         features, provenance = result.features, result.provenance
         if self.out.suffix.lower() in RASTERS:
             write_classes(features, self.out, result.grid, result.classes, provenance)
-        elif self.schema == "overture":
-            write_overture(features, self.out, provenance)
+        elif self.schema in SCHEMAS:
+            write_schema(self.schema, features, self.out, provenance)
         else:
             write_result(features, self.out, provenance, nodes=result.nodes, traced=result.traced)
         if self.stac:

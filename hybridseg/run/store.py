@@ -13,7 +13,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -25,12 +25,15 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.cog import read_through
 from hybridseg.files import replacing
+from hybridseg.folders import held, remove_abandoned
 from hybridseg.heatmap import Heatmap, HeatmapPart
 from hybridseg.settings import Settings
 from hybridseg.tables import Prompts, Refined
 from hybridseg.types import Failure
 from hybridseg.write.lineage import installed_version
 
+_PREFIX = "hybridseg-run-"
+"""What temporary folders of runs without `--run` begin with."""
 _VERSION = installed_version("hybridseg").encode()
 LEASE_S = 60.0
 """A claim that was not renewed for so long is another process's to take; one of a process that ended here, at once."""
@@ -108,15 +111,23 @@ def _plain(part: object) -> object:
 
 
 class Memory:
-    """Remembers whole values (heatmap, prompts, masks) as long as it lives; its folder goes with it."""
+    """Remembers whole values (heatmap, prompts, masks) as long as it lives; its folder goes with it.
+
+    The folder of a process that was killed is removed when the next one begins (see `folders`).
+    """
 
     keeps_parts = False
 
     def __init__(self, within: Path | None = None) -> None:
         """`within`: where its folder lies; default: where the system has temporary files."""
         self._values: dict[str, Any] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix="hybridseg-", dir=within))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        place = Path(tempfile.gettempdir() if within is None else within)
+        remove_abandoned(place, _PREFIX)
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+        kept = ExitStack()
+        kept.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        kept.enter_context(held(self._folder))
+        weakref.finalize(self, kept.close)
 
     @property
     def folder(self) -> Path:

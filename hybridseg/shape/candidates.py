@@ -9,7 +9,7 @@ import numpy as np
 import shapely
 from pyproj import CRS
 
-from hybridseg.shape.measure import by_metric_crs
+from hybridseg.shape.measure import by_metric_crs, returned
 
 Propose = Callable[[np.ndarray, CRS, np.ndarray], Sequence[np.ndarray]]
 """Takes outlines (m,) in metres, their CRS and their rows (m,), and returns c arrays (m,) of candidates, the best
@@ -34,7 +34,7 @@ def candidates_of(features: gpd.GeoDataFrame, propose: Propose) -> np.ndarray:
         proposed = propose(ground, crs, rows)
         candidates = np.stack([given] * len(proposed)) if candidates is None else candidates
         for candidate, shaped in zip(candidates, proposed, strict=True):
-            back = gpd.GeoSeries(shaped, crs=crs).to_crs(features.crs).to_numpy()
+            back = returned(gpd.GeoSeries(shaped, crs=crs), features.geometry).to_numpy()
             candidate[rows] = np.where(shapely.equals_exact(shaped, ground), candidate[rows], back)
     return given[None].copy() if candidates is None else candidates
 

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.geometry import repaired
-from hybridseg.shape.measure import area_m2, by_metric_crs
+from hybridseg.shape.measure import area_m2, by_metric_crs, returned
 from hybridseg.shape.settings import ShapeStage, traced_m
 
 _GAP_PX = 2.5
@@ -93,7 +93,7 @@ class Coverage(ShapeStage):
             outlines = features.geometry.iloc[rows]
             for crs, members in _by_neighbourhood(outlines, 2 * max(self.gap_m, _GAP_PX * gsd_m)):
                 cleaned = self._clean(outlines.iloc[members].to_crs(crs).to_numpy(), gsd_m, pixel_m[rows[members]])
-                polygons[rows[members]] = repaired(gpd.GeoSeries(cleaned, crs=crs).to_crs(features.crs).to_numpy())
+                polygons[rows[members]] = repaired(returned(gpd.GeoSeries(cleaned, crs=crs), outlines).to_numpy())
         kept = np.flatnonzero(~shapely.is_empty(polygons))
         return features.iloc[kept].set_geometry(gpd.GeoSeries(polygons[kept], features.index[kept], features.crs))
 

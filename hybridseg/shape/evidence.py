@@ -10,6 +10,8 @@ from affine import Affine
 from pyproj import CRS, Transformer
 from scipy import ndimage
 
+from hybridseg.shape.measure import same_turn
+
 _BLUR_PX = 0.7
 """Deviation of the Gaussian that takes the noise of single pixels off the logits."""
 
@@ -60,6 +62,7 @@ class Certainty:
         for rows in np.split(order, np.flatnonzero(np.diff(of[order])) + 1):
             evidence = self.evidence[of[rows[0]]] if len(rows) else None
             if evidence is not None:
-                steep = evidence.steepness(x[rows], y[rows])
+                east = same_turn(x[rows], evidence.affine.c, self.own_crs)
+                steep = evidence.steepness(east, y[rows])
                 certain[rows] = np.clip(steep / max(np.median(steep), 1e-9), *_RANGE) ** 2
         return certain

@@ -64,6 +64,34 @@ def area_m2(geometries: gpd.GeoSeries) -> np.ndarray:
     return areas
 
 
+def returned(shaped: gpd.GeoSeries, given: gpd.GeoSeries) -> gpd.GeoSeries:
+    """Return geometries in the CRS of those that they were made of, on the same side of the antimeridian.
+
+    PROJ gives longitudes from -180 to 180; a scene that lies across the antimeridian counts on beyond them.
+
+    Args:
+        shaped: geometries in any CRS.
+        given: what they were made of.
+    """
+    back, crs = shaped.to_crs(given.crs), given.crs
+    if not crs.is_geographic:
+        return back
+    left, _, right, _ = given.total_bounds
+
+    def moved(places: np.ndarray) -> np.ndarray:
+        return np.column_stack([same_turn(places[:, 0], (left + right) / 2, crs), places[:, 1]])
+
+    return gpd.GeoSeries(shapely.transform(back.to_numpy(), moved), back.index, crs)
+
+
+def same_turn(x: np.ndarray, middle: float, crs: CRS) -> np.ndarray:
+    """Return coordinates with the full turns added that bring longitudes within half a turn of `middle`."""
+    if not crs.is_geographic:
+        return x
+    turn = round(2 * np.pi / crs.axis_info[0].unit_conversion_factor, 6)  # mostly degrees, but there are maps in grads
+    return np.asarray(x + turn * np.round((middle - x) / turn))
+
+
 def _cells(points: gpd.GeoSeries) -> np.ndarray:
     """Return nearest whole (lon, lat) of points, (n, 2) int."""
     if points.crs is None:

@@ -181,6 +181,20 @@ def _geojson_provenance(path: Path) -> str | None:
     return None
 
 
+def check_rows(layer: Layer, read: gpd.GeoDataFrame) -> None:
+    """Refuse what was read back from a file when it is not the layer that was written.
+
+    Raises:
+        ValueError: rows, ids or geometries are lost.
+    """
+    if len(read) != len(layer.frame):
+        raise ValueError(f"{len(read)} rows of {len(layer.frame)} are left")
+    if len(read) and "id" in layer.frame and set(read["id"].astype(str)) != set(layer.frame["id"].astype(str)):
+        raise ValueError("ids are lost")
+    if read.geometry.isna().sum() != layer.frame.geometry.isna().sum():
+        raise ValueError("geometries are lost")
+
+
 @dataclass(frozen=True)
 class Format:
     """How one format is written, read, and asked for its provenance (JSON), whatever the kind of geometry.

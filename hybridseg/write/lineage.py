@@ -47,6 +47,9 @@ COLUMNS = {
 }
 """Meaning of each column of a result, in one line."""
 
+WRITTEN = "Written by hybridseg"
+"""The beginning of the line in a layer's history by which `companions` knows its metadata."""
+
 _CONTROL = re.compile(r"[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -193,8 +196,8 @@ def history(provenance: Mapping[str, Any]) -> list[str]:
     if source := provenance.get("source"):
         steps.append(f"Imagery read from {source} (fingerprint {provenance.get('source_fingerprint', 'not given')})")
     steps += [f"Seen with {name} (sha256 {hash_})" for name, hash_ in (provenance.get("models") or {}).items()]
-    if maker := provenance.get("hybridseg"):
-        steps.append(f"Written by hybridseg {maker} at {provenance.get('created', 'a time not given')}")
+    maker = provenance.get("hybridseg", "of a version not given")
+    steps.append(f"{WRITTEN} {maker} at {provenance.get('created', 'a time not given')}")
     if versions := provenance.get("versions"):
         steps.append("Made with " + ", ".join(f"{name} {number}" for name, number in versions.items()))
     return [_clean(step) for step in steps]

@@ -18,6 +18,7 @@ from rasterio.features import rasterize
 from hybridseg.cog import ERRORS, SUFFIXES, blocks, copy_to_cog, create_tiled, read_through, to_rasterio, whole, wkt
 from hybridseg.errors import OutputError
 from hybridseg.files import check_output, replacing, scratch
+from hybridseg.write.companions import QMD, companion
 from hybridseg.write.lineage import KEY, abstract, attributions, qgis_metadata, title
 from hybridseg.write.style import color_table
 
@@ -60,7 +61,7 @@ def write_classes(
                 raise ValueError("pixels are lost")
 
     with (
-        replacing(path.with_suffix(".qmd")) as qmd,
+        replacing(companion(path, QMD)) as qmd,
         replacing(path, verify, ERRORS) as beside,
         scratch(path) as tiled,
         rasterio.Env(),

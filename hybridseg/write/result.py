@@ -18,7 +18,8 @@ from pyproj import CRS
 from hybridseg.errors import OutputError
 from hybridseg.files import check_output, replacing
 from hybridseg.types import FEATURE_COLUMNS
-from hybridseg.write.formats import FORMATS, Format, Layer
+from hybridseg.write.companions import qmd_of
+from hybridseg.write.formats import FORMATS, Format, Layer, check_rows
 from hybridseg.write.geopackage import RESERVED
 from hybridseg.write.lineage import COLUMNS, qgis_metadata, title
 from hybridseg.write.style import Kind
@@ -54,7 +55,7 @@ def write_result(
     Raises:
         OutputError: the file cannot be written there, or not in this CRS.
     """
-    path = check_output(path, FORMATS)
+    path, qmd_path = check_output(path, FORMATS), qmd_of(path)
     format_ = FORMATS[path.suffix.lower()]
     features = _tidy(features)
     name = _layer_name(path)
@@ -78,11 +79,11 @@ def write_result(
 
     def verify(beside: Path) -> None:
         for layer in layers:
-            _compare(layer, format_.read(beside, layer.name))
+            check_rows(layer, format_.read(beside, layer.name))
 
     with ExitStack() as stack:
         # a GeoPackage has QGIS's metadata inside; beside another file they come with it or not at all
-        qmd = None if format_.many else stack.enter_context(replacing(path.with_suffix(".qmd")))
+        qmd = None if qmd_path is None else stack.enter_context(replacing(qmd_path))
         with replacing(path, verify, ERRORS) as beside:
             format_.write(layers, beside, provenance)
             if qmd is not None:
@@ -147,16 +148,6 @@ def _in_crs(frame: gpd.GeoDataFrame, crs: CRS | str | int | None, path: Path) ->
             "choose another with --crs"
         )
     return frame
-
-
-def _compare(layer: Layer, read: gpd.GeoDataFrame) -> None:
-    """Refuse what was read back when it is not what was written."""
-    if len(read) != len(layer.frame):
-        raise ValueError(f"{len(read)} rows of {len(layer.frame)} are left")
-    if len(read) and "id" in layer.frame and set(read["id"].astype(str)) != set(layer.frame["id"].astype(str)):
-        raise ValueError("ids are lost")
-    if read.geometry.isna().sum() != layer.frame.geometry.isna().sum():
-        raise ValueError("geometries are lost")
 
 
 def _existing(path: Path | str) -> tuple[Path, Format]:

@@ -17,10 +17,10 @@ from shapely import affinity
 
 from hybridseg.cog import wkt
 from hybridseg.errors import OutputError
-from hybridseg.files import check_output, replacing
+from hybridseg.files import replacing
+from hybridseg.write.companions import ITEM, companion
 from hybridseg.write.lineage import COLUMNS, abstract, licences, title
 
-SUFFIX = ".stac.json"
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 _TABLE = "https://stac-extensions.github.io/table/v1.2.0/schema.json"
 _MEDIA = {
@@ -41,8 +41,7 @@ def item_path(path: Path | str) -> Path:
     """
     if find_spec("pystac") is None:
         raise OutputError("a STAC Item needs pystac: install hybridseg[stac]")
-    path = Path(path)
-    return check_output(path.with_name(path.stem + SUFFIX), [".json"])
+    return companion(path, ITEM)
 
 
 def write_item(

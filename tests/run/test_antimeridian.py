@@ -7,11 +7,13 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
 from pyproj import Transformer
 
 from hybridseg.errors import OutputError
 from hybridseg.run.request import in_crs
+from hybridseg.theme import load_theme
 from hybridseg.write.result import read_result, write_result
 from tests.conftest import blocks_image
 from tests.doubles import survey
@@ -59,3 +61,22 @@ def test_a_crs_that_is_cut_there_is_refused(tmp_path: Path):
     assert in_crs(features, "EPSG:32760").area.max() < 1000
     away = features[features.bounds.maxx < 180]
     assert in_crs(away, "EPSG:3857").area.max() < 1000
+
+
+@pytest.mark.parametrize("lon", [180.0, -180.0])
+@pytest.mark.parametrize("theme", ["buildings", "fields", "water"])
+def test_outlines_shaped_by_every_theme_stay_where_they_were(lon: float, theme: str):
+    """As traced over the antimeridian, where a CRS in metres gives longitudes of the other side."""
+    stage = load_theme(theme).shape
+    steps = np.array([0, 40, 41, 80, 80, 40, 39, 0]) * DEGREE, np.array([0, 0, 1, 1, 60, 60, 59, 59]) * DEGREE
+    outlines = [
+        shapely.Polygon(np.column_stack([lon + at * DEGREE + steps[0], LAT + steps[1]])) for at in (-200, -40, 90)
+    ]
+    rows = gpd.GeoDataFrame(
+        {"id": ["a", "b", "c"], "class": "x", "origin": "refined", "score": 0.9}, geometry=outlines, crs="EPSG:4326"
+    )
+    shaped = stage.shape(rows, 0.3)
+    assert len(shaped) == 3
+    away = shapely.distance(shapely.centroid(shaped.geometry.to_numpy()), shapely.centroid(np.array(outlines)))
+    assert (away < 3 * DEGREE).all()
+    assert (shapely.area(shapely.intersection(shaped.geometry.to_numpy(), np.array(outlines))) > 0).all()

@@ -181,7 +181,7 @@ def test_overture_and_stac_are_asked_for(blocks: Path, tmp_path: Path):
     made = extract(str(blocks), tmp_path / "a.parquet", schema="overture", stac=True)
     assert set(gpd.read_parquet(tmp_path / "a.parquet")["id"]) == set(made.features["id"])
     assert (tmp_path / "a.stac.json").is_file()
-    with pytest.raises(OutputError, match="only GeoParquet holds"):
+    with pytest.raises(OutputError, match="overture is GeoParquet"):
         extract(str(blocks), tmp_path / "a.gpkg", schema="overture")
     with pytest.raises(OutputError, match="is for buildings, not for lines"):
         extract(str(blocks), tmp_path / "b.parquet", schema="overture", as_="lines")

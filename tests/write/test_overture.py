@@ -10,7 +10,7 @@ import pytest
 import shapely
 
 from hybridseg.errors import OutputError
-from hybridseg.write.overture import check_overture, write_overture
+from hybridseg.write.schemas import check_schema, write_schema
 
 
 @pytest.mark.parametrize("count", [0, 3])
@@ -20,7 +20,7 @@ def test_buildings_have_the_columns_of_overture(count: int, tmp_path: Path) -> N
         {"id": [f"h{k}" for k in range(count)], "class": ["building"] * count, "score": np.linspace(0.5, 0.9, count)},
         geometry=houses, crs="EPSG:32633",
     )  # fmt: skip
-    path = write_overture(features, tmp_path / "a.parquet", {"created": "2026-11-26T10:00:00+00:00"})
+    path = write_schema("overture", features, tmp_path / "a.parquet", {"created": "2026-11-26T10:00:00+00:00"})
     table = pq.read_table(path)
     assert {"id", "geometry", "bbox", "theme", "type", "version", "sources", "class", "subtype"} <= set(
         table.column_names
@@ -39,8 +39,8 @@ def test_buildings_have_the_columns_of_overture(count: int, tmp_path: Path) -> N
 
 
 def test_what_overture_has_no_place_for_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="only GeoParquet holds"):
-        check_overture(tmp_path / "a.gpkg", ["building"])
+    with pytest.raises(OutputError, match="is GeoParquet"):
+        check_schema("overture", tmp_path / "a.gpkg", ["building"])
     with pytest.raises(OutputError, match="is for buildings, not for field, water"):
-        check_overture(tmp_path / "a.parquet", ["field", "water"])
-    check_overture(tmp_path / "a.parquet", ["building"])
+        check_schema("overture", tmp_path / "a.parquet", ["field", "water"])
+    check_schema("overture", tmp_path / "a.parquet", ["building"])

@@ -34,7 +34,7 @@ from hybridseg.shape.lines.graph import (
 )
 from hybridseg.shape.lines.sight import Sight
 from hybridseg.shape.lines.skeleton import Skeleton
-from hybridseg.shape.measure import by_metric_crs
+from hybridseg.shape.measure import by_metric_crs, returned
 from hybridseg.shape.settings import ShapeStage
 from hybridseg.shape.smooth import Smooth
 
@@ -144,7 +144,8 @@ class Lines(ShapeStage):
                 heatmap = (heatmaps or {}).get(label)
                 sight = None if heatmap is None else Sight(heatmap, label, crs)
                 lines = self._lines(surface[solid], rows["score"].to_numpy(float)[members][solid], sight)
-                found.append(lines.set_crs(crs).to_crs(features.crs).assign(**{"class": label}))
+                ground = returned(lines.geometry.set_crs(crs), usable.geometry)
+                found.append(lines.set_geometry(ground).assign(**{"class": label}))
         return _network(found, features.crs)
 
     def _lines(self, surface: np.ndarray, score: np.ndarray, sight: Sight | None) -> gpd.GeoDataFrame:
