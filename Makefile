@@ -3,7 +3,7 @@ UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := $(UV) run --no-sync
 DATA ?= ../shared/data
 
-.PHONY: setup demo test check bench scores wheelhouse vendor clean
+.PHONY: setup demo test check docs bench scores wheelhouse vendor clean
 
 setup: .venv/.done
 
@@ -18,11 +18,16 @@ uv:
 demo: setup
 	$(RUN) hybridseg demo --folder demo
 
-# Clay and Prithvi are tested in their real architecture, which terratorch has (extra geofm)
-test: check
-	$(UV) sync --quiet --all-extras
+test: check docs
 	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	$(RUN) pytest --nbmake notebooks
+
+# all extras: Clay and Prithvi are tested in their real architecture, which terratorch has (extra geofm)
+#
+# the pages of docs/ as a site, in site/: broken links and names that are gone end it
+docs: setup
+	$(UV) sync --quiet --all-extras
+	$(RUN) mkdocs build --strict --quiet
 
 check: setup
 	$(RUN) ruff check .
@@ -64,4 +69,4 @@ vendor:
 	sh hybridseg/reviewing/static/vendor/fetch.sh
 
 clean:
-	rm -rf .venv .uv demo
+	rm -rf .venv .uv demo site
