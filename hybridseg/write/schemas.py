@@ -52,7 +52,9 @@ def check_schema(schema: str, path: Path | str | None, classes: list[str]) -> No
         raise OutputError(f"--schema {schema} is GeoParquet; give an out of .parquet")
     check_output(path, [SUFFIX])
     if classes != [SCHEMAS[schema].label]:
-        raise OutputError(f"--schema {schema} is for {SCHEMAS[schema].several}, not for {', '.join(classes)}; leave it out")
+        raise OutputError(
+            f"--schema {schema} is for {SCHEMAS[schema].several}, not for {', '.join(classes)}; leave it out"
+        )
 
 
 def write_schema(schema: str, features: gpd.GeoDataFrame, path: Path | str, provenance: Mapping[str, Any]) -> Path:

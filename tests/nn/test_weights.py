@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -138,3 +140,12 @@ def test_a_classifier_reads_its_card(tmp_path: Path):
         0.6,
     )
     assert classifier.sha256 == sha256(tmp_path / "small" / "weights.safetensors")
+
+
+def test_weights_that_give_no_finite_values_are_refused():
+    """All finite themselves, as of a file whose bytes were mixed up: a variance below 0."""
+    classifier = deepcopy(load_classifier("buildings-lite0", "cpu"))
+    norm = next(part for part in classifier.net.modules() if isinstance(part, torch.nn.BatchNorm2d))
+    norm.running_var.fill_(-1.0)
+    with pytest.raises(WeightsError, match="values that are not finite"):
+        classifier.predict(np.full((3, 384, 384), 90, np.uint8))

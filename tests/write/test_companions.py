@@ -35,7 +35,7 @@ def write(house: gpd.GeoDataFrame, path: Path, box: GeoBox) -> None:
 def test_metadata_of_somebody_else_stays_and_nothing_is_written(suffix: str, house: gpd.GeoDataFrame, tmp_path: Path):
     qmd = tmp_path / "scene.qmd"
     qmd.write_text("<qgis><title>My scene</title></qgis>")
-    with pytest.raises(OutputError, match="scene.qmd was not written by hybridseg"):
+    with pytest.raises(OutputError, match=r"scene\.qmd was not written by hybridseg"):
         write(house, tmp_path / f"scene{suffix}", geobox())
     assert [file.name for file in tmp_path.iterdir()] == ["scene.qmd"]
     assert "My scene" in qmd.read_text()
@@ -61,7 +61,7 @@ def test_a_geopackage_needs_no_file_beside_it(house: gpd.GeoDataFrame, tmp_path:
 def test_an_item_of_somebody_else_stays(tmp_path: Path):
     item = tmp_path / "scene.stac.json"
     item.write_text('{"type": "Feature", "id": "scene"}')
-    with pytest.raises(OutputError, match="scene.stac.json was not written by hybridseg"):
+    with pytest.raises(OutputError, match=r"scene\.stac\.json was not written by hybridseg"):
         write_item(tmp_path / "scene.gpkg", geobox(), ["building"], ["id"], {})
     assert "hybridseg" not in item.read_text()
     item.unlink()

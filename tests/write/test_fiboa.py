@@ -1,4 +1,4 @@
-"""Fields as fiboa: columns, types and metadata of its specification 0.3 (core/schema/schema.yaml, geoparquet/README.md).
+"""Fields as fiboa: columns, types and metadata of its specification 0.3.
 
 fiboa-cli, its validator, needs an older pyarrow and its schemas from the network; it called such a file valid by hand
 (docs/decisions.md). Here stand the rules that it checks.

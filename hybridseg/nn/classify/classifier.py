@@ -102,11 +102,18 @@ class Classifier:
 
         Returns:
             (2 x classes, H/stride, W/stride) float32 in [0, 1]; 0 where the features are not defined.
+
+        Raises:
+            WeightsError: the network gives values that are not finite.
         """
         device = next(self.net.parameters()).device
         (heat,) = self.runners
         with full_precision(device):
-            values = heat(torch.from_numpy(pixels)[None].to(device))[0][0].nan_to_num(0).cpu().numpy()
+            heats = heat(torch.from_numpy(pixels)[None].to(device))[0][0]
+        # of an index or bands a value may be undefined; of RGB in bytes it never is
+        if self.net.trunk.inputs.rgb and not heats.isfinite().all():
+            raise WeightsError(f"{self.name} gives values that are not finite: its weights are damaged; fetch it anew")
+        values = heats.nan_to_num(0).cpu().numpy()
         if self.net.trunk.pointwise:
             values[1::2] = [depth_of(extent) for extent in values[::2]]
         return values
