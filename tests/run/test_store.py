@@ -238,3 +238,26 @@ def test_what_has_no_lasting_name_is_no_part_of_a_key() -> None:
     for thing in (object(), lambda: None, np.zeros(3)):
         with pytest.raises(TypeError, match="key"):
             key_of("rows", thing)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no advisory locks on folders")
+def test_the_folder_of_a_killed_run_goes_when_the_next_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    code = "import sys, os, pathlib\nfrom hybridseg.run.store import Memory\nMemory(pathlib.Path(sys.argv[1])); os._exit(9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    other = tmp_path / "hybridseg-of-somebody-else"
+    other.mkdir()
+    (left,) = tmp_path.glob("hybridseg-run-*")
+    for folder in (left, other):
+        os.utime(folder, (1, 1))
+    monkeypatch.setattr("hybridseg.folders._LOOKED", {})
+    held = Memory(tmp_path)
+    os.utime(held.folder, (1, 1))
+    assert not left.exists()
+    monkeypatch.setattr("hybridseg.folders._LOOKED", {})
+    second = Memory(tmp_path)
+    assert held.folder.is_dir()
+    assert other.is_dir()
+    folder = held.folder
+    del held
+    assert not folder.exists()
+    assert second.folder.is_dir()
