@@ -242,7 +242,7 @@ def test_what_has_no_lasting_name_is_no_part_of_a_key() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no advisory locks on folders")
 def test_the_folder_of_a_killed_run_goes_when_the_next_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    code = "import sys, os, pathlib\nfrom hybridseg.run.store import Memory\nMemory(pathlib.Path(sys.argv[1])); os._exit(9)"
+    code = "import sys, os; from hybridseg.run.store import Memory; kept = Memory(sys.argv[1]); os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     other = tmp_path / "hybridseg-of-somebody-else"
     other.mkdir()
