@@ -77,8 +77,8 @@ def _places(data: Path, work: Path) -> Iterator[Place]:
 def _measured(place: Place, keep: Path | None) -> list[dict[str, Any]]:
     """Rows of one place: the reference, and each way of shaping."""
     theme = load_theme(place.theme)
-    survey = Survey.open(place.scene, theme, store=Memory() if keep is None else Folder(keep))
-    refined = survey.refine(survey.prompts(place.extent))
+    survey = Survey.open(place.scene, theme, ground=place.extent, store=Memory() if keep is None else Folder(keep))
+    refined = survey.refine(survey.prompts())
     truth = place.truth.set_geometry(_simplified(place))
     own = {"shape": "reference", **_geometry(truth, place.area)}
     if place.name not in DRAWN:
@@ -86,7 +86,7 @@ def _measured(place: Place, keep: Path | None) -> list[dict[str, Any]]:
     found = [own]
     for how, shaped in _ways(theme).items():
         # nothing is remembered: the key of a shaped layer does not know of changed code
-        features = replace(survey, theme=shaped, store=Memory()).features(refined, place.extent).rows
+        features = replace(survey, theme=shaped, store=Memory()).features(refined).rows
         found.append({"shape": how, **_geometry(features, place.area), **_scores(place, features)})
         found[-1]["times"] = found[-1]["corners"] / own["corners"]
     for row in found:
