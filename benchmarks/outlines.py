@@ -41,15 +41,16 @@ STRAIGHT_DEG, RIGHT_DEG = 1.0, 5.0
 FIGURES = ("right", "corners", "times", "vertices", "f1", "mean_iou", "area_iou", "boundary_f1", "boundary_f1_25")
 _HEAD = f"""Made by `python -m benchmarks.outlines`.
 
-* right: share of outlines with right angles only (within {RIGHT_DEG:g} degrees).
+* right: share of outlines with right angles only (within {RIGHT_DEG:g} degrees); traced ones have one at each pixel.
 * corners: vertices that turn by more than {STRAIGHT_DEG:g} degree, median; times: the same in medians of the reference.
 * vertices: all of them, median, those included where a neighbour's corner lies on a straight wall.
 * f1, mean_iou, area_iou, boundary_f1 (2 px): as in accuracy.md. boundary_f1_25: the same at 2.5 px. Traced outlines and
   references that are rasters lie on one grid: there a tolerance of 2 px takes all that is within 2.5 px of an outline
   that does not, so at 2 px traced outlines have an advantage that is none, and at 2.5 px they have not.
 
-Outlines cut by the border of the reference's ground have no part in the first four. References that are rasters are
-simplified by one pixel before their corners are counted; how many of them are right-angled cannot be known."""
+Outlines within two pixels of the border of the reference's ground, where they are cut, have no part in the first four.
+References that are rasters are simplified by one pixel before their corners are counted; how many of them are
+right-angled cannot be known."""
 
 
 def main(data: Path, themes: list[str], keep: Path | None) -> None:
@@ -80,14 +81,15 @@ def _measured(place: Place, keep: Path | None) -> list[dict[str, Any]]:
     survey = Survey.open(place.scene, theme, ground=place.extent, store=Memory() if keep is None else Folder(keep))
     refined = survey.refine(survey.prompts())
     truth = place.truth.set_geometry(_simplified(place))
-    own = {"shape": "reference", **_geometry(truth, place.area)}
+    inner = shapely.buffer(place.area, -2 * abs(place.scene.geobox.affine.a))
+    own = {"shape": "reference", **_geometry(truth, inner)}
     if place.name not in DRAWN:
         del own["right"]
     found = [own]
     for how, shaped in _ways(theme).items():
         # nothing is remembered: the key of a shaped layer does not know of changed code
         features = replace(survey, theme=shaped, store=Memory()).features(refined).rows
-        found.append({"shape": how, **_geometry(features, place.area), **_scores(place, features)})
+        found.append({"shape": how, **_geometry(features, inner), **_scores(place, features)})
         found[-1]["times"] = found[-1]["corners"] / own["corners"]
     for row in found:
         print(place.name, row, flush=True)
