@@ -21,9 +21,9 @@ RINGS = 2
 which give way to theirs."""
 
 
-def ground_of(extent: Extent | Area | None) -> shapely.Geometry | None:
-    """Return what regions are cut at; None: they are whole."""
-    return None if extent is None else extent.ground if isinstance(extent, Area) else shapely.box(*extent)
+def ground_of(extent: Extent | Area) -> shapely.Geometry:
+    """Return what regions are cut at."""
+    return extent.ground if isinstance(extent, Area) else shapely.box(*extent)
 
 
 def belonging(features: gpd.GeoDataFrame, rows: gpd.GeoDataFrame, extent: Extent | Area) -> gpd.GeoDataFrame:

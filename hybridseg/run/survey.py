@@ -210,7 +210,7 @@ class Survey:
         return replace(made, sweep=replace(sweep, in_raster=windows.count(scene.window, {w.width for w in served})))
 
     def features(self, refined: Refined) -> Features:
-        """Choose refined or coarse outlines by the gate, free them of overlaps, shape and measure them.
+        """Choose refined or coarse outlines by the gate, free them of overlaps, shape them within the scene, measure.
 
         Of a part, only its own: objects whose peak lies inside (those that touch an area), regions cut at its border.
 
@@ -223,7 +223,8 @@ class Survey:
         drawn = self.theme.gate.choose(refined)
         gsd_m = ground.gsd_m(self._refiner_view.geobox)
         coarse_m = ground.gsd_m(self._working_grid(None)[0].zoom_out(self.models.classifier.spec.stride))
-        cut = ground_of(self.ground) if united else None
+        asked = () if self.ground is None or not united else (ground_of(self.ground),)
+        cut = (self.scene.geobox.extent.geom, *asked)
         task, tally = JoinTask(drawn, united, self.theme.shape, gsd_m, cut, coarse_m), Tally(1)
         found = joined = next(self._sweeps.results("shape", [task], tally))[1]
         unshaped = found.loc[found["unshaped"].notna(), ["id", "unshaped"]].itertuples(index=False)

@@ -192,7 +192,7 @@ class JoinTask:
     outlines: id, class, score, origin, FIGURES, geometry.
     united: rows of one id are pieces of one region.
     gsd_m: size of a pixel that the outlines were traced on.
-    within: ground that the result is cut at; None: it is whole.
+    within: grounds that the result is cut at, one after the other.
     coarse_m: size of a pixel that coarse outlines were traced on.
     """
 
@@ -200,13 +200,13 @@ class JoinTask:
     united: bool
     shape: Shape
     gsd_m: float
-    within: shapely.Geometry | None = None
+    within: tuple[shapely.Geometry, ...]
     coarse_m: float = 0.0
 
     @cached_property
     def key(self) -> str:
         """Of outlines and settings."""
-        within = None if self.within is None else shapely.to_wkb(self.within, hex=True)
+        within = tuple(shapely.to_wkb(ground, hex=True) for ground in self.within)
         return key_of("rows", table_hash(self.outlines), self.united, self.shape, self.gsd_m, within, self.coarse_m)
 
     @property
@@ -221,8 +221,8 @@ class JoinTask:
         """Return the features, with `area_m2`, and `unshaped`: why an outline stays as it was traced, else None."""
         joined = union_pieces(self.outlines) if self.united else resolve_overlaps(self.outlines)
         joined = self._shaped(joined.reset_index(drop=True).assign(unshaped=None))
-        if self.within is not None:  # after shaping, which would take the cut for an outline
-            joined = joined.clip(self.within, keep_geom_type=True, sort=True).reset_index(drop=True)
+        for ground in self.within:  # after shaping, which would take the cut for an outline
+            joined = _cut(joined, ground)
         joined = joined[~joined.geometry.is_empty].reset_index(drop=True)
         return joined.assign(area_m2=area_m2(joined.geometry))
 
@@ -246,6 +246,16 @@ class JoinTask:
         except shapely.errors.ShapelyError as error:
             return f"{type(error).__name__}: {error}"
         return None
+
+
+def _cut(rows: gpd.GeoDataFrame, ground: shapely.Geometry) -> gpd.GeoDataFrame:
+    """Return rows, those cut that reach beyond a ground; the others keep their coordinates to the last digit."""
+    beyond = ~shapely.covered_by(rows.geometry.to_numpy(), ground)
+    if not beyond.any():
+        return rows
+    cut = rows[beyond].clip(ground, keep_geom_type=True)
+    both = pd.concat([rows[~beyond], cut]).sort_index().reset_index(drop=True)
+    return gpd.GeoDataFrame(both, geometry="geometry", crs=rows.crs)
 
 
 def describe(window: Window) -> str:

@@ -1,8 +1,7 @@
-"""Buildings as outlines with few corners: right angles where the evidence bears them out."""
+"""Buildings as outlines with few corners: right angles where the mask bears them out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -10,11 +9,9 @@ import geopandas as gpd
 import numpy as np
 import shapely
 from pydantic import Field
-from pyproj import CRS
 
 from hybridseg.shape.candidates import candidates_of, choose_without_overlaps, where_alike
 from hybridseg.shape.directions import main_direction, modulo_right_angle, shared_direction
-from hybridseg.shape.evidence import Certainty, Evidence
 from hybridseg.shape.geometry import moved, repaired
 from hybridseg.shape.neighbours import aligned, noded, parted
 from hybridseg.shape.outlines import Points, describe, sampled
@@ -89,44 +86,34 @@ class Buildings(ShapeStage):
         """
         return 30.0
 
-    def shape(
-        self,
-        features: gpd.GeoDataFrame,
-        gsd_m: float = 0.0,
-        evidence: Sequence[Evidence | None] | None = None,
-        coarse_m: float = 0.0,
-    ) -> gpd.GeoDataFrame:
+    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
         """Return the same rows, order, index and columns, with new geometries (`area_m2` is not computed anew).
 
         Args:
             features: buildings in any CRS.
             gsd_m: size of a source pixel on the ground (m), what the traced outlines are exact to.
-            evidence: of each building, where the logits of its mask are at hand: its walls then follow the outline
-                where the border is sharp.
             coarse_m: not needed here.
 
         Raises:
             NoGeoreference: the features have no CRS.
         """
 
-        def propose(ground: np.ndarray, crs: CRS, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        def propose(ground: np.ndarray, *_: object) -> tuple[np.ndarray, ...]:
             traced = _fill_holes(repaired(ground), self.min_hole_m2)
             middles = _middles(traced, gsd_m)
             light = where_alike(shapely.simplify(middles, _STEP_PX * gsd_m), traced, _STEP_IOU, otherwise=traced)
-            certainty = None if evidence is None else Certainty([evidence[row] for row in rows], crs, features.crs)
-            walls = self._outlines(shapely.orient_polygons(middles), gsd_m, certainty)
+            walls = self._outlines(shapely.orient_polygons(middles), gsd_m)
             return noded(where_alike(walls, traced, self.min_iou, otherwise=light)), light, traced
 
         chosen = choose_without_overlaps(candidates_of(features, propose), self.max_overlap)
         return features.set_geometry(gpd.GeoSeries(repaired(set_apart(chosen)), features.index, features.crs))
 
-    def _outlines(self, traced: np.ndarray, gsd_m: float, certainty: Certainty | None) -> np.ndarray:
+    def _outlines(self, traced: np.ndarray, gsd_m: float) -> np.ndarray:
         """Return outlines (n,) with straight walls, in line with those of buildings that touch; empty: there are none.
 
         Args:
             traced: outlines (n,) in metres, without the steps of their pixels.
             gsd_m: size of a source pixel (m).
-            certainty: of the outlines.
         """
         found = np.full(len(traced), shapely.Polygon(), dtype=object)
         single = (shapely.get_type_id(traced) == shapely.GeometryType.POLYGON) & (shapely.area(traced) > 0)
@@ -135,7 +122,7 @@ class Buildings(ShapeStage):
             return found
         outlines, gap_m = traced[rows], max(self.gap_m, _GAP_PX * gsd_m)
         price = Price(max(self.wall_m3, self.wall_px3 * gsd_m**3), self.free_walls, self.bump_m)
-        points = sampled(outlines, _SPACING_PX * gsd_m, certainty and certainty.of(rows))
+        points = sampled(outlines, _SPACING_PX * gsd_m)
         guess = main_direction(shapely.simplify(outlines, _DETAIL_PX * gsd_m))
         direction, stiffness = describe(points, guess, price).main_direction(len(rows))
         turn = modulo_right_angle(shared_direction(outlines, direction, stiffness, gap_m, self.share_deg) - direction)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 import geopandas as gpd
@@ -14,7 +14,6 @@ from pyproj import CRS
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.geometry import repaired
 from hybridseg.shape.measure import area_m2, by_metric_crs, returned
 from hybridseg.shape.settings import ShapeStage, traced_m
@@ -68,19 +67,12 @@ class Coverage(ShapeStage):
         """`gap_m`, or 2.5 source pixels where that is more."""
         return self.gap_m
 
-    def shape(
-        self,
-        features: gpd.GeoDataFrame,
-        gsd_m: float = 0.0,
-        evidence: Sequence[Evidence | None] | None = None,
-        coarse_m: float = 0.0,
-    ) -> gpd.GeoDataFrame:
+    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
         """Return the rows that are left, with new geometries (`area_m2` is not computed anew).
 
         Args:
             features: polygons in any CRS; those of one `class` (all, without such a column) make one coverage.
             gsd_m: size of a source pixel on the ground (m), what the traced outlines are exact to.
-            evidence: not needed here.
             coarse_m: size of the pixels (m) that outlines of `origin` coarse were traced on; 0: as the others.
 
         Raises:

@@ -11,7 +11,6 @@ Points in the plane are complex numbers here, x + iy in metres.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,7 @@ import shapely
 from hybridseg.shape.geometry import as_complex
 from hybridseg.shape.walls import FREE, Price, Walls, joined
 
-_POINTS = (32, 128)
+_POINTS = (32, 512)
 """Fewest and most points of a ring, a power of two: rings with equally many are described at once."""
 
 _ROUNDS = 6
@@ -28,9 +27,6 @@ _ROUNDS = 6
 
 _ASKEW = 0.02
 """Least weight of a point where the outline runs across its wall, and so does not say where the wall is."""
-
-Certain = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Takes places (m,) complex and the polygon of each (m,) int; returns how certain its outline is there (m,)."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +40,15 @@ class Points:
     z: np.ndarray
     """(b, n) complex."""
     weight: np.ndarray
-    """Length of outline that each stands for (m), times how certain that is, (b, n)."""
+    """Length of outline that each stands for (m), (b, n)."""
 
 
-def sampled(polygons: np.ndarray, spacing_m: float, certain: Certain | None = None) -> list[Points]:
+def sampled(polygons: np.ndarray, spacing_m: float) -> list[Points]:
     """Return points along all rings of polygons (n,) in metres, about `spacing_m` apart.
 
     Args:
         polygons: Polygons without the steps of pixels.
         spacing_m: wanted distance between points.
-        certain: how certain outlines are; everywhere alike without it.
     """
     rings, polygon = shapely.get_rings(polygons, return_index=True)
     length = shapely.length(rings)
@@ -64,8 +59,6 @@ def sampled(polygons: np.ndarray, spacing_m: float, certain: Certain | None = No
         rows = np.flatnonzero(count == n)
         z = _along(rings[rows], n)
         weight = np.repeat(length[rows, None] / n, n, axis=1)
-        if certain is not None:
-            weight = weight * certain(z.ravel(), np.repeat(polygon[rows], n)).reshape(z.shape)
         found.append(Points(rows, polygon[rows], z, weight))
     return found
 

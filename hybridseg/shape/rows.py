@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +13,6 @@ from pydantic import Field
 from hybridseg.shape.candidates import candidates_of, choose_without_overlaps, where_alike
 from hybridseg.shape.coverage import smooth_steps
 from hybridseg.shape.directions import shared_direction
-from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.geometry import as_complex, iou, repaired
 from hybridseg.shape.settings import ShapeStage
 
@@ -56,19 +54,12 @@ class Rows(ShapeStage):
         """Twice `near_m`: the largest array near decides, and those near that one voted on its direction."""
         return 2 * self.near_m
 
-    def shape(
-        self,
-        features: gpd.GeoDataFrame,
-        gsd_m: float = 0.0,
-        evidence: Sequence[Evidence | None] | None = None,
-        coarse_m: float = 0.0,
-    ) -> gpd.GeoDataFrame:
+    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
         """Return the same rows, order, index and columns, with new geometries (`area_m2` is not computed anew).
 
         Args:
             features: arrays in any CRS.
             gsd_m: size of a source pixel on the ground (m), what the traced outlines are exact to.
-            evidence: not needed here.
             coarse_m: not needed here.
 
         Raises:

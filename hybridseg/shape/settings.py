@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import geopandas as gpd
 import numpy as np
 
 from hybridseg.settings import Settings
-from hybridseg.shape.evidence import Evidence
 
 
 class ShapeStage(Settings):
@@ -24,20 +22,13 @@ class ShapeStage(Settings):
         """
         return 0.0
 
-    def shape(
-        self,
-        features: gpd.GeoDataFrame,
-        gsd_m: float = 0.0,
-        evidence: Sequence[Evidence | None] | None = None,
-        coarse_m: float = 0.0,
-    ) -> gpd.GeoDataFrame:
+    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
         """Return the features with outlines fit for a map; other columns stay (`area_m2` is not computed anew).
 
         Args:
             features: polygons in any CRS.
             gsd_m: size of a source pixel on the ground (m), what traced outlines are exact to; 0 when unknown.
             coarse_m: size of the pixels (m) that outlines of `origin` coarse were traced on; 0: as the others.
-            evidence: logits of each feature's mask, where they are at hand; stages that do not need them ignore them.
 
         Raises:
             NoGeoreference: the features have no CRS.
@@ -56,12 +47,6 @@ class AsTraced(ShapeStage):
 
     kind: Literal["none"] = "none"
 
-    def shape(
-        self,
-        features: gpd.GeoDataFrame,
-        gsd_m: float = 0.0,
-        evidence: Sequence[Evidence | None] | None = None,
-        coarse_m: float = 0.0,
-    ) -> gpd.GeoDataFrame:
+    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
         """Return the features as they are."""
         return features

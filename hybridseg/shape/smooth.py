@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import geopandas as gpd
@@ -11,7 +10,6 @@ from pydantic import Field
 
 from hybridseg.shape.candidates import candidates_of, choose_without_overlaps, where_alike
 from hybridseg.shape.coverage import smooth_steps
-from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.geometry import repaired
 from hybridseg.shape.settings import ShapeStage, traced_m
 
@@ -31,13 +29,7 @@ class Smooth(ShapeStage):
         0.01, ge=0, le=1, description="new overlap allowed with a neighbour, as a share of the smaller of the two"
     )
 
-    def shape(
-        self,
-        features: gpd.GeoDataFrame,
-        gsd_m: float = 0.0,
-        evidence: Sequence[Evidence | None] | None = None,
-        coarse_m: float = 0.0,
-    ) -> gpd.GeoDataFrame:
+    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
         """Return the same rows, order, index and columns, with new geometries; see `ShapeStage.shape`."""
         pixel_m = traced_m(features, gsd_m, coarse_m)
 

@@ -45,7 +45,7 @@ class Walls:
     direction: np.ndarray
     """Unit number; which of the two ways does not matter."""
     weight: np.ndarray
-    """Length of what it describes (m), times how certain that is."""
+    """Length of what it describes (m)."""
     spread: np.ndarray
     """Integral of (z - point)**2 over what it describes (m3)."""
     cost: np.ndarray

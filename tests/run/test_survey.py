@@ -26,6 +26,7 @@ from hybridseg.theme import load_theme
 from hybridseg.types import Chip, Failure
 from hybridseg.what import Grid
 from hybridseg.where.gate import Gate
+from tests.conftest import BLOCKS
 from tests.doubles import Bright, Threshold, survey
 from tests.rasters import make
 from townscape import render_town
@@ -140,6 +141,21 @@ def test_an_outline_that_geos_cannot_work_with_is_listed_and_stays_as_traced(blo
     stayed = result.features.geometry.geom_equals(traced.geometry)
     assert result.features["id"][stayed].tolist() == [last["id"]]
     assert "1 windows or objects" in dict(result.summary.lines())["FAILED"]
+
+
+class Grown(AsTraced):
+    """Makes outlines that reach far beyond the scene."""
+
+    def shape(self, features: gpd.GeoDataFrame, gsd_m: float, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
+        return features.set_geometry(features.buffer(1000.0))
+
+
+def test_no_outline_reaches_beyond_the_scene(blocks: Path):
+    grown = load_theme("buildings").model_copy(update={"shape": Grown()})
+    one = survey(blocks, grown)
+    features = one.run().features
+    assert len(features) == len(BLOCKS)
+    assert features.geometry.geom_equals(one.scene.geobox.extent.geom).all()
 
 
 def test_an_outline_of_which_shaping_leaves_nothing_is_dropped_and_counted(

@@ -1,13 +1,9 @@
 import numpy as np
 import pytest
 import shapely
-from affine import Affine
-from rasterio.features import shapes
-from scipy import ndimage
 from shapely.affinity import rotate, translate
 
 from hybridseg.shape import Buildings
-from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.neighbours import aligned, noded, parted
 from hybridseg.shape.outlines import describe, sampled
 from hybridseg.shape.walls import Price, Walls
@@ -62,32 +58,13 @@ def test_the_walls_tell_the_direction() -> None:
     assert stiffness[0] == pytest.approx(sum(side**3 for side in (16, 8, 7, 6, 9, 14)) / 12, rel=0.2)
 
 
-def test_evidence_draws_walls_to_where_the_border_is_sharp() -> None:
-    # the mask runs over by 1.5 m along half of the northern wall, where its logits are flat (a shadow)
-    pixel_m, side = 0.25, 120
-    x, y = (np.arange(side) + 0.5) * pixel_m, 30 - (np.arange(side) + 0.5) * pixel_m
-    house = (x > 6) & (x < 22) & ((y > 6) & (y < 18))[:, None]
-    logits = 20 * (ndimage.gaussian_filter(house.astype(float), 1.5) - 0.5)
-    shadow = (x > 14) & (x < 22) & ((y >= 18) & (y < 19.5))[:, None]
-    logits[shadow] = 0.2
-    logits[(x > 14) & (x < 22) & ((y >= 19.5) & (y < 21))[:, None]] = -0.2
-    affine = Affine(pixel_m, 0, PLACE[0], 0, -pixel_m, PLACE[1] + 30)
-    mask = (logits > 0).astype(np.uint8)
-    outline = traced_mask(mask, affine)
-    settings = Buildings(wall_m3=8.0, bump_m=5.0)
-    features = layer([outline])
-    (blind,) = settings.shape(features, pixel_m).geometry
-    (seen,) = settings.shape(features, pixel_m, [Evidence(logits, affine)]).geometry
-    north = [shapely.bounds(p)[3] - PLACE[1] for p in (blind, seen)]
-    assert len(seen.exterior.coords) == 5
-    assert north[0] > 18.5
-    assert north[1] == pytest.approx(18, abs=0.25)
-    (same,) = settings.shape(features, pixel_m, [None]).geometry
-    assert same.equals_exact(blind, 0)
-
-
-def traced_mask(mask: np.ndarray, affine: Affine) -> shapely.Polygon:
-    return max((shapely.geometry.shape(s) for s, _ in shapes(mask, mask > 0, 4, affine)), key=lambda p: p.area)
+def test_a_large_hall_keeps_its_bays() -> None:
+    # 700 m of outline: with a point in five metres, bays of 4 m have no walls of their own
+    bays = [shapely.box(20 * i + 8, 60, 20 * i + 12, 64) for i in range(14)]
+    hall = shapely.union_all([shapely.box(0, 0, 290, 60), *bays])
+    (shaped,) = Buildings().shape(layer([traced(translate(hall, *PLACE))]), PIXEL_M).geometry
+    assert len(shaped.exterior.coords) == len(hall.exterior.coords)
+    assert iou(shaped, translate(hall, *PLACE)) > 0.98
 
 
 def row_of_houses(turn: float, n: int = 5) -> list[shapely.Polygon]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,6 @@ from scipy.sparse.csgraph import connected_components
 
 from hybridseg.errors import NoGeoreference
 from hybridseg.heatmap import Heatmap
-from hybridseg.shape.evidence import Evidence
 from hybridseg.shape.geometry import repaired
 from hybridseg.shape.lines.faint import Faint
 from hybridseg.shape.lines.graph import (
@@ -112,15 +111,9 @@ class Lines(ShapeStage):
         """`join_gap_m`: dead ends further apart are not joined."""
         return self.join_gap_m
 
-    def shape(
-        self,
-        features: gpd.GeoDataFrame,
-        gsd_m: float = 0.0,
-        evidence: Sequence[Evidence | None] | None = None,
-        coarse_m: float = 0.0,
-    ) -> gpd.GeoDataFrame:
+    def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
         """Return the features as `Smooth` does: the surface of a network loses the steps of its pixels."""
-        return Smooth().shape(features, gsd_m, evidence, coarse_m)
+        return Smooth().shape(features, gsd_m, coarse_m)
 
     def network(self, features: gpd.GeoDataFrame, heatmaps: Mapping[str, Heatmap] | None = None) -> LineNetwork:
         """Return the network of the polygons, its lines and nodes in order of id, whatever the order of the features.
