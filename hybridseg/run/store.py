@@ -10,10 +10,9 @@ import json
 import os
 import shutil
 import tempfile
-import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -25,6 +24,7 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.cog import read_through
 from hybridseg.files import replacing
+from hybridseg.folders import held, remove_abandoned
 from hybridseg.heatmap import Heatmap, HeatmapPart
 from hybridseg.settings import Settings
 from hybridseg.tables import Prompts, Refined
@@ -36,8 +36,8 @@ LEASE_S = 60.0
 """A claim that was not renewed for so long is another process's to take; one of a process that ended here, at once."""
 _POLL_S = 0.2
 """Between two looks at what another process holds."""
-_ABANDONED_S = 24 * 3600.0
-"""Half-written files as old as this are of processes that were killed."""
+_TEMPORARY = "hybridseg-"
+"""What names of temporary folders begin with."""
 
 
 class Store(Protocol):
@@ -115,8 +115,11 @@ class Memory:
     def __init__(self, within: Path | None = None) -> None:
         """`within`: where its folder lies; default: where the system has temporary files."""
         self._values: dict[str, Any] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix="hybridseg-", dir=within))
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=within))
+        holds = ExitStack()
+        holds.callback(shutil.rmtree, self._folder, ignore_errors=True)
+        holds.enter_context(held(self._folder))
+        weakref.finalize(self, holds.close)
 
     @property
     def folder(self) -> Path:
@@ -154,10 +157,7 @@ class Folder:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left in (*self.folder.glob(".hybridseg-*"), *self.folder.glob("hybridseg-*")):
-            with suppress(OSError):  # another process removed it just now
-                if left.stat().st_mtime < time.time() - _ABANDONED_S:
-                    shutil.rmtree(left, ignore_errors=True)
+        remove_abandoned(self.folder, _TEMPORARY)  # of heatmaps; what is hidden goes when a file is written
 
     def has(self, key: str) -> bool:
         """Whether there is a file; that it can be read is not certain."""
