@@ -30,6 +30,10 @@ LEAST_AGREEMENT = 0.95
 """IoU of the masks of one prompt, decoded on its part and on the whole image, from which on the parts are kept."""
 
 
+WHOLE_AT_ONCE = 8
+"""Prompts decoded at once on a whole image: each has attention and masks of the size of all of it in memory."""
+
+
 class Asked(NamedTuple):
     """Prompts as the decoder takes them: points (N, P, 2) px, labels (N, P) int32, hints (N, 1, M, M) or None."""
 
@@ -161,7 +165,9 @@ class Promptable:
                         seen.append(logits[one[0]] > 0)
                     self.agreements.append(_iou(*seen))
                     agreed[side] = self.agreements[-1] >= LEAST_AGREEMENT
-                put(rows, side if agreed.get(side, True) else whole)
+                shown = side if agreed.get(side, True) else whole
+                for some in rows.split(WHOLE_AT_ONCE if shown == whole else len(rows)):
+                    put(some, shown)
         return logits.cpu().numpy(), confidence.cpu().numpy()
 
     @torch.inference_mode()
