@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 from xml.sax.saxutils import escape
 
 from hybridseg.errors import SourceError, SourceUnavailable
@@ -17,6 +17,7 @@ from hybridseg.read.paths import display_name
 from hybridseg.read.raster import open_raster
 
 SUFFIXES = (".json", ".geojson")
+_SERVED = ("http://", "https://")
 _WANTED = (*RGB, "nir")
 _NOT_IMAGERY = {"thumbnail", "overview", "metadata", "data-mask"}
 _SHOWN = ("visual", "image", "data", "analytic")
@@ -26,7 +27,8 @@ _TIMEOUT_S = 30.0
 
 def is_item(source: str) -> bool:
     """Return whether a path or URL may be of STAC: by its suffix."""
-    return urlsplit(source).path.lower().endswith(SUFFIXES) and not source.startswith("/vsi")
+    named = source.partition("?")[0].lower().endswith(SUFFIXES)
+    return named and (source.startswith(_SERVED) or ("://" not in source and Path(source).is_file()))
 
 
 def rasters_of(source: str) -> list[str] | None:
@@ -57,13 +59,13 @@ def rasters_of(source: str) -> list[str] | None:
 
 def _load(source: str) -> Any:
     try:
-        if source.startswith(("http://", "https://")):
+        if source.startswith(_SERVED):
             with urllib.request.urlopen(source, timeout=_TIMEOUT_S) as answer:
                 return json.loads(answer.read())
         return json.loads(Path(source).read_text(encoding="utf-8"))
     except (OSError, HTTPException) as error:
         raise SourceUnavailable(f"{display_name(source)} cannot be read ({error}); check the address") from error
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -96,12 +98,13 @@ def _is_imagery(asset: Any) -> bool:
     if not isinstance(asset, Mapping) or not isinstance(asset.get("href"), str):
         return False
     kind = str(asset.get("type") or "image/")
-    return kind.startswith("image/") and not _NOT_IMAGERY & set(asset.get("roles") or [])
+    return kind.startswith("image/") and not any(role in str(asset.get("roles")) for role in _NOT_IMAGERY)
 
 
 def _bands(asset: Mapping[str, Any]) -> list[str]:
     """Common names of an asset's bands, by STAC 1.1 or the `eo` extension before it."""
-    bands = asset.get("bands") or asset.get("eo:bands") or []
+    bands = asset.get("bands") or asset.get("eo:bands")
+    bands = [band for band in bands if isinstance(band, Mapping)] if isinstance(bands, list) else []
     return [str(band.get("eo:common_name") or band.get("common_name") or band.get("name")) for band in bands]
 
 

@@ -45,7 +45,7 @@ def raster_files(source: Rasters) -> list[str]:
     text = str(source)
     if (archive := _ARCHIVE.fullmatch(text)) and Path(archive["path"]).is_file():
         return _found(_members(archive["path"]), source)
-    if is_item(text) and problem(text) is None and (found := rasters_of(text)) is not None:
+    if problem(text) is None and is_item(text) and (found := rasters_of(text)) is not None:
         return found
     if is_virtual(text):
         return [text]

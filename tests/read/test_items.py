@@ -111,9 +111,13 @@ def test_what_cannot_be_used_is_refused_in_a_line(folder: Path, capsys: pytest.C
     assert "\n" not in str(error.value)
     with pytest.raises(SourceError, match=r"gone\.tif does not exist"):
         open_scene(item(folder, red="gone.tif", green="green.tif", blue="blue.tif"))
+    odd = {"href": "rgb.tif", "roles": 5, "bands": {"a": 1}}
+    with pytest.raises(SourceError, match="its rasters are first, second: give"):
+        open_scene(item(folder, first=odd, second=odd | {"bands": ["red", None]}, third=7))
     (folder / "other.json").write_text('{"a": 1}')
     (folder / "broken.json").write_text("{")
-    for name in ("other.json", "broken.json"):
+    (folder / "deep.json").write_text("[" * 100_000)
+    for name in ("other.json", "broken.json", "deep.json"):
         out = folder / "map.gpkg"
         assert cli.main(["extract", str(folder / name), str(out), "--theme", "buildings"]) == 2
         assert "is not a raster" in capsys.readouterr().err
