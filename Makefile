@@ -40,6 +40,7 @@ scores: setup
 # speed as ratios, and memory on 20,000 x 20,000 px (half an hour on 2 cores)
 bench: setup
 	$(RUN) python -m benchmarks.speed
+	$(RUN) python -m benchmarks.rates
 	$(RUN) python -m benchmarks.memory
 	$(RUN) python -m benchmarks.objects
 	$(RUN) python -m benchmarks.kills
