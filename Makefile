@@ -46,6 +46,7 @@ scores: setup
 bench: setup
 	$(RUN) python -m benchmarks.speed
 	$(RUN) python -m benchmarks.start
+	$(RUN) python -m benchmarks.rates
 	$(RUN) python -m benchmarks.memory
 	$(RUN) python -m benchmarks.objects
 	$(RUN) python -m benchmarks.kills

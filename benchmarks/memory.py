@@ -1,20 +1,21 @@
-"""Peak memory of one extraction from a raster of 20,000 x 20,000 px.
+"""Peak memory of extractions from square rasters: does it grow with the raster?
 
-    python -m benchmarks.memory [SIDE_PX]      writes benchmarks/results/memory.json
+    python -m benchmarks.memory [SIDE_PX ...]      default 20000; writes benchmarks/results/memory.json
 
-The raster repeats a rendered town (0.05 m, as drones see it); the command line runs in a process of its own, whose peak
-is the one that the kernel reports.
+A raster repeats a rendered town (0.05 m, as drones see it); the command line runs in a process of its own, whose peak
+and seconds of processor time are those that the kernel reports.
 """
 
 from __future__ import annotations
 
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import rasterio
 from rasterio.windows import Window
@@ -41,24 +42,32 @@ def repeat_town(path: Path, side_px: int) -> None:
                 file.write(town.image[:, :height, :width], window=Window(col, row, width, height))
 
 
-def main(side_px: int) -> None:
-    """Measure and write the result."""
+def measure(side_px: int) -> dict[str, Any]:
+    """Extract from a raster of this side."""
     with tempfile.TemporaryDirectory() as folder:
         scene, out = Path(folder) / "large.tif", Path(folder) / "large.gpkg"
         repeat_town(scene, side_px)
         command = [sys.executable, "-m", "hybridseg", "extract", str(scene), str(out), "--json"]
-        begun = time.monotonic()
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        peak_gb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-        summary = json.loads(done.stdout)
-    result = {
-        "side_px": side_px, "peak_resident_gb": round(peak_gb, 2), "minutes": round((time.monotonic() - begun) / 60, 1),
-        **{key: summary[key] for key in SHOWN},
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            summary = json.loads(process.stdout.read())
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+    return {
+        "side_px": side_px, "peak_resident_gb": round(used.ru_maxrss / 1e6, 2),
+        "cpu_minutes": round((used.ru_utime + used.ru_stime) / 60, 1), **{key: summary[key] for key in SHOWN},
     }  # fmt: skip
+
+
+def main(sides_px: Sequence[int]) -> None:
+    """Measure and write the results."""
+    rows = []
+    for side_px in sides_px:
+        rows.append(measure(side_px))
+        print(rows[-1], flush=True)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "memory.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(result)
+    (RESULTS / "memory.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
+    main([int(word) for word in sys.argv[1:]] or [20_000])

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-SETTLED_S = 60.0
-"""Age of a temporary folder at which whoever made it has surely marked it as held."""
+BEAT_S = 30.0
+"""How often a process renews the time of change of a folder that it holds."""
+SILENT_S = 300.0
+"""A folder that was not renewed for so long is nobody's, wherever its process ran."""
 LOOK_AGAIN_S = 60.0
 """How often a process looks at one place: a run leaves thousands of files in one folder."""
 _LOOKED = dict[tuple[Path, str], float]()
@@ -24,19 +28,33 @@ _LOOKED = dict[tuple[Path, str], float]()
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Mark a temporary folder as in use by this process; the system takes the mark away when the process ends.
+    """Mark a temporary folder as in use by this process while the block runs.
 
-    The mark is an advisory lock (flock), which Windows and some network drives do not have: there nothing is marked.
+    There are two marks, both of which go with the process. Its time of change is renewed every `BEAT_S`, which all
+    machines see that share the disk. An advisory lock (flock), which Windows and some network drives do not have, and
+    others keep to one machine, holds for a process that stands still, too.
     """
-    with _lock(folder):
-        yield
+    stop = Event()
+
+    def renew() -> None:
+        while not stop.wait(BEAT_S):
+            with suppress(OSError):  # removed, or the disk does not answer now
+                os.utime(folder)
+
+    beat = Thread(target=renew, name=f"holds {folder}", daemon=True)
+    beat.start()
+    try:
+        with _lock(folder):
+            yield
+    finally:
+        stop.set()
+        beat.join()
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:
     """Remove temporary folders whose processes were killed: those that nobody holds (see `held`).
 
-    A process looks at a place once in `LOOK_AGAIN_S`. Where there are no locks, and within a minute of a folder's
-    making, nothing is removed.
+    A process looks at a place once in `LOOK_AGAIN_S`. Where nothing can be written, nothing is removed.
 
     Args:
         parent: where the folders lie.
@@ -46,28 +64,42 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
     if now - _LOOKED.get((parent, prefix), -LOOK_AGAIN_S) < LOOK_AGAIN_S:
         return
     _LOOKED[parent, prefix] = now
-    for folder in parent.glob(f"{prefix}*"):
-        with suppress(OSError):
-            if folder.is_symlink() or time.time() - folder.stat().st_mtime < SETTLED_S:
-                continue
-            with _lock(folder) as free:
-                if free:
-                    shutil.rmtree(folder, ignore_errors=True)
+    found = [folder for folder in parent.glob(f"{prefix}*") if folder.is_dir() and not folder.is_symlink()]
+    with suppress(OSError):
+        latest = _disk_time(parent) - SILENT_S if found else 0.0
+        for folder in found:
+            with suppress(OSError):  # another process removed it just now
+                if folder.stat().st_mtime > latest:
+                    continue
+                with _lock(folder) as free:
+                    if free:
+                        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _disk_time(parent: Path) -> float:
+    """The time by the clock that dates files there, which may be that of a server."""
+    with tempfile.TemporaryFile(dir=parent) as file:
+        return os.fstat(file.fileno()).st_mtime
 
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[bool]:
-    """Lock a folder while the block runs; False where another holds it, or where there are no locks."""
+    """Lock a folder while the block runs; False where another process on this machine holds it."""
     if fcntl is None:
-        yield False
+        yield True
         return
     number = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = True
-        except OSError:
-            free = False
-        yield free
+        yield _try_lock(number)
     finally:
         os.close(number)
+
+
+def _try_lock(number: int) -> bool:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # there are no locks on this disk
+        return True
+    return True

@@ -56,7 +56,12 @@ class Threshold:
         return chip.pixels.mean(axis=0).reshape(side, 4, side, 4).mean((1, 3)) / 255
 
     def decode(
-        self, embedding: np.ndarray, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
+        self,
+        embedding: np.ndarray,
+        points: np.ndarray,
+        labels: np.ndarray,
+        hints: np.ndarray | None,
+        agreed: Any = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         logits = np.repeat((embedding[None] - 0.5) * 40, len(points), axis=0)
         for mask, at, kinds in zip(logits, points, labels, strict=True):

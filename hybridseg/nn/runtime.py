@@ -1,8 +1,8 @@
 """What computes a network: torch, or OpenVINO where the device is a CPU and the network converts.
 
-OpenVINO computes in fp32, in kernels chosen for the CPU at hand. A network is converted once, compared with torch on
-examples, and kept compiled in the user's cache. One that does not convert, or gives other numbers, is run by torch, and
-the run says so.
+OpenVINO computes in fp32, in kernels chosen for the CPU at hand, or in bf16 where it is asked to. A network is
+converted once, compared with torch on examples, and kept compiled in the cache of the user. One that does not convert,
+or gives other numbers, is run by torch, and the run says so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -33,6 +33,8 @@ from hybridseg.nn.folder import CacheFolder
 RUNTIMES = ("auto", "torch", "openvino")
 BOUND = 1e-3
 """Most that a converted network may differ from torch, as a share of the greatest value of each output."""
+BF16_BOUND = 0.03
+"""Most that one in bf16 may differ from torch in fp32 on average, as a share of the mean value of each output."""
 CACHE_VARIABLE = "HYBRIDSEG_CACHE"
 """Names a folder for converted networks, instead of the user's cache."""
 
@@ -71,7 +73,7 @@ class Runner:
     What it is computed by is settled at the first call.
     """
 
-    def __init__(self, name: str, net: nn.Module, runtime: str, examples: Examples) -> None:
+    def __init__(self, name: str, net: nn.Module, runtime: str, examples: Examples, bf16: bool = False) -> None:
         """Wrap a network.
 
         Args:
@@ -79,8 +81,10 @@ class Runner:
             net: in eval mode; takes and gives tensors or a tuple of them.
             runtime: as `pick_runtime` gives it.
             examples: inputs on the network's device.
+            bf16: OpenVINO is to multiply in bf16, where that gives about the same numbers; torch does what its caller
+                says.
         """
-        self.name, self._net, self._runtime, self._examples = name, net, runtime, examples
+        self.name, self._net, self._runtime, self._examples, self._bf16 = name, net, runtime, examples, bf16
         self._lock = threading.Lock()
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -102,16 +106,21 @@ class Runner:
         """The converted network, or why torch is to run it."""
         if self._runtime == "torch":
             return ""
-        examples = self._examples()
+        made = self._made_in("bf16") if self._bf16 else ""
+        return self._made_in("f32") if isinstance(made, str) else made
+
+    def _made_in(self, precision: str) -> _Compiled | str:
+        """The network as it computes in a precision, or why it does not."""
+        examples, settings = self._examples(), _settings(precision)
         core, folder = _core(), _folder()
-        key = _key(self._net, examples, core)
+        key = _key(self._net, examples, settings, core)
         kept = folder.load(key)
-        if kept is not None and (known := _opened(kept, core)) is not None:
+        if kept is not None and (known := _opened(kept, settings, core)) is not None:
             return known
         try:
             with torch.autocast("cpu", enabled=False):  # the caller may be in bf16, for torch
-                made = _Compiled(core.compile_model(_convert(self._net, examples), "CPU", _settings()))
-                problem = _difference(made, self._net, examples)
+                made = _Compiled(core.compile_model(_convert(self._net, examples), "CPU", settings))
+                problem = _difference(made, self._net, examples, precision)
         except Exception as error:  # its front end raises whatever a network leads it into
             made, problem = None, f"cannot be converted ({type(error).__name__})"
             if isinstance(error, MemoryError | OSError):  # there may be room the next time
@@ -169,7 +178,7 @@ def _convert(net: nn.Module, examples: Sequence[tuple[Tensor, ...]]) -> Any:
 
 
 @torch.inference_mode()
-def _difference(compiled: _Compiled, net: nn.Module, examples: Sequence[tuple[Tensor, ...]]) -> str:
+def _difference(compiled: _Compiled, net: nn.Module, examples: Sequence[tuple[Tensor, ...]], precision: str) -> str:
     """Return in words by how much a converted network differs from torch, where that is too much."""
     expected = [_tuple(net(*values)) for values in examples]
     for port, results in zip(compiled.model.outputs, zip(*expected, strict=True), strict=True):
@@ -181,13 +190,16 @@ def _difference(compiled: _Compiled, net: nn.Module, examples: Sequence[tuple[Te
         for made, wanted in zip(compiled(*values), results, strict=True):
             if made.shape != wanted.shape:
                 return f"gives other shapes ({tuple(made.shape)}, torch {tuple(wanted.shape)})"
-            apart = float((made - wanted).abs().max() / wanted.abs().max().clamp(min=1e-6))
-            if not apart <= BOUND:
-                return f"gives other numbers (by a share of {apart:.1g})"
+            apart, size = (made - wanted).abs(), wanted.abs()
+            # bf16 rounds single numbers by more, which says little of the whole
+            over, bound = (torch.max, BOUND) if precision == "f32" else (torch.mean, BF16_BOUND)
+            share = float(over(apart) / over(size).clamp(min=1e-6))
+            if not share <= bound:
+                return f"gives other numbers (by a share of {share:.1g})"
     return ""
 
 
-def _key(net: nn.Module, examples: Sequence[tuple[Tensor, ...]], core: Any) -> str:
+def _key(net: nn.Module, examples: Sequence[tuple[Tensor, ...]], settings: Mapping[str, Any], core: Any) -> str:
     """Hash of all that decides a compiled network: weights, structure, sizes, this code, versions and CPU."""
     digest = hashlib.blake2b(digest_size=16)
     named = [*net.named_parameters(), *net.named_buffers()]
@@ -195,10 +207,10 @@ def _key(net: nn.Module, examples: Sequence[tuple[Tensor, ...]], core: Any) -> s
         digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
         digest.update(value.detach().contiguous().view(-1).view(torch.uint8).numpy().data if value.numel() else b"")
     shapes = [[(tuple(value.shape), str(value.dtype)) for value in values] for values in examples]
-    settings = {name: value for name, value in _settings().items() if name != "INFERENCE_NUM_THREADS"}
+    chosen = {name: value for name, value in settings.items() if name != "INFERENCE_NUM_THREADS"}
     versions = [version(package) for package in ("openvino", "torch", "sam2", "timm")]
     cpu = core.get_property("CPU", "FULL_DEVICE_NAME")
-    digest.update(repr((str(net), shapes, settings, versions, cpu, _sources())).encode())
+    digest.update(repr((str(net), shapes, chosen, versions, cpu, _sources())).encode())
     return digest.hexdigest()
 
 
@@ -217,7 +229,7 @@ def _sealed(converted: bool, content: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() + body
 
 
-def _opened(content: bytes, core: Any) -> _Compiled | str | None:
+def _opened(content: bytes, settings: Mapping[str, Any], core: Any) -> _Compiled | str | None:
     """Return what `_sealed` made, or None where the file is damaged or of another build of OpenVINO."""
     seal, body = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if not body or hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() != seal:
@@ -225,15 +237,15 @@ def _opened(content: bytes, core: Any) -> _Compiled | str | None:
     if not body[0]:
         return body[1:].decode()
     try:
-        return _Compiled(core.import_model(io.BytesIO(body[1:]), "CPU", _settings()))
+        return _Compiled(core.import_model(io.BytesIO(body[1:]), "CPU", settings))
     except RuntimeError:
         return None
 
 
-def _settings() -> dict[str, Any]:
-    """One request at a time on torch's number of threads, in fp32, on any core: other processes have theirs, too."""
+def _settings(precision: str) -> dict[str, Any]:
+    """One request at a time on torch's number of threads, on any core: other processes have theirs, too."""
     return {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,

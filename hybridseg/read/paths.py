@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 _SECRETS = re.compile(r"(\w+://)(?:[^/\s@]*@)?([^\s?#]*)(?:[?#]\S*)?")
+_VRT = "<VRTDataset"
+_FIRST_SOURCE = re.compile(_VRT + r".*?<SourceFilename[^>]*>([^<]*)", re.S)
 _LONGEST = 200
 """Characters of a name that a message shows."""
 
@@ -26,6 +28,7 @@ def display_name(path: str | Path) -> str:
     Characters that are not printable (bytes that are not UTF-8, line ends, NUL) are escaped; the middle of a very long
     name is left out.
     """
+    path = f"bands from {found[1]}" if (found := _FIRST_SOURCE.match(str(path))) else path
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in without_secrets(str(path)))
     if not text.strip():
         return repr(text)
@@ -33,8 +36,8 @@ def display_name(path: str | Path) -> str:
 
 
 def is_virtual(path: str | Path) -> bool:
-    """Return whether a path is a URL or one of GDAL's virtual paths, whose existence only opening can tell."""
-    return "://" in str(path) or str(path).startswith("/vsi")
+    """Return whether a path is a URL, a VRT as text, or a virtual path of GDAL: only opening tells if it exists."""
+    return "://" in str(path) or str(path).startswith(("/vsi", _VRT))
 
 
 def is_remote(path: str | Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hybridseg.errors import SourceError
+from hybridseg.read.items import is_item, rasters_of
 from hybridseg.read.paths import display_name, is_virtual, problem
 
 Rasters: TypeAlias = str | Path | Sequence[str | Path]
@@ -27,8 +28,9 @@ def raster_files(source: Rasters) -> list[str]:
 
     Args:
         source: a raster's path or URL, which is returned as it is; a folder (the rasters in it, not those in folders
-            below); a pattern such as `tiles/*.tif` or `tiles/**/*.tif`; a .zip, also as zip:// or /vsizip/ without
-            the name of a member; a .txt with one of these a line, relative to its folder; or a sequence of these.
+            below); a STAC Item or ItemCollection (.json, also a URL), see `items`; a pattern such as `tiles/*.tif` or
+            `tiles/**/*.tif`; a .zip, also as zip:// or /vsizip/ without the name of a member; a .txt with one of these
+            a line, relative to its folder; or a sequence of these.
 
     Raises:
         SourceError: there is none in it.
@@ -43,6 +45,8 @@ def raster_files(source: Rasters) -> list[str]:
     text = str(source)
     if (archive := _ARCHIVE.fullmatch(text)) and Path(archive["path"]).is_file():
         return _found(_members(archive["path"]), source)
+    if problem(text) is None and is_item(text) and (found := rasters_of(text)) is not None:
+        return found
     if is_virtual(text):
         return [text]
     if problem(text) is None:

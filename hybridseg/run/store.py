@@ -10,10 +10,9 @@ import json
 import os
 import shutil
 import tempfile
-import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -39,8 +38,6 @@ LEASE_S = 60.0
 """A claim that was not renewed for so long is another process's to take; one of a process that ended here, at once."""
 _POLL_S = 0.2
 """Between two looks at what another process holds."""
-_ABANDONED_S = 24 * 3600.0
-"""Half-written files as old as this are of processes that were killed."""
 
 
 class Store(Protocol):
@@ -165,10 +162,7 @@ class Folder:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left in (*self.folder.glob(".hybridseg-*"), *self.folder.glob("hybridseg-*")):
-            with suppress(OSError):  # another process removed it just now
-                if left.stat().st_mtime < time.time() - _ABANDONED_S:
-                    shutil.rmtree(left, ignore_errors=True)
+        remove_abandoned(self.folder, _PREFIX)  # of heatmaps; what is hidden goes when a file is written
 
     def has(self, key: str) -> bool:
         """Whether there is a file; that it can be read is not certain."""

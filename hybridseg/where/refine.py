@@ -40,9 +40,17 @@ class Promptable(Protocol):
         """Return the embedding of a chip of (3, S, S) uint8, with its place."""
 
     def decode(
-        self, embedding: Any, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
+        self,
+        embedding: Any,
+        points: np.ndarray,
+        labels: np.ndarray,
+        hints: np.ndarray | None,
+        agreed: dict[int, bool] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (N, M, M) and predicted IoU (N,) for points (N, P, 2), labels (N, P), hints (N, M, M)."""
+        """Return logits (N, M, M) and predicted IoU (N,) for points (N, P, 2), labels (N, P), hints (N, M, M).
+
+        agreed: what the model found out on earlier prompts of the image, and what it finds out now.
+        """
 
 
 @dataclass(frozen=True)
@@ -112,20 +120,23 @@ class Refine:
         masks: dict[int, Mask] = {}
         # a batch has hints for all or for none: to the model an empty hint is a hint
         for hinted in (True, False):
+            agreed: dict[int, bool] = {}  # of the window, so that the size of batches does not matter
             rows = [i for i, p in enumerate(prompts) if (p.support is not None) == hinted]
             for start in range(0, len(rows), self.batch):
                 batch = rows[start : start + self.batch]
                 asked = [prompts[i] for i in batch]
-                decoded = self.decode(embedding, window, asked)
+                decoded = self.decode(embedding, window, asked, agreed)
                 masks |= dict(zip(batch, self._trace(scene, window, chip, asked, decoded), strict=True))
         return [masks[i] for i in range(len(prompts))]
 
-    def decode(self, embedding: Any, window: Window, prompts: Sequence[Prompt]) -> Decoded:
-        """Decode prompts, all with a support or all without, on the embedding of their window."""
+    def decode(
+        self, embedding: Any, window: Window, prompts: Sequence[Prompt], agreed: dict[int, bool] | None = None
+    ) -> Decoded:
+        """Decode prompts, all with a support or all without, on the embedding of their window; see `Promptable`."""
         supports = np.stack([self._cover(p.support, window) for p in prompts])
         points, labels = self._points(prompts, window)
         hinted = "hint" in self.settings.parts and prompts[0].support is not None
-        logits, iou = self.model.decode(embedding, points, labels, hint_logits(supports) if hinted else None)
+        logits, iou = self.model.decode(embedding, points, labels, hint_logits(supports) if hinted else None, agreed)
         return Decoded(logits, iou, supports)
 
     def _trace(
@@ -140,12 +151,21 @@ class Refine:
     def _cover(self, support: shapely.Geometry | None, window: Window) -> np.ndarray:
         """Share of each decoder pixel that the support covers, (M, M) float32."""
         side, fine = self.model.mask_px, 4
+        cover = np.zeros((side, side), np.float32)
         if support is None:
-            return np.zeros((side, side), np.float32)
+            return cover
         zoom = side * fine / window.width
         moved = shapely.transform(support, lambda xy: (xy - (window.col, window.row)) * zoom)
-        filled = rasterize([moved], out_shape=(side * fine, side * fine), dtype=np.uint8)
-        return filled.reshape(side, fine, side, fine).mean((1, 3), dtype=np.float32)
+        x0, y0, x1, y1 = moved.bounds
+        (x0, y0), (x1, y1) = np.floor((x0 / fine, y0 / fine)).astype(int), np.ceil((x1 / fine, y1 / fine)).astype(int)
+        whole = Window(0, 0, side, side)
+        part = Window(int(x0), int(y0), int(x1 - x0), int(y1 - y0)).clip(whole)
+        if part.width and part.height:
+            there = shapely.transform(moved, lambda xy: xy - (part.col * fine, part.row * fine))
+            filled = rasterize([there], out_shape=(part.height * fine, part.width * fine), dtype=np.uint8)
+            filled = filled.reshape(part.height, fine, part.width, fine)
+            cover[part.slices(whole)] = filled.mean((1, 3), dtype=np.float32)
+        return cover
 
     def _points(self, prompts: Sequence[Prompt], window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Points (N, P, 2) in pixels of the model's image and labels (N, P); see `MAX_POINTS`."""

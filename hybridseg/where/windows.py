@@ -15,11 +15,16 @@ import numpy as np
 from hybridseg.types import Window, core_px
 
 MARGIN = 0.05
-"""Least share of the window's side between an object's box and the window's edge."""
+"""Least share of the window's side between an object's box and the window's edge, for an image of `USUAL_PX`."""
+USUAL_PX = 512
+"""Side of the image that shares of a window were chosen for. In a larger one an object is seen as large as in this one,
+and takes a smaller share of it: so windows lie further apart, and fewer of them do."""
 STEPS = (1.0, 1.5)
 """Window sizes are these times powers of two."""
-LARGEST_PX = 16384
-"""Source pixels along the side of the largest window; what needs a larger one keeps its coarse outline."""
+LEAST_ZOOM = 1 / 32
+"""Of the largest window; what needs a larger one keeps its coarse outline."""
+_BAND_PX = 16384
+"""Windows are worked through in bands of so many rows, so that near ones follow each other."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +32,28 @@ class ObjectWindows:
     """Assigns boxes to windows of the source's pixel grid.
 
     model_px: side of the refiner's image; span: most of a window's side that a box may take; max_zoom: most that source
-    pixels are enlarged; anchor: the raster's first pixel on the CRS-anchored lattice (read.ground.pixel_anchor).
+    pixels are enlarged; anchor: the raster's first pixel on the CRS-anchored lattice (read.ground.pixel_anchor);
+    margin: least share of the window's side between a box and the window's edge.
     """
 
     model_px: int
     span: float
     max_zoom: float
     anchor: tuple[int, int]
+    margin: float = MARGIN
 
     def __post_init__(self) -> None:
-        if not 0 < self.span < 1 - 2 * MARGIN:
-            raise ValueError(f"span must be between 0 and {1 - 2 * MARGIN}, got {self.span}")
+        if not 0 < self.span < 1 - 2 * self.margin:
+            raise ValueError(f"span must be between 0 and {1 - 2 * self.margin}, got {self.span}")
+
+    @classmethod
+    def of_objects(cls, model_px: int, span: float, max_zoom: float, anchor: tuple[int, int]) -> ObjectWindows:
+        """The windows that suit objects one by one.
+
+        span: as for an image of `USUAL_PX`, so that the zoom of an object does not depend on the refiner.
+        """
+        share = min(1.0, USUAL_PX / model_px)
+        return cls(model_px, span * share, max_zoom, anchor, MARGIN * share)
 
     @classmethod
     def of_sweep(cls, model_px: int, anchor: tuple[int, int]) -> ObjectWindows:
@@ -50,11 +66,11 @@ class ObjectWindows:
         smallest = self.model_px / self.max_zoom
         power = 2 ** int(np.floor(np.log2(smallest)))
         sizes = [round(step * power * 2**k) for k in range(16) for step in STEPS]
-        return [size for size in sizes if smallest <= size <= LARGEST_PX]
+        return [size for size in sizes if smallest <= size <= self.model_px / LEAST_ZOOM]
 
     def step_px(self, size_px: int) -> int:
         """Distance between windows of one size: what is left of the side after box and margins."""
-        return int(size_px * (1 - self.span - 2 * MARGIN) + 1e-6)  # a whole number may come out just below itself
+        return int(size_px * (1 - self.span - 2 * self.margin) + 1e-6)  # a whole number may come out just below itself
 
     def assign(
         self, boxes: np.ndarray, wanted: np.ndarray | None = None
@@ -77,7 +93,7 @@ class ObjectWindows:
             cell = np.floor(centre[row] / step).astype(int)
             corner = cell * step + step // 2 - size // 2 - self.anchor
             served[Window(int(corner[0]), int(corner[1]), size, size)].append(int(row))
-        ordered = sorted(served, key=lambda w: (w.row // LARGEST_PX, w.width, w.row, w.col))
+        ordered = sorted(served, key=lambda w: (w.row // _BAND_PX, w.width, w.row, w.col))
         return {window: np.array(served[window]) for window in ordered}, np.flatnonzero(level == len(sizes))
 
     def count(self, raster: Window, sizes_px: set[int]) -> int:

@@ -79,7 +79,7 @@ def test_bf16_only_where_the_hardware_multiplies_it(monkeypatch: pytest.MonkeyPa
     for supported in (True, False):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda value=supported: value)
         assert native_bf16(CPU) == supported
-        with encoder_precision(CPU):
+        with encoder_precision(CPU, native_bf16(CPU)):
             product = torch.ones(4, 4) @ torch.ones(4, 4)
         assert product.dtype == (torch.bfloat16 if supported else torch.float32)
     asked = []

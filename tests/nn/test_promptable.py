@@ -106,7 +106,7 @@ def test_marking_when_decoding_gives_what_marking_when_encoding_gave(model: SAM2
     chip, (points, labels, hints) = blocks_chip(), asked()
     refiner = Promptable(model, "whole", "")
     ours = refiner.decode(refiner.encode(chip), points, labels, hints)
-    with encoder_precision(torch.device("cpu")):
+    with encoder_precision(torch.device("cpu"), refiner.bf16):
         output = model.forward_image(normalise(torch.from_numpy(chip.pixels)[None]))
         _, features, _, sizes = model._prepare_backbone_features(output)
         features[-1] = features[-1] + model.no_mem_embed
@@ -174,12 +174,13 @@ def test_a_part_is_decoded_as_it_is_on_the_whole_but_for_what_is_attended_to(pla
         if "norm" not in name:
             parameter.data.zero_()
     asked = Asked(torch.from_numpy(points), torch.from_numpy(labels), None)
-    part, part_iou = refiner._decode(embedding, asked, torch.tensor([[8, 9]]), 16)
-    full, full_iou = refiner._decode(embedding, asked, torch.tensor([[0, 0]]), 32)
-    inside = np.s_[:, 36 : 36 + 64, 32 : 32 + 64]
-    torch.testing.assert_close(part[inside], full[inside], atol=1e-4, rtol=1e-4)
+    part, part_iou = refiner._masks(embedding, asked, torch.tensor([[8, 9]]), 16)
+    full, full_iou = refiner._masks(embedding, asked, torch.tensor([[0, 0]]), 32)
+    inside = np.s_[:, :, 36 : 36 + 64, 32 : 32 + 64]
+    torch.testing.assert_close(part, full[inside], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(part_iou, full_iou, atol=1e-5, rtol=1e-5)
-    assert (part == OUTSIDE).float().mean() == 1 - 64 * 64 / 128 / 128
+    logits, _ = replace(refiner, parts=True, agreements=[]).decode(embedding, points, labels, None, {16: True})
+    assert (logits == OUTSIDE).mean() == 1 - 64 * 64 / 128 / 128
 
 
 def some_embedding() -> Embedding:
@@ -222,3 +223,30 @@ def test_a_part_holds_its_object_and_more():
     first = corners(middle, 24, 64)
     assert first[1, 1] == 0  # moved inside the image
     assert ((first * 16 <= middle) & (middle <= (first + 24) * 16)).all()
+
+
+def test_parts_do_not_depend_on_how_many_prompts_are_decoded_at_once(
+    plain: SAM2Base, lite: Promptable, monkeypatch: pytest.MonkeyPatch
+):
+    """The first prompt of each size decides for the image, whatever batch the others come in."""
+    monkeypatch.setattr(promptable, "LEAST_AGREEMENT", 0.9)
+    embedding, (points, labels, hints) = lite.encode(blocks_chip()), asked()
+    points, labels, hints = (np.concatenate([each, each[::-1]]) for each in (points, labels, hints))
+    results, checks = [], []
+    for batch in (6, 4, 1):
+        model, agreed = Promptable(plain, "plain", "", parts=True), dict[int, bool]()
+        at = [slice(start, start + batch) for start in range(0, 6, batch)]
+        made = [model.decode(embedding, points[k], labels[k], hints[k], agreed)[0] for k in at]
+        results.append(np.concatenate(made))
+        checks.append(model.agreements)
+        assert len(agreed) == len(model.agreements)
+    for other in (1, 2):
+        np.testing.assert_allclose(results[other], results[0], atol=1e-4)
+        assert checks[other] == pytest.approx(checks[0])
+
+
+def test_only_encoders_that_take_long_are_run_in_bf16_on_a_cpu(plain: SAM2Base, monkeypatch: pytest.MonkeyPatch):
+    for native in (True, False):
+        monkeypatch.setattr(promptable, "native_bf16", lambda _, value=native: value)
+        assert Promptable(plain, "large", "", large=True).bf16 == native
+        assert not Promptable(plain, "small", "").bf16

@@ -18,8 +18,10 @@ from hybridseg.nn.backbones import build_backbone
 from hybridseg.nn.cards import embedded, model_folder, read_card
 from hybridseg.nn.classify.classifier import Classifier, load_classifier
 from hybridseg.nn.classify.heads import LinearSegmenter
+from hybridseg.nn.device import native_bf16
 from hybridseg.nn.models import Models
 from hybridseg.nn.runtime import Runner, pick_runtime, summarise
+from hybridseg.nn.sam2 import promptable
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
 from tests.nn.checkpoints import TINY, official
@@ -254,3 +256,33 @@ def test_threads_share_a_network(own_cache: Path):
     for x, result in zip(inputs, results, strict=True):
         torch.testing.assert_close(result, net(x), atol=1e-6, rtol=0)
     assert len(list(own_cache.iterdir())) == 1
+
+
+@torch.inference_mode()
+def test_a_large_encoder_is_run_in_bf16_with_about_the_masks_of_sam2(monkeypatch: pytest.MonkeyPatch):
+    """Against fp32 and whole images, as `SAM2ImagePredictor` computes them."""
+    monkeypatch.setattr(promptable, "native_bf16", lambda _: True)
+    model = official(TINY).eval().requires_grad_(False)
+    ours, theirs = Promptable(model, "tiny", "", runtime="openvino", large=True), Promptable(model, "tiny", "")
+    chip, (points, labels, hints) = blocks_chip(1024), asked()
+    made, exact = ours.encode(chip), theirs.encode(chip)
+    assert not torch.equal(made.coarse, exact.coarse) or not native_bf16(CPU)
+    apart = (made.coarse - exact.coarse).abs().mean() / exact.coarse.abs().mean()
+    assert apart < runtime.BF16_BOUND
+    hints = np.repeat(np.repeat(hints, 2, 1), 2, 2)
+    (logits, _), (wanted, _) = ours.decode(made, points, labels, hints), theirs.decode(exact, points, labels, hints)
+    inside, whole = logits > 0, wanted > 0
+    assert ((inside & whole).sum((1, 2)) / (inside | whole).sum((1, 2))).min() > 0.97
+
+
+def test_bf16_is_taken_where_it_gives_about_the_numbers_of_torch(own_cache: Path, monkeypatch: pytest.MonkeyPatch):
+    x, net = torch.rand(1, 1, 8, 8), Small().eval()
+    for bound, files in ((1.0, 1), (-1.0, 2)):  # the second time it never does
+        monkeypatch.setattr(runtime, "BF16_BOUND", bound)
+        own_cache.mkdir(parents=True, exist_ok=True)
+        for kept in own_cache.iterdir():
+            kept.unlink()
+        made = Runner("net", net, "openvino", examples, bf16=True)
+        torch.testing.assert_close(made(x)[0], net(x), atol=1e-2 if bound > 0 else 1e-6, rtol=0)
+        assert summarise([made]) == "openvino"
+        assert len(list(own_cache.iterdir())) == files

@@ -2,7 +2,7 @@
 
 A process of its own, as rasterio holds the interpreter's lock in some of its requests. FOLDER/state.json says what it
 does: `file` to serve under any address that ends in scene.tif, its `etag`, and how the server `fails` ("503", "stall",
-"close", "" for not at all). It prints its port.
+"close", "" for not at all). Other addresses are those of files in FOLDER/files. It prints its port.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         state = json.loads(Path(sys.argv[1], "state.json").read_text())
-        if not self.path.split("?")[0].endswith("scene.tif"):
+        asked = self.path.split("?")[0]
+        file = Path(state["file"]) if asked.endswith("scene.tif") else Path(sys.argv[1], "files", asked[1:])
+        if not file.is_file():
             self.answer(404)
         elif state["fails"] == "stall":
             time.sleep(STALL_S)
@@ -40,7 +42,7 @@ class Handler(BaseHTTPRequestHandler):
         elif state["fails"]:
             self.answer(int(state["fails"]))
         else:
-            data = Path(state["file"]).read_bytes()
+            data = file.read_bytes()
             span = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
             first, last = (int(part or 10**12) for part in span.groups()) if span else (0, 10**12)
             part = data[first : last + 1]

@@ -16,6 +16,7 @@ from rasterio.errors import RasterioIOError
 from shapely.errors import GEOSException
 
 from hybridseg.errors import OutputError, RunError, SourceError, SourceUnavailable
+from hybridseg.run import store as store_module
 from hybridseg.run.engine import SKIPPED, Done, Engine, Serial, Threads, run_task
 from hybridseg.run.store import Folder, Memory, key_of
 from hybridseg.types import Failure
@@ -281,6 +282,45 @@ def test_the_claims_of_a_process_that_was_killed_are_taken_over(tmp_path: Path) 
     assert (tmp_path / "claims" / task.key).exists()
     assert [each.failure for each in Serial().run([task], Folder(tmp_path))] == [None]
     assert task.calls == [0]
+
+
+FOREIGN = """
+import socket, sys, time
+socket.gethostname = lambda: "elsewhere"
+from pathlib import Path
+from hybridseg.run import store
+store.LEASE_S = 2.0
+with store.Folder(Path(sys.argv[1])).claim(sys.argv[2]) as mine:
+    print(mine, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_claims_of_another_machine_hold_as_long_as_they_are_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a process there nobody here can tell whether it runs."""
+    monkeypatch.setattr(store_module, "LEASE_S", 2.0)
+    store, key = Folder(tmp_path), Job(0).key
+    command = [sys.executable, "-c", FOREIGN, str(tmp_path), key]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        taken = threading.Event()
+
+        def wait() -> None:
+            with store.claim(key, wait=True) as mine:
+                assert mine
+                taken.set()
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not taken.wait(5), "it is renewed"
+        other.kill()
+        begun = time.monotonic()
+        assert taken.wait(30)
+        assert time.monotonic() - begun > 1, "it may still have been at work"
+        thread.join()
 
 
 def test_a_store_that_is_full_ends_the_run_in_one_line(tmp_path: Path) -> None:

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import shapely
 
-from hybridseg import load_theme
+from hybridseg import extract, load_theme
+from hybridseg.run.result import Result
 from hybridseg.shape import AsTraced
 from hybridseg.write.result import read_result
 from tests.rasters import make
 from tests.run import worker
+from townscape import render_town
 
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["tests.run.worker"])
@@ -136,3 +138,29 @@ def test_a_result_that_stands_is_not_written_again(place: Place) -> None:
         stamps.append(place.out.stat().st_mtime_ns)
     assert stamps[0] == stamps[1] < stamps[2] == stamps[3]
     assert len(read_result(place.out)) == 49
+
+
+def test_a_run_may_go_on_by_another_runtime(tmp_path: Path) -> None:
+    """The runtime is no part of a run's keys: of windows from both come the features of one."""
+    pytest.importorskip("openvino")
+    scene, _ = render_town(160, 0.3, seed=5, density=0.7).write(tmp_path)
+
+    def made(out: str, runtime: str, run: str) -> Result:
+        return extract(scene, tmp_path / out, run=tmp_path / run, device="cpu", runtime=runtime)
+
+    begun = made("begun.gpkg", "torch", "run")
+    parts = tmp_path / "run" / "parts"
+    for path in (*parts.glob("refined-*"), *parts.glob("heatmap-*"), *parts.glob("prompts-*")):
+        path.unlink()
+    tasks = sorted([*parts.glob("part-*"), *parts.glob("rows-*")])
+    for path in tasks[::2]:
+        path.unlink()
+    mixed = made("mixed.gpkg", "openvino", "run")
+    assert mixed.summary.windows_done > 0
+    assert mixed.summary.windows_reused > 0
+    one, other = (result.features.sort_values("id", ignore_index=True) for result in (begun, mixed))
+    assert one["id"].tolist() == other["id"].tolist()
+    assert len(one) > 5
+    np.testing.assert_allclose(other["iou_pred"], one["iou_pred"], atol=2e-3)
+    shared = one.geometry.intersection(other.geometry).area / one.geometry.union(other.geometry).area
+    assert shared.min() > 0.98

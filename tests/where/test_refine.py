@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
+from rasterio.features import rasterize
 
 from hybridseg.read.opening import open_scene
 from hybridseg.read.scene import Scene
@@ -34,9 +35,11 @@ class Spy(Threshold):
         self.encoded.append(chip.pixels)
         return super().encode(chip)
 
-    def decode(self, embedding: Any, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None) -> Any:
+    def decode(
+        self, embedding: Any, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None, agreed: Any = None
+    ) -> Any:
         self.told.append((points, labels, hints))
-        return super().decode(embedding, points, labels, hints)
+        return super().decode(embedding, points, labels, hints, agreed)
 
 
 @pytest.fixture
@@ -182,3 +185,32 @@ def test_clicks_and_prompts_with_a_support_may_share_a_window(source: Scene):
 
 def test_no_prompts_give_no_results(source: Scene):
     assert Refine(Spy(), ALL)(source, WHOLE, []) == []
+
+
+def test_what_a_window_showed_is_told_with_all_its_batches(source: Scene):
+    told: list[Any] = []
+
+    @dataclass(frozen=True)
+    class Asked(Spy):
+        def decode(self, embedding: Any, points: np.ndarray, labels: np.ndarray, hints: Any, agreed: Any = None) -> Any:
+            told.append(agreed)
+            return super().decode(embedding, points, labels, hints, agreed)
+
+    click = Prompt(None, np.array([[40.0, 40.0]]), NONE)
+    Refine(Asked(), ALL, batch=1)(source, WHOLE, [prompt(BLOCKS[0]), click, prompt(BLOCKS[1])])
+    first, second, bare = told
+    assert first is second
+    assert bare is not first
+
+
+def test_a_support_covers_what_it_covers_on_the_whole_grid(source: Scene):
+    """Rasterised around the support alone, it is the same to the last bit, also across the window's edge."""
+    refine, window = Refine(Spy(), ALL), Window(30, 40, 96, 96)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        corners = rng.uniform(0, 160, 2) + rng.uniform(-25, 25, (6, 2))
+        support = shapely.MultiPoint(corners).convex_hull
+        moved = shapely.transform(support, lambda xy: (xy - (30, 40)) * (512 / 96))
+        filled = rasterize([moved], out_shape=(512, 512), dtype=np.uint8)
+        wanted = filled.reshape(128, 4, 128, 4).mean((1, 3), dtype=np.float32)
+        np.testing.assert_array_equal(refine._cover(support, window), wanted)

@@ -67,3 +67,26 @@ def test_count_covers_the_raster():
 def test_span_out_of_range_is_refused():
     with pytest.raises(ValueError, match="span"):
         lattice(span=0.95)
+
+
+@given(st.lists(boxes, min_size=1, max_size=8))
+def test_an_object_is_seen_at_one_zoom_by_refiners_of_any_image(many):
+    asked = np.array([[x, y, x + w, y + h] for x, y, w, h in many])
+    zooms = []
+    for model_px in (512, 1024):
+        windows, large = ObjectWindows.of_objects(model_px, 0.3, 2.0, (0, 0)).assign(asked)
+        zoom = dict.fromkeys(large.tolist(), 0.0)
+        zooms.append(zoom | {int(row): model_px / w.width for w, rows in windows.items() for row in rows})
+        for window, rows in windows.items():
+            margin = 0.05 * 512 / model_px * window.width - 2
+            x0, y0, x1, y1 = asked[rows].T
+            assert min(x0.min() - window.col, y0.min() - window.row) >= margin
+            assert min(window.stop[0] - x1.max(), window.stop[1] - y1.max()) >= margin
+    assert zooms[0] == zooms[1]
+
+
+def test_a_larger_image_takes_fewer_windows_for_the_same_ground():
+    ground = Window(0, 0, 100_000, 100_000)
+    small, large = (ObjectWindows.of_objects(px, 0.3, 2.0, (0, 0)) for px in (512, 1024))
+    # four times the pixels, and a smaller share of them is overlap
+    assert small.count(ground, {256}) > 6.5 * large.count(ground, {512})

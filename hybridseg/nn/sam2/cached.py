@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hybridseg.nn.device import native_bf16
 from hybridseg.nn.runtime import Runner, pick_runtime
 from hybridseg.nn.sam2.embedding import Embedding, EmbeddingFolder
 from hybridseg.nn.sam2.promptable import Promptable
@@ -17,9 +16,9 @@ from hybridseg.types import Chip
 def embedding_key(refiner: Promptable, pixels: np.ndarray) -> str:
     """Return what an embedding is filed under: a hash of the weights, of the arithmetic and of the pixels."""
     weights = bytes.fromhex(refiner.sha256)
-    by_torch = pick_runtime(refiner.runtime, refiner.device) == "torch"
-    arithmetic = b"bf16" if by_torch and native_bf16(refiner.device) else b"fp32"
-    return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=weights, person=arithmetic).hexdigest()
+    runtime = pick_runtime(refiner.runtime, refiner.device)
+    arithmetic = f"bf16 {runtime}" if refiner.bf16 else "fp32"  # in which both give the same
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=weights, person=arithmetic.encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +70,12 @@ class CachedRefiner:
         return Embedding.from_arrays(arrays, chip.geobox, self.refiner.device)
 
     def decode(
-        self, embedding: Embedding, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
+        self,
+        embedding: Embedding,
+        points: np.ndarray,
+        labels: np.ndarray,
+        hints: np.ndarray | None,
+        agreed: dict[int, bool] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `Promptable.decode`."""
-        return self.refiner.decode(embedding, points, labels, hints)
+        return self.refiner.decode(embedding, points, labels, hints, agreed)

@@ -72,7 +72,8 @@ def _open(path: Path, _: Stamp, device: str, decode_px: int | None, runtime: str
     model = model.eval().requires_grad_(False).to(target, memory_format=torch.channels_last)
     name = path.stem if source == path else source.name
     reopen = partial(load_refiner, str(source.absolute()), device, decode_px, runtime)
-    return Promptable(model, name, sha256(path), reopen, runtime, path.suffix in SUFFIXES and decode_px is None)
+    official = path.suffix in SUFFIXES
+    return Promptable(model, name, sha256(path), reopen, runtime, parts=official and decode_px is None, large=official)
 
 
 def _decode_on(model: SAM2Base, side_px: int) -> None:

@@ -17,7 +17,7 @@ import torch
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
-from hybridseg.nn.device import encoder_precision, full_precision
+from hybridseg.nn.device import encoder_precision, full_precision, native_bf16
 from hybridseg.nn.runtime import Runner, pick_runtime
 from hybridseg.nn.sam2.embedding import Embedding
 from hybridseg.nn.sam2.networks import Decoder, Encoder, choose
@@ -28,6 +28,10 @@ OUTSIDE = -20.0
 """Logit of a mask beyond the part of the image that its prompt was decoded on."""
 LEAST_AGREEMENT = 0.95
 """IoU of the masks of one prompt, decoded on its part and on the whole image, from which on the parts are kept."""
+
+
+WHOLE_AT_ONCE = 8
+"""Prompts decoded at once on a whole image: each has attention and masks of the size of all of it in memory."""
 
 
 class Asked(NamedTuple):
@@ -47,9 +51,10 @@ class Promptable:
     reopen: opens it again in another process; None for one that was made in memory.
     runtime: as it was asked for, see nn.runtime.pick_runtime.
     parts: whether the decoder, trained on whole images, may see the part around each prompt; one prompt of each size
-        and batch is decoded on the whole, too, and where its masks differ, all of that size are. Not for decoders of
+        and image is decoded on the whole, too, and where its masks differ, all of that size are. Not for decoders of
         another `decode_px` than the image, nor for prompts that are drawn.
     agreements: IoU of the masks of each such prompt.
+    large: whether its encoder takes so long that it is worth bf16 on a CPU, too.
     """
 
     model: SAM2Base
@@ -59,6 +64,7 @@ class Promptable:
     runtime: str = "torch"
     parts: bool = False
     agreements: list[float] = field(default_factory=list)
+    large: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.reopen is None:
@@ -80,6 +86,11 @@ class Promptable:
         """Where the model runs."""
         return next(self.model.parameters()).device
 
+    @property
+    def bf16(self) -> bool:
+        """Whether its encoder multiplies in bf16."""
+        return native_bf16(self.device) and (self.large or self.device.type != "cpu")
+
     def take_notes(self) -> list[str]:
         """Return what a user should know of the masks since the last call, a line each."""
         checks, self.agreements[:] = list(self.agreements), []
@@ -98,14 +109,19 @@ class Promptable:
     @torch.inference_mode()
     def encode(self, chip: Chip) -> Embedding:
         """Encode a chip of 8-bit RGB, `size_px` wide and high."""
-        with encoder_precision(self.device):
+        with encoder_precision(self.device, self.bf16):
             maps = self._encoder(torch.from_numpy(chip.pixels)[None].to(self.device))
         coarse, *fine = (level.float() for level in maps)
         return Embedding(coarse, tuple(fine), chip.geobox)
 
     @torch.inference_mode()
     def decode(
-        self, embedding: Embedding, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
+        self,
+        embedding: Embedding,
+        points: np.ndarray,
+        labels: np.ndarray,
+        hints: np.ndarray | None,
+        agreed: dict[int, bool] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Masks for N prompts on one image.
 
@@ -114,10 +130,13 @@ class Promptable:
             points: (N, P, 2) float32 pixels, x then y.
             labels: (N, P) int, 1 inside, 0 outside, 2 and 3 the box's corners, -1 padding.
             hints: (N, S/4, S/4) float32 mask logits, or None.
+            agreed: by side of a part in cells, whether masks on it agreed with those on the whole image; gets what the
+                first prompt of each size shows, for the next prompts of the image. None: these are all.
 
         Returns:
             (N, S/4, S/4) float32 mask logits (inside > 0) and (N,) float32 predicted IoU.
         """
+        agreed = {} if agreed is None else agreed
         device = embedding.coarse.device
         at, kinds = torch.from_numpy(points).to(device), torch.from_numpy(labels).int().to(device)
         canvas = None if hints is None else torch.from_numpy(hints)[:, None].to(device)
@@ -127,20 +146,28 @@ class Promptable:
         logits = torch.full((len(at), self.mask_px, self.mask_px), OUTSIDE, device=device)
         confidence = torch.zeros(len(at), device=device)
 
-        def decode(rows: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        def put(rows: Tensor, side: int) -> None:
             asked = Asked(at[rows], kinds[rows], None if canvas is None else canvas[rows])
-            return self._decode(embedding, asked, corners(middle[rows], side, whole), side)
+            corner = corners(middle[rows], side, whole)
+            masks, iou = self._masks(embedding, asked, corner, side)
+            chosen, confidence[rows] = choose(masks, iou, asked.labels, canvas is not None)
+            logits[rows] = OUTSIDE
+            for row, part, (x, y) in zip(rows.tolist(), chosen, (corner * 4).tolist(), strict=True):
+                logits[row, y : y + 4 * side, x : x + 4 * side] = part
 
         with full_precision(device):
             for side in sorted(set(sides.tolist())):
                 rows = (sides == side).nonzero()[:, 0]
-                found = decode(rows, side)
-                if own == whole != side:
-                    alike = _iou(found[0][0] > 0, decode(rows[:1], whole)[0][0] > 0)
-                    self.agreements.append(alike)
-                    if alike < LEAST_AGREEMENT:
-                        found = decode(rows, whole)
-                logits[rows], confidence[rows] = found
+                if own == whole != side and side not in agreed:
+                    one, seen = rows[:1], list[Tensor]()
+                    for shown in (side, whole):
+                        put(one, shown)
+                        seen.append(logits[one[0]] > 0)
+                    self.agreements.append(_iou(*seen))
+                    agreed[side] = self.agreements[-1] >= LEAST_AGREEMENT
+                shown = side if agreed.get(side, True) else whole
+                for some in rows.split(WHOLE_AT_ONCE if shown == whole else len(rows)):
+                    put(some, shown)
         return logits.cpu().numpy(), confidence.cpu().numpy()
 
     @torch.inference_mode()
@@ -158,16 +185,18 @@ class Promptable:
         middle, _ = middles(asked.points, asked.labels, asked.hints)
         side = self.model.sam_prompt_encoder.image_embedding_size[0]
         with full_precision(device):
-            masks, iou = self._masks(embedding, asked, corners(middle, side, embedding.coarse.shape[-1]), side)
-        return masks.cpu().numpy(), iou.cpu().numpy()
-
-    def _decode(self, embedding: Embedding, asked: Asked, corner: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """Decode prompts on parts of `side` cells from `corner` (N, 2) on; logits on the whole image, and their IoU."""
-        masks, iou = self._masks(embedding, asked, corner, side)
-        return choose(masks, iou, asked.labels, asked.hints is not None)
+            corner = corners(middle, side, embedding.coarse.shape[-1])
+            masks, iou = self._masks(embedding, asked, corner, side)
+        logits = masks.new_full((*masks.shape[:2], self.mask_px, self.mask_px), OUTSIDE)
+        for full, part, (x, y) in zip(logits, masks, (corner * 4).tolist(), strict=True):
+            full[:, y : y + 4 * side, x : x + 4 * side] = part
+        return logits.cpu().numpy(), iou.cpu().numpy()
 
     def _masks(self, embedding: Embedding, asked: Asked, corner: Tensor, side: int) -> tuple[Tensor, Tensor]:
-        """All masks (N, 4, S/4, S/4) of prompts, as of `_decode`, and their IoU (N, 4)."""
+        """All masks of prompts on parts of `side` cells from `corner` (N, 2) on, and their IoU (N, 4).
+
+        The logits (N, 4, 4 side, 4 side) are those of the parts.
+        """
         encoder, whole = self.model.sam_prompt_encoder, embedding.coarse.shape[-1]
         position, points = encoder.get_dense_pe(), asked.points
         if encoder.image_embedding_size[0] == whole:
@@ -179,17 +208,15 @@ class Promptable:
         hints = [] if asked.hints is None else [cut(asked.hints, corner * 4, side * 4)]
         decoder = self._decoders[asked.hints is None, side == whole]
         masks, iou = decoder(*maps, position, points, asked.labels, *hints)
-        logits = masks.new_full((*masks.shape[:2], self.mask_px, self.mask_px), OUTSIDE)
-        for full, part, (x, y) in zip(logits, masks, (corner * 4).tolist(), strict=True):
-            full[:, y : y + part.shape[1], x : x + part.shape[2]] = part
-        return logits, iou
+        return masks, iou
 
     @cached_property
     def _encoder(self) -> Runner:
         def examples() -> list[tuple[Tensor, ...]]:
             return [(torch.randint(0, 256, (1, 3, self.size_px, self.size_px), generator=_noise(), dtype=torch.uint8),)]
 
-        return Runner("encoder", Encoder(self.model).eval(), pick_runtime(self.runtime, self.device), examples)
+        net, runtime = Encoder(self.model).eval(), pick_runtime(self.runtime, self.device)
+        return Runner("encoder", net, runtime, examples, self.bf16)
 
     @cached_property
     def _decoders(self) -> dict[tuple[bool, bool], Runner]:

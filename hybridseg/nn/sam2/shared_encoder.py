@@ -82,7 +82,7 @@ class SharedEncoder:
         """Run the encoder: the normalised image, the trunk's maps (fine to coarse), and the embedding's arrays."""
         device = self.refiner.device
         images = torch.from_numpy(pixels)[None].to(device)
-        with encoder_precision(device):
+        with encoder_precision(device, self.refiner.bf16):
             coarse, quarter, eighth, *levels = self.runner(images)
         return normalise(images), [level.float() for level in levels], arrays_of(coarse, (quarter, eighth))
 
@@ -95,7 +95,7 @@ class SharedEncoder:
             return [(torch.randint(0, 256, (1, 3, side, side), generator=random, dtype=torch.uint8),)]
 
         runtime = pick_runtime(self.refiner.runtime, self.refiner.device)
-        return Runner("shared encoder", _WithLevels(self.refiner.model).eval(), runtime, examples)
+        return Runner("shared encoder", _WithLevels(self.refiner.model).eval(), runtime, examples, self.refiner.bf16)
 
     def keep(self, pixels: np.ndarray, arrays: dict[str, np.ndarray]) -> None:
         """File the embedding of some pixels, where there is a cache."""
@@ -206,10 +206,15 @@ class SharedRefiner:
         return self.encoder.embedding(chip)
 
     def decode(
-        self, embedding: Embedding, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
+        self,
+        embedding: Embedding,
+        points: np.ndarray,
+        labels: np.ndarray,
+        hints: np.ndarray | None,
+        agreed: dict[int, bool] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `Promptable.decode`."""
-        return self.encoder.refiner.decode(embedding, points, labels, hints)
+        return self.encoder.refiner.decode(embedding, points, labels, hints, agreed)
 
 
 @contextmanager

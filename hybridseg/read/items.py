@@ -1,0 +1,149 @@
+"""STAC Items and ItemCollections as sources: the imagery that their assets name."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+from xml.sax.saxutils import escape
+
+from hybridseg.errors import SourceError, SourceUnavailable
+from hybridseg.read.names import RGB
+from hybridseg.read.paths import display_name
+from hybridseg.read.raster import open_raster
+
+SUFFIXES = (".json", ".geojson")
+_SERVED = ("http://", "https://")
+_WANTED = (*RGB, "nir")
+_NOT_IMAGERY = {"thumbnail", "overview", "metadata", "data-mask"}
+_SHOWN = ("visual", "image", "data", "analytic")
+"""Keys of assets that hold all bands, in order of preference, where the item does not say which bands they have."""
+_TIMEOUT_S = 30.0
+
+
+def is_item(source: str) -> bool:
+    """Return whether a path or URL may be of STAC: by its suffix."""
+    named = source.partition("?")[0].lower().endswith(SUFFIXES)
+    return named and (source.startswith(_SERVED) or ("://" not in source and Path(source).is_file()))
+
+
+def rasters_of(source: str) -> list[str] | None:
+    """Return a raster for each item: a path, a URL, or a VRT (as text) of assets that hold one band each.
+
+    An item's red, green and blue, and nir where it has it, are taken from assets of one band each; else from the asset
+    with all of them; else from one that is called `visual`, `image`, `data` or `analytic`. Scale and offset that an
+    item states are not applied.
+
+    Args:
+        source: path or URL (http, https) of an Item or ItemCollection.
+
+    Returns:
+        None where it is neither.
+
+    Raises:
+        SourceError: an item has no such assets, or a band cannot be opened.
+        SourceUnavailable: the server does not give it.
+    """
+    found = _load(source)
+    if not isinstance(found, Mapping):
+        return None
+    items = found.get("features") if found.get("type") == "FeatureCollection" else [found]
+    if not isinstance(items, Sequence) or not items or not all(_is_stac(item) for item in items):
+        return None
+    return [_raster_of(item, source) for item in items]
+
+
+def _load(source: str) -> Any:
+    try:
+        if source.startswith(_SERVED):
+            with urllib.request.urlopen(source, timeout=_TIMEOUT_S) as answer:
+                return json.loads(answer.read())
+        return json.loads(Path(source).read_text(encoding="utf-8"))
+    except (OSError, HTTPException) as error:
+        raise SourceUnavailable(f"{display_name(source)} cannot be read ({error}); check the address") from error
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_stac(item: Any) -> bool:
+    return isinstance(item, Mapping) and "stac_version" in item and isinstance(item.get("assets"), Mapping)
+
+
+def _raster_of(item: Mapping[str, Any], source: str) -> str:
+    """The raster of one item."""
+    assets = {key: asset for key, asset in item["assets"].items() if _is_imagery(asset)}
+    href = {key: _address(asset["href"], source) for key, asset in assets.items()}
+    names = {key: _bands(asset) for key, asset in assets.items()}
+    single = {names[key][0] if len(names[key]) == 1 else key: href[key] for key in reversed(assets)}
+    single = {name: single[name] for name in _WANTED if name in single}
+    if set(RGB) <= set(single):
+        return _stacked(single)
+    whole = [key for key in assets if set(RGB) <= set(names[key])]
+    if whole:
+        return href[max(whole, key=lambda key: len(names[key]))]
+    if (called := next((key for key in _SHOWN if key in assets), None)) is not None:
+        return href[called]
+    raise SourceError(
+        f"item {display_name(str(item.get('id')))} of {display_name(source)} has no assets red, green and blue, none "
+        f"with these bands, and none called {', '.join(_SHOWN)}; its rasters are {', '.join(assets) or 'none'}: give "
+        "the address of one of its files"
+    )
+
+
+def _is_imagery(asset: Any) -> bool:
+    if not isinstance(asset, Mapping) or not isinstance(asset.get("href"), str):
+        return False
+    kind = str(asset.get("type") or "image/")
+    return kind.startswith("image/") and not any(role in str(asset.get("roles")) for role in _NOT_IMAGERY)
+
+
+def _bands(asset: Mapping[str, Any]) -> list[str]:
+    """Common names of an asset's bands, by STAC 1.1 or the `eo` extension before it."""
+    bands = asset.get("bands") or asset.get("eo:bands")
+    bands = [band for band in bands if isinstance(band, Mapping)] if isinstance(bands, list) else []
+    return [str(band.get("eo:common_name") or band.get("common_name") or band.get("name")) for band in bands]
+
+
+def _address(href: str, source: str) -> str:
+    """An asset's address: as it is, or relative to the item's."""
+    if "://" in href or href.startswith("/"):
+        return href.removeprefix("file://")
+    return urljoin(source, href) if "://" in source else str(Path(source).parent / href)
+
+
+def _stacked(single: Mapping[str, str]) -> str:
+    """A VRT of rasters of one band each, on the grid of the finest; the others are seen in its pixels."""
+    opened = {name: open_raster(path) for name, path in single.items()}
+    try:
+        grid = min(opened.values(), key=lambda raster: abs(raster.res[0]))
+        bands, size = [], f'xSize="{grid.width}" ySize="{grid.height}"'
+        for number, (name, raster) in enumerate(opened.items(), 1):
+            if raster.crs != grid.crs or any(
+                abs(one - other) > abs(raster.res[0]) for one, other in zip(raster.bounds, grid.bounds, strict=True)
+            ):
+                raise SourceError(f"asset {name} ({display_name(single[name])}) covers other ground than the first one")
+            nodata = "" if raster.nodata is None else f"<NoDataValue>{raster.nodata}</NoDataValue>"
+            bands.append(
+                f'<VRTRasterBand dataType="{_TYPES.get(raster.dtypes[0], "Float32")}" band="{number}">'
+                f"<Description>{name}</Description>{nodata}<SimpleSource>"
+                f'<SourceFilename relativeToVRT="0">{escape(raster.files[0])}</SourceFilename>'
+                f'<SourceBand>1</SourceBand><SrcRect xOff="0" yOff="0" xSize="{raster.width}" ySize="{raster.height}"/>'
+                f'<DstRect xOff="0" yOff="0" {size}/></SimpleSource></VRTRasterBand>'
+            )
+        transform = ", ".join(map(repr, grid.transform.to_gdal()))
+        crs = "" if grid.crs is None else f"<SRS>{escape(grid.crs.to_wkt())}</SRS>"
+        return (
+            f'<VRTDataset rasterXSize="{grid.width}" rasterYSize="{grid.height}">{crs}'
+            f"<GeoTransform>{transform}</GeoTransform>{''.join(bands)}</VRTDataset>"
+        )
+    finally:
+        for raster in opened.values():
+            raster.close()
+
+
+_TYPES = {"uint8": "Byte", "uint16": "UInt16", "int16": "Int16", "uint32": "UInt32", "int32": "Int32"}
+"""Names of GDAL's types by numpy's."""
