@@ -12,11 +12,17 @@ from shapely.ops import split as cut
 
 from hybridseg.errors import ReviewError
 
-Verdict = Literal["unseen", "accepted", "rejected", "corrected", "added", "deleted", "split", "merged"]
-"""What a person said of an object; unseen: nothing yet; split, merged: others took its place."""
+Verdict = Literal[
+    "unseen", "accepted", "rejected", "corrected", "added", "deleted", "split", "merged", "proposed", "withdrawn"
+]
+"""What a person said of an object. unseen: nothing yet; split, merged: others took its place; proposed: something may
+be missing here, nothing yet; withdrawn: nothing, before an improvement took it from the map."""
 
 PRESENT: tuple[Verdict, ...] = ("unseen", "accepted", "corrected", "added")
 """Verdicts of objects that are on the map."""
+
+MACHINE: tuple[Verdict, ...] = ("unseen", "proposed", "withdrawn")
+"""Verdicts of objects of which nobody has said anything."""
 
 Kind = Literal["accept", "reject", "relabel", "replace", "add", "delete", "split", "merge"]
 """Actions, apart from undo and redo."""
@@ -62,6 +68,11 @@ class Object:
     def present(self) -> bool:
         """Whether it is on the map."""
         return self.verdict in PRESENT
+
+    @property
+    def decided(self) -> bool:
+        """Whether a person has said what it is."""
+        return self.verdict not in MACHINE
 
 
 @dataclass(frozen=True)
