@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from hybridseg.metrics.objects import match
-from hybridseg.reviewing.geopackage import FIGURES
+from hybridseg.reviewing.geopackage import single
 from hybridseg.reviewing.objects import Object
-from hybridseg.reviewing.order import was_right
 from hybridseg.run.survey import Survey
+from hybridseg.tables import Prompts
 
 SAME_IOU = 0.5
 """An object that is found again with this IoU stays as it is."""
@@ -23,10 +20,8 @@ MOVED_IOU = 0.2
 """One that is found again with this IoU gets the outline that was found."""
 COVERED = 0.5
 """Share of the smaller of two outlines that the other covers, where both are one thing."""
-LEAST_SORTED = 5
-"""Right objects, and wrong ones, that it takes to tell them apart by their figures."""
-DOUBTFUL = 0.3
-"""Chance of being right below which an object goes: F1 gains by leaving out what is less likely than half of F1."""
+FAINT = 0.5
+"""Share of a theme's thresholds at which something may be missing."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +34,17 @@ class Improvement:
 
     changes: tuple[tuple[Object | None, Object], ...]
     kept: int
+
+    def free_of(self, objects: Sequence[Object]) -> list[tuple[Object | None, Object]]:
+        """Return the changes without new objects where a person has decided on one meanwhile.
+
+        Args:
+            objects: all of the review, as they are now.
+        """
+        fresh = [after for before, after in self.changes if before is None]
+        taken = _covered(_outlines(fresh), _outlines([one for one in objects if one.decided]))
+        left = [(None, after) for after, gone in zip(fresh, taken.tolist(), strict=True) if not gone]
+        return [*(pair for pair in self.changes if pair[0] is not None), *left]
 
     @property
     def new(self) -> list[Object]:
@@ -64,7 +70,7 @@ def found_anew(objects: Sequence[Object], survey: Survey) -> Improvement:
         survey: of the same scene; its theme names the class.
     """
     label = survey.theme.label
-    open_ = [one for one in objects if not one.decided and one.verdict != "proposed" and one.label == label]
+    open_ = [one for one in objects if not one.decided and one.label == label]
     decided = _outlines([one for one in objects if one.decided])
     prompts = survey.prompts()
     prompts = prompts.take(~_covered(prompts.rows.geometry.to_numpy(), decided))
@@ -72,11 +78,7 @@ def found_anew(objects: Sequence[Object], survey: Survey) -> Improvement:
     same = match(found, there, iou=SAME_IOU)
     fresh = np.setdiff1d(np.arange(len(found)), same.pred)
     fresh = fresh[~_covered(found[fresh], there[same.truth])]
-    features = survey.features(survey.refine(prompts.take(fresh))).rows
-    made = [
-        Object(0, row.id, label, row.score, row.iou_pred, row.stability, row.agreement, row.geometry, row.origin)
-        for row in features.itertuples(index=False)
-    ]
+    made = _made(survey, prompts.take(fresh))
     lost = np.setdiff1d(np.arange(len(there)), same.truth)
     moved = match(_outlines(made), there[lost], iou=MOVED_IOU)
     changes: list[tuple[Object | None, Object]] = []
@@ -92,36 +94,34 @@ def found_anew(objects: Sequence[Object], survey: Survey) -> Improvement:
     return Improvement(tuple(changes), sum(open_[old].present for old in same.truth.tolist()))
 
 
-def sorted_out(objects: Sequence[Object], before: Mapping[int, Object], label: str) -> Improvement:
-    """Return which undecided objects would go, as they resemble those that a person found wrong.
-
-    A logistic regression of right and wrong on the figures of an object and its size; too few of either: none goes.
+def missing(objects: Sequence[Object], survey: Survey) -> Improvement:
+    """Return what may be missing: objects that the heatmap shows more faintly than the theme asks, where there is none.
 
     Args:
-        objects: all of the review.
-        before: objects of the extraction, by key.
-        label: the class.
+        objects: all of the review, of any class; what a person rejected is not proposed again.
+        survey: of the same scene; its theme names the class.
     """
-    judged = [one for one in objects if one.decided and one.key in before and before[one.key].label == label]
-    open_ = [one for one in objects if one.verdict == "unseen" and one.label == label]
-    right = np.array([was_right(before[one.key], one) for one in judged], bool)
-    if min(right.sum(), (~right).sum()) < LEAST_SORTED or not open_:
-        return Improvement((), len(open_))
-    known, asked = _figures([before[one.key] for one in judged]), _figures(open_)
-    known, asked = (np.where(np.isnan(x), np.nan_to_num(np.nanmedian(known, axis=0)), x) for x in (known, asked))
-    scale = StandardScaler().fit(known)
-    model = LogisticRegression(C=1.0).fit(scale.transform(known), right)
-    chance = model.predict_proba(scale.transform(asked))[:, 1]
-    pairs = zip(open_, chance.tolist(), strict=True)
-    gone = [(one, replace(one, verdict="withdrawn")) for one, share in pairs if share < DOUBTFUL]
-    return Improvement(tuple(gone), len(open_) - len(gone))
+    policy = survey.theme.objects
+    faint = policy.model_copy(update={name: FAINT * getattr(policy, name) for name in ("extent", "peak", "min_score")})
+    looking = replace(survey, theme=survey.theme.model_copy(update={"objects": faint}))
+    prompts = looking.prompts()
+    known = _outlines([one for one in objects if one.verdict != "withdrawn"])
+    prompts = prompts.take(~_covered(prompts.rows.geometry.to_numpy(), known))
+    made = _made(looking, prompts)
+    made = [one for one, taken in zip(made, _covered(_outlines(made), known).tolist(), strict=True) if not taken]
+    return Improvement(tuple((None, replace(one, verdict="proposed")) for one in made), 0)
 
 
-def _figures(objects: Sequence[Object]) -> np.ndarray:
-    """(N, 5): the figures of an object, and the logarithm of its area."""
-    return np.array(
-        [[*(getattr(one, name) for name in FIGURES), math.log(max(one.geometry.area, 1e-12))] for one in objects], float
-    )
+def _made(survey: Survey, prompts: Prompts) -> list[Object]:
+    """Objects of prompts, refined."""
+    rows = survey.features(survey.refine(prompts)).rows
+    return [
+        Object(
+            0, row.id, survey.theme.label, row.score, row.iou_pred, row.stability, row.agreement,
+            single(row.geometry), row.origin,
+        )
+        for row in rows.itertuples(index=False)
+    ]  # fmt: skip
 
 
 def _outlines(objects: Sequence[Object]) -> np.ndarray:

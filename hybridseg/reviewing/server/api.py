@@ -17,12 +17,13 @@ from starlette.exceptions import HTTPException
 
 from hybridseg.errors import HybridsegError, ReviewError
 from hybridseg.read.scene import Scene
-from hybridseg.reviewing.desk import OWN_ZOOM, TILE_PX, Desk
-from hybridseg.reviewing.edits import Conflict, Done, Unknown
-from hybridseg.reviewing.objects import PRESENT
+from hybridseg.reviewing.desk import Desk
+from hybridseg.reviewing.objects import PRESENT, Conflict, Done, Object, Unknown
 from hybridseg.reviewing.order import AUDIT
 from hybridseg.reviewing.segment import Candidate, Clicks
-from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Look, Step, ToShape, feature, placed
+from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Learn, Look, Step, ToShape, feature, placed
+from hybridseg.reviewing.teaching import Job
+from hybridseg.reviewing.tiles import OWN_ZOOM, TILE_PX
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.lineage import installed_version
 from hybridseg.write.style import colour
@@ -47,6 +48,7 @@ def make_app(desk: Desk, page: bool) -> FastAPI:
     _scene_routes(app, desk)
     _click_routes(app, desk)
     _edit_routes(app, desk)
+    _teach_routes(app, desk)
     if page:
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
@@ -98,7 +100,8 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
             "model": desk.segmenter.model.name,
             "who": desk.who,
             "file": edits.path.name,
-            "queue": len(desk.order),
+            "queue": len(desk.line),
+            "teachable": list(desk.teaching.labels),
             "head": edits.head,
         }
 
@@ -109,7 +112,7 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
         y: Annotated[int, Path(ge=0, le=2**OWN_ZOOM)],
     ) -> Response:
         """A tile of the scene; its own pixels at zoom 18, the first of them in the middle of the world."""
-        content, kind = desk.tile(z, x, y)
+        content, kind = desk.tiles(z, x, y)
         return Response(content, media_type=kind)
 
     @app.get("/api/objects")
@@ -144,9 +147,8 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
         undecided: bool = True,
     ) -> dict[str, Any]:
         """Objects from a place in the queue on: undecided ones, or all; or, going back, all."""
-        last = len(desk.order) - 1
-        found = desk.queue(min(position, last), -1, count) if back else desk.queue(position, 1, count, undecided)
-        return {"length": len(desk.order), "places": [{"position": p, "object": feature(o)} for p, o in found]}
+        found = desk.queue(position, -1, count) if back else desk.queue(position, 1, count, undecided)
+        return {"length": len(desk.line), "places": [{"position": p, "object": feature(o)} for p, o in found]}
 
     @app.get("/api/progress")
     def progress() -> dict[str, Any]:
@@ -259,6 +261,53 @@ def _edit_routes(app: FastAPI, desk: Desk) -> None:
         name = f"{edits.path.stem}.{format}".encode("ascii", "replace").decode().replace('"', "_").replace("?", "_")
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+def _teach_routes(app: FastAPI, desk: Desk) -> None:
+    teaching = desk.teaching
+
+    @app.post("/api/improve")
+    def begin(asked: Learn) -> dict[str, Any]:
+        """Learn from the decisions, or look for what is missing, in the background; nothing changes on the map."""
+        teaching.begin(asked.kind, asked.label)
+        return _job(teaching.job)
+
+    @app.get("/api/improve")
+    def how_far() -> dict[str, Any]:
+        """How far that is; when it is ready, what would be new, gone and changed."""
+        return _job(teaching.job)
+
+    @app.post("/api/improve/agree")
+    def agree() -> dict[str, Any]:
+        """Put what was found on the map, as one action; what was decided meanwhile stays as it is."""
+        job = teaching.job
+        if job is None or job.found is None:
+            raise ReviewError("nothing was found yet that could be agreed to; ask for it first")
+        done = teaching.agree(job.found, desk.who, job.kind)
+        teaching.forget()
+        return {"head": done.seq, "changed": len(done.changed), "queue": len(desk.line)}
+
+    @app.post("/api/improve/forget")
+    def forget() -> dict[str, Any]:
+        """Drop what was found, or will be."""
+        teaching.forget()
+        return _job(None)
+
+
+def _job(job: Job | None) -> dict[str, Any]:
+    if job is None:
+        return {"state": "none"}
+    state = "failed" if job.error else "running" if job.found is None else "ready"
+    told: dict[str, Any] = {"state": state, "kind": job.kind, "class": job.label}
+    if job.found is None:
+        return {**told, "sweep": job.steps.sweep, "done": job.steps.done, "total": job.steps.total, "error": job.error}
+    parts = {"new": job.found.new, "gone": job.found.gone, "changed": job.found.changed}
+    features = [_sketch(one, what) for what, part in parts.items() for one in part[:MOST_CHANGES]]
+    return {**told, "kept": job.found.kept, **{what: len(part) for what, part in parts.items()}, "features": features}
+
+
+def _sketch(one: Object, what: str) -> dict[str, Any]:
+    return {"type": "Feature", "properties": {"what": what}, "geometry": shapely.geometry.mapping(one.geometry)}
 
 
 def _candidate(one: Candidate) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import { get, post } from "./api.js";
 import { Clicks } from "./clicks.js";
 import { Drawing } from "./draw.js";
 import { Keys } from "./keys.js";
+import { Learning } from "./learning.js";
 import { SceneMap } from "./map.js";
 import { element } from "./panel.js";
 import { Place, boundsOf } from "./place.js";
@@ -71,6 +72,7 @@ class Review extends View {
     byId("export").onclick = () => this.export();
     byId("help").onclick = () => this.keys.actions.help.run();
     const map = this.scene.map;
+    this.learning = new Learning(this);
     map.on("click", (event) => this.pick(event));
     map.on("moveend", () => this.rested());
     map.on("move", () => this.scale());
@@ -79,6 +81,7 @@ class Review extends View {
     await this.next(0);
     if (!this.object) await this.rested();
     await this.refresh();
+    await this.learning.look();
     document.body.dataset.ready = "yes";
   }
 
@@ -162,7 +165,7 @@ class Review extends View {
     if (this.clicks.active && this.clicks.history.length && kind === "undo") return this.clicks.back();
     this.leave(false);
     const reply = await this.done(await post(`/api/${kind}`, { head: this.head }));
-    const one = reply.changed.find((changed) => changed.properties.present) ?? reply.changed[0];
+    const one = reply.changed.find((changed) => changed.properties.open) ?? reply.changed[0];
     if (one) {
       this.choose(one, this.position);
       const [west, south, east, north] = boundsOf(this.place.shown(one.geometry));
@@ -178,7 +181,7 @@ class Review extends View {
   // --- outlines ---
 
   async click(object) {
-    if (object && !object.properties.present) return this.tell("It is not on the map any more: undo what removed it.");
+    if (object && !object.properties.open) return this.tell("It is not on the map any more: undo what removed it.");
     this.leave(false);
     if (!object) this.choose(null, null);
     this.clicks.start(object);
@@ -210,7 +213,7 @@ class Review extends View {
   }
 
   async edit() {
-    if (!this.object?.properties.present) return this.tell("Choose an object first.");
+    if (!this.object?.properties.open) return this.tell("Choose an object first.");
     if (this.object.geometry.type !== "Polygon") return this.tell("It has several parts, whose corners cannot be moved by hand: correct it by clicking.");
     this.leave(false);
     this.drawing.start("edit", null, this.object.geometry);
@@ -218,7 +221,7 @@ class Review extends View {
   }
 
   async square() {
-    if (!this.object?.properties.present) return this.tell("Choose an object first.");
+    if (!this.object?.properties.open) return this.tell("Choose an object first.");
     const { geometry } = await post("/api/shape", { class: this.object.properties.class, geometry: this.object.geometry });
     await this.act("replace", [this.object], { geometry, origin: "drawn" });
     return this.counted();
@@ -236,7 +239,7 @@ class Review extends View {
   }
 
   async split() {
-    if (!this.object?.properties.present) return this.tell("Choose an object first.");
+    if (!this.object?.properties.open) return this.tell("Choose an object first.");
     this.leave(false);
     this.drawing.start("line", async (geometry) => {
       this.drawing.stop();
