@@ -256,6 +256,7 @@ class Desk:
 
     def close(self) -> None:
         """Close the review file."""
+        self.teaching.forget()
         self.edits.close()
 
     def __enter__(self) -> Self:

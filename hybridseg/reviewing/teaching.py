@@ -79,7 +79,7 @@ class Teaching:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._job: Job | None = None
-        self._model: tempfile.TemporaryDirectory[str] | None = None
+        self._model: Path | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -110,12 +110,15 @@ class Teaching:
         theme = self._theme(label)
         objects = self.edits.all()
         taught = teach(Lesson.of(objects, theme.label, self.scene), self.scene, theme, self.device)
-        model = tempfile.TemporaryDirectory(prefix="hybridseg-review-")
-        taught.save(Path(model.name))
-        write_theme(theme.model_copy(update={"classifier": "."}), Path(model.name) / "theme.yaml", "after a review")
-        found = found_anew(objects, self._survey(theme, model.name, progress))
-        with self._lock:
-            self._model = model
+        model = Path(tempfile.mkdtemp(prefix="hybridseg-review-"))
+        try:
+            taught.save(model)
+            write_theme(theme.model_copy(update={"classifier": "."}), model / "theme.yaml", "after a review")
+            found = found_anew(objects, self._survey(theme, str(model), progress))
+        except BaseException:
+            shutil.rmtree(model)
+            raise
+        self._hold(model)
         return found
 
     def propose(self, label: str | None = None, progress: Progress | None = None) -> Improvement:
@@ -143,11 +146,10 @@ class Teaching:
         order = {id(new): place for place, new in enumerate(_by_doubt(found.new))}
         changes = sorted(found.free_of(self.edits.all()), key=lambda pair: order.get(id(pair[1]), -1))
         done = self.edits.change(kind, changes, who)
-        with self._lock:
-            model, self._model = self._model, None
-        if kind == "improve" and model is not None:
-            with model, model_at(self.folder) as beside:
-                shutil.copytree(model.name, beside, dirs_exist_ok=True)
+        if kind == "improve" and self._model is not None:
+            with model_at(self.folder) as beside:
+                shutil.copytree(self._model, beside, dirs_exist_ok=True)
+            self._hold(None)
         return done
 
     def begin(self, kind: Kind, label: str | None = None) -> None:
@@ -169,7 +171,15 @@ class Teaching:
     def forget(self) -> None:
         """Drop what was found; a job under way goes on, and what it finds is dropped."""
         with self._lock:
-            self._job = self._model = None
+            self._job = None
+        self._hold(None)
+
+    def _hold(self, model: Path | None) -> None:
+        """Keep the model of the last improvement until it is agreed to or forgotten."""
+        with self._lock:
+            former, self._model = self._model, model
+        if former is not None:
+            shutil.rmtree(former, ignore_errors=True)
 
     def _run(self, job: Job, work: Callable[..., Improvement]) -> None:
         found, error = None, ""
