@@ -28,7 +28,6 @@ class Review extends View {
   }
 
   actions() {
-    const queued = (run) => () => (this.work = this.work.then(run).catch((error) => this.say(error)));
     const all = {
       accept: { key: "a", about: "Accept", run: () => this.decide("accept") },
       reject: { key: "d", about: "Reject: there is no such object", brief: "Reject", run: () => this.decide("reject") },
@@ -56,8 +55,16 @@ class Review extends View {
     this.about.classes.slice(0, 9).forEach(({ name }, number) => {
       all[`class ${name}`] = { key: `${number + 1}`, about: `Class ${name}`, run: () => this.relabel(name) };
     });
-    for (const action of Object.values(all)) action.run = queued(action.run);
+    for (const action of Object.values(all)) {
+      const { run } = action;
+      action.run = () => this.after(run);
+    }
     return all;
+  }
+
+  // One thing after another: what is asked for next knows what the one before it did.
+  after(run) {
+    return (this.work = this.work.then(run).catch((error) => this.say(error)));
   }
 
   get label() {
@@ -230,10 +237,13 @@ class Review extends View {
   async drawNew() {
     this.leave(false);
     this.choose(null, null);
-    this.drawing.start("polygon", async (geometry) => {
+    this.drawing.start("polygon", (geometry) => {
       this.drawing.stop();
-      await this.act("add", [], { class: this.class, geometry, origin: "drawn" }).then((reply) => this.choose(reply.changed[0], null), (error) => this.say(error));
-      this.counted();
+      this.after(async () => {
+        const reply = await this.act("add", [], { class: this.class, geometry, origin: "drawn" });
+        this.choose(reply.changed[0], null);
+        this.counted();
+      });
     });
     this.shown();
   }
@@ -241,10 +251,12 @@ class Review extends View {
   async split() {
     if (!this.object?.properties.open) return this.tell("Choose an object first.");
     this.leave(false);
-    this.drawing.start("line", async (geometry) => {
+    this.drawing.start("line", (geometry) => {
       this.drawing.stop();
-      await this.act("split", [this.object], { geometry }).catch((error) => this.say(error));
-      this.shown();
+      this.after(async () => {
+        await this.act("split", [this.object], { geometry });
+        this.shown();
+      });
     });
     return this.shown();
   }

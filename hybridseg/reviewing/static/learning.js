@@ -13,10 +13,10 @@ export class Learning {
     byId("learning").hidden = !review.about.teachable.length;
   }
 
-  // The class that is chosen, where it can be learnt.
+  // The class of the object that is looked at, or the one chosen for new ones, where it can be learnt.
   get label() {
-    const { teachable } = this.review.about;
-    return teachable.includes(this.review.label) ? this.review.label : teachable[0];
+    const { about, object, label } = this.review;
+    return [object?.properties.class, label, about.teachable[0]].find((name) => about.teachable.includes(name));
   }
 
   async begin(kind) {
