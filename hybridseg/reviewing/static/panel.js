@@ -4,7 +4,7 @@ import { label } from "./keys.js";
 
 const SAID = {
   unseen: "not decided", accepted: "accepted", rejected: "rejected", corrected: "corrected", added: "added by hand",
-  deleted: "deleted", split: "split", merged: "merged", proposed: "may be missing: accept to add it",
+  deleted: "deleted", split: "split", merged: "merged", proposed: "may be missing",
   withdrawn: "taken away by an improvement",
 };
 const MADE = { refined: "SAM2", coarse: "classifier", clicked: "clicks", drawn: "by hand", given: "as given" };
@@ -25,7 +25,7 @@ export function card(at, feature, position, length, colours, metres2) {
   swatch.style.background = colours.get(one.class) ?? "#999";
   const share = (value) => (value === null ? "–" : value.toFixed(2));
   const rows = [
-    ["state", SAID[one.verdict] + (one.who ? `, ${one.who}` : "")],
+    ["state", SAID[one.verdict] + (one.who && one.verdict !== "proposed" ? `, ${one.who}` : "")],
     ["outline", MADE[one.origin] ?? one.origin],
     ["score", share(one.score)],
     ["agreement", share(one.agreement)],
@@ -62,7 +62,7 @@ export function learning(at, job, does) {
     at.replaceChildren(...rows, button("forget", "Leave as it is"));
   } else {
     const said = job.error ? [element("p", {}, job.error)] : [];
-    at.replaceChildren(...said, button("improve", "Improve from decisions"), button("propose", "Find what is missing"));
+    at.replaceChildren(...said, button("improve", "Improve"), button("propose", "Find what is missing"));
   }
 }
 
