@@ -6,7 +6,9 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from itertools import count as count_from
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +81,7 @@ class Teaching:
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         self._job: Job | None = None
-        self._model: Path | None = None
+        self._learnt: tuple[Improvement, Path] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -118,7 +120,7 @@ class Teaching:
         except BaseException:
             shutil.rmtree(model)
             raise
-        self._hold(model)
+        self._hold((found, model))
         return found
 
     def propose(self, label: str | None = None, progress: Progress | None = None) -> Improvement:
@@ -143,14 +145,29 @@ class Teaching:
             who: the person.
             kind: which of them.
         """
-        order = {id(new): place for place, new in enumerate(_by_doubt(found.new))}
-        changes = sorted(found.free_of(self.edits.all()), key=lambda pair: order.get(id(pair[1]), -1))
-        done = self.edits.change(kind, changes, who)
-        if kind == "improve" and self._model is not None:
+        objects = self.edits.all()
+        changes = found.free_of(objects)
+        fresh = _named_apart(_by_doubt([new for old, new in changes if old is None]), {one.id for one in objects})
+        pairs = [*(pair for pair in changes if pair[0] is not None), *((None, new) for new in fresh)]
+        done = self.edits.change(kind, pairs, who)
+        if self._learnt is not None and self._learnt[0] is found:
             with model_at(self.folder) as beside:
-                shutil.copytree(self._model, beside, dirs_exist_ok=True)
+                shutil.copytree(self._learnt[1], beside, dirs_exist_ok=True)
             self._hold(None)
         return done
+
+    def take(self) -> Job:
+        """Return what was found, once: of two who agree at a time, the second is told that there is nothing.
+
+        Raises:
+            ReviewError: nothing was found yet.
+        """
+        with self._lock:
+            job = self._job
+            if job is None or job.found is None:
+                raise ReviewError("nothing was found yet that could be agreed to; ask for it first")
+            self._job = None
+        return job
 
     def begin(self, kind: Kind, label: str | None = None) -> None:
         """Start `improve` or `propose` in the background.
@@ -174,12 +191,12 @@ class Teaching:
             self._job = None
         self._hold(None)
 
-    def _hold(self, model: Path | None) -> None:
+    def _hold(self, learnt: tuple[Improvement, Path] | None) -> None:
         """Keep the model of the last improvement until it is agreed to or forgotten."""
         with self._lock:
-            former, self._model = self._model, model
+            former, self._learnt = self._learnt, learnt
         if former is not None:
-            shutil.rmtree(former, ignore_errors=True)
+            shutil.rmtree(former[1], ignore_errors=True)
 
     def _run(self, job: Job, work: Callable[..., Improvement]) -> None:
         found, error = None, ""
@@ -206,6 +223,17 @@ class Teaching:
         looking = theme.model_copy(update={"classifier": classifier})
         # a converted network is kept for good, and this one is used once
         return Survey.open(self.scene, looking, self.refiner, self.device, "torch", progress=progress or Quiet())
+
+
+def _named_apart(objects: Sequence[Object], taken: set[str]) -> list[Object]:
+    """The objects, each with an id that no other has."""
+    made = []
+    for one in objects:
+        names = (f"{one.id}#{number}" for number in count_from(2))
+        name = next(name for name in chain([one.id], names) if name not in taken)
+        taken.add(name)
+        made.append(replace(one, id=name))
+    return made
 
 
 def _by_doubt(objects: Sequence[Object]) -> list[Object]:

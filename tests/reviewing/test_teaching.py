@@ -13,7 +13,7 @@ import pytest
 import shapely
 
 from hybridseg.errors import ReviewError
-from hybridseg.reviewing import improve, lesson, objects, order
+from hybridseg.reviewing import improve, lesson, objects, order, teaching
 from hybridseg.reviewing.desk import Desk
 from hybridseg.reviewing.lesson import LEAST, Lesson
 from hybridseg.run.extract import extract
@@ -114,6 +114,28 @@ def test_new_objects_join_the_queue_most_doubtful_first(real: Desk):
     again.redo(again.head, "Ada")
     again.close()
     assert [new.id for _, new in real.queue(length, 1, 5)] == ["n1", "n2", "n0"]
+
+
+def test_ids_stay_apart(real: Desk):
+    one = real.edits.all()[0]
+    made = [replace(one, key=0, geometry=shapely.affinity.translate(one.geometry, 1000 * k)) for k in (1, 2)]
+    real.teaching.agree(improve.Improvement(tuple((None, new) for new in made), 0), "Ada")
+    names = [found.id for found in real.edits.all()]
+    assert len(set(names)) == len(names)
+
+
+def test_of_two_who_agree_at_once_one_is_told(real: Desk):
+    real.teaching._job = teaching.Job("propose", "building", found=improve.Improvement((), 0))
+    real.teaching.take()
+    with pytest.raises(ReviewError, match="nothing was found yet"):
+        real.teaching.take()
+
+
+def test_a_model_goes_with_its_own_improvement(real: Desk):
+    decide(real, LEAST)
+    real.teaching.improve()
+    real.teaching.agree(improve.Improvement((), 0), "Ada")
+    assert not real.teaching.folder.exists()
 
 
 def test_what_is_missing_is_proposed_and_added_when_accepted(town: tuple[Path, Path], mapped: Path, tmp_path: Path):

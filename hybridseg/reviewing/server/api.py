@@ -18,11 +18,11 @@ from starlette.exceptions import HTTPException
 from hybridseg.errors import HybridsegError, ReviewError
 from hybridseg.read.scene import Scene
 from hybridseg.reviewing.desk import Desk
-from hybridseg.reviewing.objects import PRESENT, Conflict, Done, Object, Unknown
+from hybridseg.reviewing.objects import PRESENT, Conflict, Done, Unknown
 from hybridseg.reviewing.order import AUDIT
 from hybridseg.reviewing.segment import Candidate, Clicks
-from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Learn, Look, Step, ToShape, feature, placed
-from hybridseg.reviewing.teaching import Job
+from hybridseg.reviewing.server.learning import add_learning
+from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Look, Step, ToShape, feature, placed
 from hybridseg.reviewing.tiles import OWN_ZOOM, TILE_PX
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.lineage import installed_version
@@ -48,7 +48,7 @@ def make_app(desk: Desk, page: bool) -> FastAPI:
     _scene_routes(app, desk)
     _click_routes(app, desk)
     _edit_routes(app, desk)
-    _teach_routes(app, desk)
+    add_learning(app, desk)
     if page:
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
@@ -261,53 +261,6 @@ def _edit_routes(app: FastAPI, desk: Desk) -> None:
         name = f"{edits.path.stem}.{format}".encode("ascii", "replace").decode().replace('"', "_").replace("?", "_")
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(content, media_type="application/octet-stream", headers=headers)
-
-
-def _teach_routes(app: FastAPI, desk: Desk) -> None:
-    teaching = desk.teaching
-
-    @app.post("/api/improve")
-    def begin(asked: Learn) -> dict[str, Any]:
-        """Learn from the decisions, or look for what is missing, in the background; nothing changes on the map."""
-        teaching.begin(asked.kind, asked.label)
-        return _job(teaching.job)
-
-    @app.get("/api/improve")
-    def how_far() -> dict[str, Any]:
-        """How far that is; when it is ready, what would be new, gone and changed."""
-        return _job(teaching.job)
-
-    @app.post("/api/improve/agree")
-    def agree() -> dict[str, Any]:
-        """Put what was found on the map, as one action; what was decided meanwhile stays as it is."""
-        job = teaching.job
-        if job is None or job.found is None:
-            raise ReviewError("nothing was found yet that could be agreed to; ask for it first")
-        done = teaching.agree(job.found, desk.who, job.kind)
-        teaching.forget()
-        return {"head": done.seq, "changed": len(done.changed), "queue": len(desk.line)}
-
-    @app.post("/api/improve/forget")
-    def forget() -> dict[str, Any]:
-        """Drop what was found, or will be."""
-        teaching.forget()
-        return _job(None)
-
-
-def _job(job: Job | None) -> dict[str, Any]:
-    if job is None:
-        return {"state": "none"}
-    state = "failed" if job.error else "running" if job.found is None else "ready"
-    told: dict[str, Any] = {"state": state, "kind": job.kind, "class": job.label}
-    if job.found is None:
-        return {**told, "sweep": job.steps.sweep, "done": job.steps.done, "total": job.steps.total, "error": job.error}
-    parts = {"new": job.found.new, "gone": job.found.gone, "changed": job.found.changed}
-    features = [_sketch(one, what) for what, part in parts.items() for one in part[:MOST_CHANGES]]
-    return {**told, "kept": job.found.kept, **{what: len(part) for what, part in parts.items()}, "features": features}
-
-
-def _sketch(one: Object, what: str) -> dict[str, Any]:
-    return {"type": "Feature", "properties": {"what": what}, "geometry": shapely.geometry.mapping(one.geometry)}
 
 
 def _candidate(one: Candidate) -> dict[str, Any]:
