@@ -37,7 +37,7 @@ from hybridseg.run.survey import Survey
 from hybridseg.shape.geometry import iou
 from hybridseg.theme import load_theme
 
-PLACES = ("Kampala west", "Dhaka", "Khartoum", "Banepa, val column")
+PLACES = ("Kampala west", "Dhaka", "Khartoum")
 COUNTS = (10, 30, 100)
 SESSION = 60
 """Objects of the session."""

@@ -26,8 +26,8 @@ from hybridseg.reviewing.objects import Object
 from hybridseg.theme import Theme
 
 LEAST, LEAST_RIGHT = 12, 3
-"""Decisions that it takes, and right objects among them. A correction from ten, with none held out, lost more objects
-than it found on two of three places (benchmarks.review)."""
+"""Decisions that it takes, and right objects among them. A correction from ten, with none held out, lost F1 on two
+of three places (docs/decisions.md)."""
 RING_M = 3.0
 """Least width of the ground around a decided object that was looked at with it; large objects get half their size."""
 TILE_PX = 512
