@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import getpass
-import io
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from glob import has_magic
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import geopandas as gpd
-import numpy as np
 import yaml
-from PIL import Image
 from pydantic import ValidationError
 
 from hybridseg.errors import OutputError, ReviewError, ThemeError
@@ -25,24 +22,19 @@ from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.read.opening import files_of, open_scene
 from hybridseg.read.scene import Scene
 from hybridseg.reviewing.edits import Edits
-from hybridseg.reviewing.given import fingerprint, objects_of
-from hybridseg.reviewing.objects import PRESENT, Object
-from hybridseg.reviewing.order import Estimate, Order, audited
-from hybridseg.reviewing.segment import Recent, Segmenter
+from hybridseg.reviewing.given import fingerprint, frame_of, objects_of
+from hybridseg.reviewing.objects import MACHINE, PRESENT, Action, Done, Kind, Object
+from hybridseg.reviewing.order import Estimate, Order, was_right
+from hybridseg.reviewing.segment import Segmenter
+from hybridseg.reviewing.teaching import Teaching
+from hybridseg.reviewing.tiles import Tiles
 from hybridseg.run.request import parse_bands, parse_nodata
 from hybridseg.run.themes import resolve_themes
-from hybridseg.shape.measure import area_m2
 from hybridseg.theme import Theme
-from hybridseg.types import FEATURE_COLUMNS, Window
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.lineage import Provenance
 from hybridseg.write.result import read_provenance, write_result
 
-TILE_PX = 256
-OWN_ZOOM = 18
-"""Zoom at which a tile's pixels are the scene's own; the scene's first pixel lies in the middle of the world."""
-TILES = 512
-"""Tiles kept, as files of 10 to 100 kB."""
 _BATCH = 200
 """Objects asked for at once when walking along an order."""
 
@@ -57,6 +49,7 @@ class Desk:
     order: the queue.
     edits: the store.
     segmenter: answers clicks.
+    teaching: learns from the decisions.
     who: the person.
     provenance: of the extraction; empty where the map does not say.
     result: the map; None: the review began with none.
@@ -68,6 +61,7 @@ class Desk:
     order: Order
     edits: Edits
     segmenter: Segmenter
+    teaching: Teaching
     who: str
     provenance: Mapping[str, Any]
     result: str | Path | None = None
@@ -77,6 +71,7 @@ class Desk:
         cls,
         scene: Any,
         result: str | Path | None = None,
+        *,
         theme: str | None = None,
         refiner: str | None = None,
         bands: str | None = None,
@@ -114,9 +109,18 @@ class Desk:
         segmenter = Segmenter(opened, model, themes[0].prompts.span, themes[0].prompts.max_zoom)
         store = Edits.open(path, objects, opened.crs, facts)
         order = Order.of(objects, int(mark[:12], 16))
-        person = who or _user()
-        before = {one.key: one for one in objects}
-        return cls(opened, tuple(themes), before, order, store, segmenter, person, provenance, result)
+        return cls(
+            scene=opened,
+            themes=tuple(themes),
+            before={one.key: one for one in objects},
+            order=order,
+            edits=store,
+            segmenter=segmenter,
+            teaching=Teaching(opened, themes, store, named, device),
+            who=who or _user(),
+            provenance=provenance,
+            result=result,
+        )
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -125,31 +129,9 @@ class Desk:
         return tuple(dict.fromkeys(found))
 
     @cached_property
-    def _tiles(self) -> Recent[tuple[int, int, int], tuple[bytes, str]]:
-        return Recent(TILES)
-
-    def tile(self, z: int, x: int, y: int) -> tuple[bytes, str]:
-        """Return a tile of the scene and its media type: JPEG, or PNG where some of it has no data.
-
-        Args:
-            z: zoom, see `OWN_ZOOM`.
-            x: column.
-            y: row.
-        """
-        key = (z, x, y)
-        if (known := self._tiles.get(key)) is not None:
-            return known
-        side, middle = TILE_PX << (OWN_ZOOM - z), (1 << z) // 2
-        window = Window((x - middle) * side, (y - middle) * side, side, side)
-        inside = window.clip(self.scene.window)
-        if not inside.width or not inside.height:
-            pixels, valid = np.zeros((3, 1, 1), np.uint8), np.zeros((1, 1), bool)
-        else:
-            chip = self.scene.read_window(window, TILE_PX)
-            pixels, valid = chip.pixels, chip.valid
-        made = _image(pixels, valid)
-        self._tiles.put(key, made)
-        return made
+    def tiles(self) -> Tiles:
+        """The scene as tiles."""
+        return Tiles(self.scene)
 
     def shaped(self, geometry: Any, label: str) -> Any:
         """Return an outline as the theme of its class shapes it: with right angles, or without the steps of pixels."""
@@ -161,6 +143,11 @@ class Desk:
         found = shaped.geometry.iloc[0] if len(shaped) else geometry
         return geometry if found is None or found.is_empty else found
 
+    @property
+    def line(self) -> tuple[int, ...]:
+        """Keys in the queue: the extraction's, then what improvements and proposals added, as they came."""
+        return self.order.keys + tuple(self.edits.found)
+
     def queue(self, position: int, step: int, count: int, undecided: bool = False) -> list[tuple[int, Object]]:
         """Return places in the queue with their objects.
 
@@ -170,26 +157,62 @@ class Desk:
             count: most objects.
             undecided: whether others are passed over.
         """
-        places = range(position, len(self.order) if step > 0 else -1, step)
+        line = self.line
+        places = range(min(position, len(line) - 1) if step < 0 else position, len(line) if step > 0 else -1, step)
         found: list[tuple[int, Object]] = []
         for start in range(0, len(places), _BATCH):
             batch = places[start : start + _BATCH]
-            verdicts = self.edits.verdicts([self.order.keys[place] for place in batch])
-            wanted = [place for place in batch if not undecided or verdicts.get(self.order.keys[place]) == "unseen"]
-            chosen = wanted[: count - len(found)]
-            found += zip(chosen, self.edits.get(self.order.keys[place] for place in chosen), strict=True)
+            states = self.edits.states([line[place] for place in batch])
+            there = {key for key, (verdict, _) in states.items() if not undecided or verdict in ("unseen", "proposed")}
+            chosen = [place for place in batch if line[place] in there][: count - len(found)]
+            found += zip(chosen, self.edits.get(line[place] for place in chosen), strict=True)
             if len(found) == count:
                 break
         return found
 
+    def decide(self, kind: Kind, *keys: int, label: str | None = None, geometry: Any = None) -> Done:
+        """Decide on objects as they are now, as the page does by key and click.
+
+        Args:
+            kind: accept, reject, relabel, replace, add, delete, split or merge.
+            keys: of the objects.
+            label: as of `Action`.
+            geometry: as of `Action`, in the scene's CRS.
+
+        Raises:
+            ReviewError: there is no such object, or the action makes no sense of it.
+        """
+        seen = {key: version for key, (_, version) in self.edits.states(keys).items()}
+        return self.edits.act(Action(kind, label, geometry), {key: seen.get(key, 0) for key in keys}, self.who)
+
+    @cached_property
+    def _judged(self) -> dict[tuple[int, int], bool]:
+        """Whether an object of the extraction was right, by key and version."""
+        return {}
+
     def estimate(self) -> Estimate:
-        """Return what the objects drawn at random say of the map's precision."""
+        """Return what the beginning of the random order that is decided, without a gap, says of the map's precision.
 
-        def now() -> Iterator[Object]:
-            for start in range(0, len(self.order.drawn), _BATCH):
-                yield from self.edits.get(self.order.drawn[start : start + _BATCH])
+        What is decided in another order is no fair sample, so whatever comes after the first that is not counts not.
+        """
+        right = seen = 0
+        for start in range(0, len(self.order.drawn), _BATCH):
+            batch = self.order.drawn[start : start + _BATCH]
+            states = self.edits.states(batch)
+            for key in batch:
+                verdict, version = states[key]
+                if verdict in MACHINE:
+                    return Estimate.of(right, seen)
+                seen += 1
+                right += self._was_right(key, version)
+        return Estimate.of(right, seen)
 
-        return audited(self.order.drawn, self.before, now())
+    def _was_right(self, key: int, version: int) -> bool:
+        if (key, version) not in self._judged:
+            (now,) = self.edits.get([key])
+            self._judged[key, now.version] = was_right(self.before[key], now)
+            version = now.version
+        return self._judged[key, version]
 
     def export(self, path: Path, decided_only: bool = False) -> int:
         """Write the map as it is now, with verdict and lineage; returns the number of objects.
@@ -203,23 +226,9 @@ class Desk:
         """
         check_not_input(path, [self.edits.path, self.result, *files_of(self.scene)])
         chosen = [one for one in self.edits.all() if one.present and not (decided_only and one.verdict == "unseen")]
-        columns = {
-            "id": [one.id for one in chosen],
-            "class": [one.label for one in chosen],
-            **{name: np.array([getattr(one, name) for one in chosen], float) for name in ("score", "iou_pred")},
-            **{name: np.array([getattr(one, name) for one in chosen], float) for name in ("stability", "agreement")},
-            "origin": [one.origin for one in chosen],
-            "verdict": [one.verdict for one in chosen],
-            "reviewer": [one.who for one in chosen],
-            "reviewed": [one.when for one in chosen],
-            "parents": [" ".join(one.parents) for one in chosen],
-        }
-        texts = ("id", "class", "origin", "verdict", "reviewer", "reviewed", "parents")
-        frame = gpd.GeoDataFrame(columns, geometry=[one.geometry for one in chosen], crs=self.scene.crs)
-        frame = frame.astype(dict.fromkeys(texts, str))
-        frame["area_m2"] = area_m2(frame.geometry)
-        added = [name for name in frame.columns if name not in FEATURE_COLUMNS]
-        counts = {verdict: self.edits.counts().get(verdict, 0) for verdict in (*PRESENT, "rejected", "deleted")}
+        frame = frame_of(chosen, self.scene.crs)
+        there = self.edits.counts()
+        counts = {verdict: there.get(verdict, 0) for verdict in (*PRESENT, "rejected", "deleted")}
         asked = {"review": self.edits.path.name, "actions": self.edits.head, "verdicts": counts}
         model = self.segmenter.model
         made = Provenance.collect(
@@ -228,7 +237,7 @@ class Desk:
             source=self.scene.name,
             source_fingerprint=self.scene.fingerprint,
         )
-        write_result(frame[[*FEATURE_COLUMNS, *added]], path, made.to_dict())
+        write_result(frame, path, made.to_dict())
         return len(frame)
 
     def exported(self, suffix: str, decided_only: bool) -> bytes:
@@ -247,7 +256,14 @@ class Desk:
 
     def close(self) -> None:
         """Close the review file."""
+        self.teaching.forget()
         self.edits.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _provenance(result: str | Path | None) -> dict[str, Any]:
@@ -282,14 +298,3 @@ def _user() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
         return os.environ.get("USERNAME", "someone")
-
-
-def _image(pixels: np.ndarray, valid: np.ndarray) -> tuple[bytes, str]:
-    """A chip as a file: JPEG where all of it is valid."""
-    out = io.BytesIO()
-    if valid.all():
-        Image.fromarray(np.moveaxis(pixels, 0, -1)).save(out, "JPEG", quality=90)
-        return out.getvalue(), "image/jpeg"
-    alpha = np.concatenate([pixels, np.where(valid, 255, 0).astype(np.uint8)[None]])
-    Image.fromarray(np.moveaxis(alpha, 0, -1)).save(out, "PNG", compress_level=1)
-    return out.getvalue(), "image/png"

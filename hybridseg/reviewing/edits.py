@@ -7,8 +7,9 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count as count_from
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,36 +17,20 @@ from hybridseg.errors import ReviewError
 from hybridseg.files import check_output
 from hybridseg.reviewing import geopackage
 from hybridseg.reviewing.geopackage import FACTS, LAYER, RECORD
-from hybridseg.reviewing.objects import PRESENT, Action, Object, outcome
+from hybridseg.reviewing.objects import OPEN, Action, Conflict, Done, Object, Unknown, Verdict, outcome
 from hybridseg.types import Extent
 
-
-class Unknown(ReviewError):
-    """There is no such object."""
-
-
-class Conflict(ReviewError):
-    """The object, or the record, is not as the caller saw it: somebody else was faster."""
-
-
-@dataclass(frozen=True)
-class Done:
-    """What an action did.
-
-    seq: its number in the record.
-    changed: the objects that it touched, as they are now; those that are gone are among them.
-    removed: keys of objects that are not there any more, as after the undo of an add.
-    """
-
-    seq: int
-    changed: tuple[Object, ...]
-    removed: tuple[int, ...] = ()
+FOUND = ("improve", "propose")
+"""Kinds of actions by which a machine adds objects."""
+_BATCH = 500
+"""Keys in one query."""
 
 
 class Edits:
     """A review file that is open. One writer at a time; any thread may call.
 
     path: of the file.
+    found: keys of objects that `change` ever added, in its order; those that were undone are not there any more.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,6 +40,7 @@ class Edits:
         (self._srs,) = self._one("SELECT srs_id FROM gpkg_geometry_columns WHERE table_name = ?", LAYER)
         self._undoable: list[int] = []
         self._redoable: list[int] = []
+        self.found: list[int] = []
         self._catch_up()
 
     @classmethod
@@ -122,7 +108,7 @@ class Edits:
         return self._read("WHERE version > ? ORDER BY version, fid LIMIT ?", [seq, most])
 
     def within(self, extent: Extent, most: int) -> tuple[list[Object], int]:
-        """Return objects on the map whose boxes meet an extent, and how many there are.
+        """Return objects on the map, and those proposed, whose boxes meet an extent, and how many there are.
 
         Args:
             extent: in the CRS.
@@ -130,7 +116,7 @@ class Edits:
         """
         left, bottom, right, top = extent
         near = f"(SELECT id FROM rtree_{LAYER}_geom WHERE maxx >= ? AND minx <= ? AND maxy >= ? AND miny <= ?)"
-        there = f"verdict IN ({', '.join(repr(one) for one in PRESENT)})"
+        there = f"verdict IN {OPEN}"
         values = [left, right, bottom, top]
         (count,) = self._one(f"SELECT count(*) FROM {LAYER} WHERE fid IN {near} AND {there}", *values)
         large = (
@@ -146,11 +132,18 @@ class Edits:
             query = f"SELECT verdict, count(*) FROM {LAYER} GROUP BY verdict"
             return dict(self._database.execute(query).fetchall())
 
-    def verdicts(self, keys: Sequence[int]) -> dict[int, str]:
-        """Return verdicts by key."""
+    def states(self, keys: Sequence[int]) -> dict[int, tuple[Verdict, int]]:
+        """Return verdict and version by key, of the objects that are there."""
         with self._lock:
-            query = f"SELECT fid, verdict FROM {LAYER} WHERE fid IN ({', '.join('?' * len(keys))})"
-            return dict(self._database.execute(query, list(keys)).fetchall())
+            return {
+                key: (verdict, version)
+                for start in range(0, len(keys), _BATCH)
+                for key, verdict, version in self._states(keys[start : start + _BATCH])
+            }
+
+    def _states(self, keys: Sequence[int]) -> list[tuple[int, Verdict, int]]:
+        query = f"SELECT fid, verdict, version FROM {LAYER} WHERE fid IN ({', '.join('?' * len(keys))})"
+        return self._database.execute(query, list(keys)).fetchall()
 
     def act(self, action: Action, seen: Mapping[int, int], who: str) -> Done:
         """Do an action and write it down, both or neither.
@@ -176,6 +169,25 @@ class Edits:
             changes = [(before.get(one.key), one) for one in after]
             return self._write(action.kind, who, changes)
 
+    def change(self, kind: str, changes: Sequence[tuple[Object | None, Object]], who: str) -> Done:
+        """Do what a machine found, as one action. What somebody changed since it looked stays as it is.
+
+        Args:
+            kind: what the record calls it.
+            changes: (as it was, as it is to be) of objects; None: it is new, and gets its key here.
+            who: the person who wants it.
+        """
+        with self._writing():
+            versions = self.states([old.key for old, _ in changes if old is not None])
+            (last,) = self._one("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?", LAYER)
+            keys = count_from(int(last) + 1)
+            fitting = [
+                (old, new if old is not None else replace(new, key=next(keys)))
+                for old, new in changes
+                if old is None or versions.get(old.key) == (old.verdict, old.version)
+            ]
+            return self._write(kind, who, fitting)
+
     def undo(self, head: int, who: str) -> Done:
         """Take back the last action that is not taken back yet.
 
@@ -192,19 +204,6 @@ class Edits:
     def redo(self, head: int, who: str) -> Done:
         """Do again what was undone last; arguments and errors as of `undo`."""
         return self._step("redo", head, who)
-
-    def replayed(self, objects: Sequence[Object]) -> dict[int, Object]:
-        """Return what the record makes of the extraction's objects: all there are, by key."""
-        found = {one.key: one for one in objects}
-        with self._lock:
-            for (changes,) in self._database.execute(f"SELECT changes FROM {RECORD} ORDER BY seq"):
-                for change in json.loads(changes):
-                    after = geopackage.from_record(change["after"])
-                    if after is None:
-                        found.pop(change["before"]["key"], None)
-                    else:
-                        found[after.key] = after
-        return found
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -226,7 +225,9 @@ class Edits:
             except BaseException as error:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
-                self._forget()
+                if self._read_to > self.head:  # what was written is not there
+                    self._read_to, self._undoable, self._redoable, self.found = 0, [], [], []
+                    self._catch_up()
                 if isinstance(error, sqlite3.OperationalError):
                     raise ReviewError(f"{self.path} cannot be written ({error}); make room on the disk") from error
                 raise
@@ -274,8 +275,8 @@ class Edits:
 
     def _catch_up(self) -> None:
         """Read what the record holds beyond what was read, to know what can be undone and redone."""
-        query = f"SELECT seq, kind FROM {RECORD} WHERE seq > ? ORDER BY seq"
-        for seq, kind in self._database.execute(query, (self._read_to,)):
+        query = f"SELECT seq, kind, iif(kind IN {FOUND}, changes, '[]') FROM {RECORD} WHERE seq > ? ORDER BY seq"
+        for seq, kind, changes in self._database.execute(query, (self._read_to,)):
             if kind == "undo":
                 self._redoable.append(self._undoable.pop())
             elif kind == "redo":
@@ -283,12 +284,8 @@ class Edits:
             else:
                 self._undoable.append(seq)
                 self._redoable.clear()
+            self.found += [change["after"]["key"] for change in json.loads(changes) if change["before"] is None]
             self._read_to = seq
-
-    def _forget(self) -> None:
-        """Read the record from the start: what was written may not be there."""
-        self._read_to, self._undoable, self._redoable = 0, [], []
-        self._catch_up()
 
     def _read(self, where: str = "", values: Sequence[Any] = ()) -> list[Object]:
         with self._lock:

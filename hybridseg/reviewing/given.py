@@ -1,4 +1,4 @@
-"""What is under review: the objects of an extraction, or of any layer of polygons."""
+"""Objects of a review from a layer of polygons, and back."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from hybridseg.errors import LayerError, ReviewError
 from hybridseg.read.vectors import read_layer
 from hybridseg.reviewing import geopackage
 from hybridseg.reviewing.objects import Object
+from hybridseg.shape.measure import area_m2
+from hybridseg.types import FEATURE_COLUMNS
 
 
 def objects_of(result: Path | str | gpd.GeoDataFrame, crs: Any, label: str) -> list[Object]:
@@ -66,6 +68,29 @@ def objects_of(result: Path | str | gpd.GeoDataFrame, crs: Any, label: str) -> l
             )
         )
     return found
+
+
+def frame_of(objects: Sequence[Object], crs: Any) -> gpd.GeoDataFrame:
+    """Return objects as a layer: the columns of an extraction, then verdict, reviewer, reviewed (UTC) and parents.
+
+    Args:
+        objects: in order.
+        crs: of their geometries.
+    """
+    columns = {
+        "id": [one.id for one in objects],
+        "class": [one.label for one in objects],
+        **{name: np.array([getattr(one, name) for one in objects], float) for name in geopackage.FIGURES},
+        "origin": [one.origin for one in objects],
+        "verdict": [one.verdict for one in objects],
+        "reviewer": [one.who for one in objects],
+        "reviewed": [one.when for one in objects],
+        "parents": [" ".join(one.parents) for one in objects],
+    }
+    frame = gpd.GeoDataFrame(columns, geometry=[one.geometry for one in objects], crs=crs)
+    frame = frame.astype({name: str for name in columns if name not in geopackage.FIGURES})
+    frame["area_m2"] = area_m2(frame.geometry)
+    return frame[[*FEATURE_COLUMNS, "verdict", "reviewer", "reviewed", "parents"]]
 
 
 def fingerprint(objects: Sequence[Object]) -> str:

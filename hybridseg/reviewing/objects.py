@@ -12,11 +12,20 @@ from shapely.ops import split as cut
 
 from hybridseg.errors import ReviewError
 
-Verdict = Literal["unseen", "accepted", "rejected", "corrected", "added", "deleted", "split", "merged"]
-"""What a person said of an object; unseen: nothing yet; split, merged: others took its place."""
+Verdict = Literal[
+    "unseen", "accepted", "rejected", "corrected", "added", "deleted", "split", "merged", "proposed", "withdrawn"
+]
+"""What a person said of an object. unseen: nothing yet; split, merged: others took its place; proposed: something may
+be missing here, nothing yet; withdrawn: nothing, before an improvement took it from the map."""
 
 PRESENT: tuple[Verdict, ...] = ("unseen", "accepted", "corrected", "added")
 """Verdicts of objects that are on the map."""
+
+OPEN: tuple[Verdict, ...] = (*PRESENT, "proposed")
+"""Verdicts of objects on which a person may decide."""
+
+MACHINE: tuple[Verdict, ...] = ("unseen", "proposed", "withdrawn")
+"""Verdicts of objects of which nobody has said anything."""
 
 Kind = Literal["accept", "reject", "relabel", "replace", "add", "delete", "split", "merge"]
 """Actions, apart from undo and redo."""
@@ -63,6 +72,19 @@ class Object:
         """Whether it is on the map."""
         return self.verdict in PRESENT
 
+    @property
+    def decided(self) -> bool:
+        """Whether a person has said what it is."""
+        return self.verdict not in MACHINE
+
+
+class Unknown(ReviewError):
+    """There is no such object."""
+
+
+class Conflict(ReviewError):
+    """The object, or the record, is not as the caller saw it: somebody else was faster."""
+
 
 @dataclass(frozen=True)
 class Action:
@@ -80,6 +102,20 @@ class Action:
     origin: Hand = "drawn"
 
 
+@dataclass(frozen=True)
+class Done:
+    """What an action did.
+
+    seq: its number in the record.
+    changed: the objects that it touched, as they are now; those that are gone are among them.
+    removed: keys of objects that are not there any more, as after the undo of an add.
+    """
+
+    seq: int
+    changed: tuple[Object, ...]
+    removed: tuple[int, ...] = ()
+
+
 def outcome(action: Action, objects: Sequence[Object], key: int) -> list[Object]:
     """Return the objects that an action changes or makes, as they are after it.
 
@@ -91,7 +127,7 @@ def outcome(action: Action, objects: Sequence[Object], key: int) -> list[Object]
     Raises:
         ReviewError: it makes no sense of these objects.
     """
-    gone = [one.id for one in objects if not one.present]
+    gone = [one.id for one in objects if one.verdict not in OPEN]
     if gone:
         raise ReviewError(f"{gone[0]} is not on the map any more; undo what removed it first")
     least, most = {"add": (0, 0), "merge": (2, MOST_MERGED)}.get(action.kind, (1, 1))
@@ -103,7 +139,7 @@ def outcome(action: Action, objects: Sequence[Object], key: int) -> list[Object]
 
 def _accept(action: Action, objects: Sequence[Object], key: int) -> list[Object]:
     (one,) = objects
-    return [replace(one, verdict="accepted" if one.verdict == "unseen" else one.verdict)]
+    return [replace(one, verdict=_ACCEPTED.get(one.verdict, one.verdict))]
 
 
 def _reject(action: Action, objects: Sequence[Object], key: int) -> list[Object]:
@@ -150,7 +186,7 @@ def _split(action: Action, objects: Sequence[Object], key: int) -> list[Object]:
 def _merge(action: Action, objects: Sequence[Object], key: int) -> list[Object]:
     first = max(objects, key=lambda one: float(one.geometry.area))
     parents = tuple(one.id for one in objects)
-    verdict: Verdict = "added" if all(one.verdict == "added" for one in objects) else "corrected"
+    verdict: Verdict = "added" if all(_corrected(one) == "added" for one in objects) else "corrected"
     union = shapely.union_all([one.geometry for one in objects])
     whole = replace(first, key=key, id=f"{first.id}/{key}", geometry=union, verdict=verdict, parents=parents)
     return [*(replace(one, verdict="merged") for one in objects), whole]
@@ -158,7 +194,7 @@ def _merge(action: Action, objects: Sequence[Object], key: int) -> list[Object]:
 
 def _corrected(one: Object) -> Verdict:
     """The verdict of an object whose outline or class a person changed."""
-    return "added" if one.verdict == "added" else "corrected"
+    return "added" if one.verdict in ("added", "proposed") else "corrected"
 
 
 def _polygon(action: Action) -> shapely.Geometry:
@@ -172,6 +208,8 @@ def _polygon(action: Action) -> shapely.Geometry:
         raise ReviewError("the outline covers no ground; draw at least three corners that are not on one line")
     return drawn
 
+
+_ACCEPTED: dict[Verdict, Verdict] = {"unseen": "accepted", "proposed": "added"}
 
 _RULES: dict[Kind, Callable[[Action, Sequence[Object], int], list[Object]]] = {
     "accept": _accept,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,24 +30,29 @@ class Order:
     def of(cls, objects: Sequence[Object], seed: int) -> Order:
         """Order objects by disagreement, then by uncertainty.
 
-        Disagreement is 1 - IoU of SAM2's mask with the heatmap, which neither model's own score shows; in tenths, so
-        that among the alike the least certain comes first. A coarse outline has no mask that passed the gate: what
-        there is of its agreement counts, else it comes first.
-
         Args:
-            objects: of the extraction.
+            objects: of the extraction, by key.
             seed: of the random order.
         """
         keys = np.array([one.key for one in objects], int)
-        agreement, score = (np.array([getattr(one, name) for one in objects], float) for name in ("agreement", "score"))
-        disagreement = np.ceil(10 * (1 - np.nan_to_num(agreement, nan=0.0)))
-        certain = np.abs(np.nan_to_num(score, nan=0.5) - 0.5)
-        doubtful = keys[np.lexsort((keys, certain, -disagreement))].tolist()
+        doubtful = keys[doubt(objects)].tolist()
         drawn = np.random.default_rng(seed).permutation(keys).tolist()
         return cls(tuple(_mixed(doubtful, drawn)), tuple(drawn))
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+def doubt(objects: Sequence[Object]) -> np.ndarray:
+    """Return the positions (N,) of objects, the most doubtful first.
+
+    Disagreement is 1 - IoU of SAM2's mask with the heatmap, which neither model's own score shows; in tenths, so that
+    among the alike the least certain comes first. A coarse outline has no mask that passed the gate: what there is of
+    its agreement counts, else it comes first.
+    """
+    agreement, score = (np.array([getattr(one, name) for one in objects], float) for name in ("agreement", "score"))
+    disagreement = np.ceil(10 * (1 - np.nan_to_num(agreement, nan=0.0)))
+    return np.lexsort((np.abs(np.nan_to_num(score, nan=0.5) - 0.5), -disagreement))
 
 
 @dataclass(frozen=True)
@@ -77,33 +82,12 @@ class Estimate:
 def was_right(before: Object, now: Object) -> bool:
     """Return whether an object of the extraction was right, by what a person made of it.
 
-    Right: accepted; or corrected, of the same class, and with `RIGHT_IOU`. Wrong: all else, as a split or merge.
+    Right: accepted or corrected, of the same class, and with `RIGHT_IOU`. Wrong: all else, as a split or merge.
     """
-    if now.verdict == "accepted":
-        return True
-    if now.verdict != "corrected" or now.label != before.label:
+    if now.verdict not in ("accepted", "corrected") or now.label != before.label:
         return False
     common = before.geometry.intersection(now.geometry).area
     return bool(common >= RIGHT_IOU * (before.geometry.area + now.geometry.area - common))
-
-
-def audited(drawn: Sequence[int], before: Mapping[int, Object], now: Iterator[Object]) -> Estimate:
-    """Return the estimate from the beginning of the random order that is decided, without a gap.
-
-    What is decided in another order is no fair sample, so whatever comes after the first that is not counts not.
-
-    Args:
-        drawn: keys in random order.
-        before: objects of the extraction, by key.
-        now: the same objects as they are, in the order of `drawn`.
-    """
-    right = seen = 0
-    for key, one in zip(drawn, now, strict=False):
-        if one.verdict == "unseen":
-            break
-        seen += 1
-        right += was_right(before[key], one)
-    return Estimate.of(right, seen)
 
 
 def _mixed(doubtful: Sequence[int], drawn: Sequence[int]) -> Iterator[int]:

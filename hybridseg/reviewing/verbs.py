@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -63,18 +64,16 @@ def review(
     _check(host, others_may_connect, idle_minutes)
     from hybridseg.reviewing.desk import Desk
 
-    desk = Desk.open(scene, result, theme, refiner, bands, source_crs, edits, who, device)
-    try:
+    with Desk.open(
+        scene, result, theme=theme, refiner=refiner, bands=bands, source_crs=source_crs, edits=edits, who=who,
+        device=device,
+    ) as desk:  # fmt: skip
         if export is not None:
             return desk.export(Path(export), decided_only)
-        serving = _serving()(desk, True, host, port, others_may_connect)
-        if progress is not None:
-            progress(serving.address)
+        serving = _serving(desk, True, host, port, others_may_connect, progress)
         if browser:
             webbrowser.open(serving.address.link)
         serving.run(idle_minutes * 60)
-    finally:
-        desk.close()
     return 0
 
 
@@ -121,16 +120,12 @@ def serve(
     _check(host, others_may_connect, idle_minutes)
     from hybridseg.reviewing.desk import Desk
 
-    desk = Desk.open(scene, result, theme, refiner, bands, source_crs, edits, who, device)
-    try:
-        serving = _serving()(desk, False, host, port, others_may_connect)
-        if progress is not None:
-            progress(serving.address)
-        from hybridseg.reviewing.server.serving import parent_process
-
-        serving.run(idle_minutes * 60, parent_process if with_parent else None)
-    finally:
-        desk.close()
+    with Desk.open(
+        scene, result, theme=theme, refiner=refiner, bands=bands, source_crs=source_crs, edits=edits, who=who,
+        device=device,
+    ) as desk:  # fmt: skip
+        serving = _serving(desk, False, host, port, others_may_connect, progress)
+        serving.run(idle_minutes * 60, os.getppid if with_parent else None)
 
 
 def _check(host: str, remote: bool, idle_minutes: float) -> None:
@@ -143,12 +138,15 @@ def _check(host: str, remote: bool, idle_minutes: float) -> None:
         raise HybridsegError(f"idle_minutes is {idle_minutes:g}; give more than 0")
 
 
-def _serving() -> Any:
-    """The server, once it is certain that its libraries are there."""
+def _serving(desk: Any, page: bool, host: str, port: int, remote: bool, progress: Callable[[Any], None] | None) -> Any:
+    """The server of a desk, announced, once it is certain that its libraries are there."""
     try:
         from hybridseg.reviewing.server.serving import Serving
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "uvicorn", "starlette"):
             raise
         raise MissingExtra(f"{error.name} is not installed; install hybridseg with the extra `review`") from error
-    return Serving
+    serving = Serving(desk, page, host, port, remote)
+    if progress is not None:
+        progress(serving.address)
+    return serving

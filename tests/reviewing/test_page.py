@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
+import numpy as np
 import pytest
 
 from hybridseg.reviewing.desk import Desk
+from hybridseg.reviewing.lesson import LEAST
 from hybridseg.reviewing.server.serving import Serving
 from hybridseg.write.result import read_result
 from tests.reviewing.conftest import Client
@@ -28,6 +32,16 @@ PATIENCE_S = 120
 
 
 @pytest.fixture
+def desk(town: tuple[Path, Path], tmp_path: Path) -> Iterator[Desk]:
+    """A review of two classes; the map lacks each fourth object."""
+    rows = gpd.read_file(town[1], layer="map")
+    rows[np.arange(len(rows)) % 4 > 0].to_file(tmp_path / "lacking.gpkg")
+    given = {"theme": "buildings,solar", "edits": tmp_path / "edits.gpkg", "who": "Ada", "device": "cpu"}
+    with Desk.open(town[0], tmp_path / "lacking.gpkg", **given) as opened:
+        yield opened
+
+
+@pytest.fixture
 def page(client: Client) -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=SOFTWARE)
@@ -36,8 +50,8 @@ def page(client: Client) -> Iterator[Any]:
         faults: list[str] = []
         opened.on("pageerror", lambda error: faults.append(str(error)))
         # what the server refuses is shown on the page; the browser writes of it, too
-        refused = "the server responded with a status of 409"
-        noted = lambda said: said.type == "error" and refused not in said.text and faults.append(said.text)  # noqa: E731
+        refused = re.compile("the server responded with a status of 4(09|22)")
+        noted = lambda said: said.type == "error" and not refused.search(said.text) and faults.append(said.text)  # noqa: E731
         opened.on("console", noted)
         opened.goto(client.address.link)
         opened.wait_for_selector("body[data-ready=yes]")
@@ -118,6 +132,54 @@ def test_open_click_accept_undo_reload_export(page: Any, client: Client, serving
     download.value.save_as(path)
     verdicts = read_result(path)["verdict"].value_counts().to_dict()
     assert verdicts == {"accepted": 1, "added": 1, "corrected": 1, "unseen": len(desk.before) - 2}
+
+
+def test_relabel_split_improve_and_agree(page: Any, desk: Desk):
+    counts = desk.edits.counts
+    first = page.evaluate("review.object.id")
+    page.keyboard.press("2")  # the second class
+    until(page, lambda: desk.edits.get([first])[0].label == desk.classes[1])
+    page.keyboard.press("z")
+    until(page, lambda: desk.edits.get([first])[0].label == "building")
+
+    page.wait_for_timeout(200)
+    page.keyboard.press("x")  # split from left to right
+    left, bottom, right, top = desk.before[first].geometry.bounds
+    ends = [on_screen(page, desk, x, (bottom + top) / 2) for x in (left - 3, right + 3)]
+    until(page, lambda: page.evaluate("review.drawing.active"))
+    page.mouse.click(*ends[0])
+    page.mouse.move(*ends[1], steps=5)
+    page.mouse.click(*ends[1])
+    page.keyboard.press("Enter")
+    until(page, lambda: counts().get("split") == 1)
+    assert counts()["corrected"] == 2
+    page.keyboard.press("z")
+    until(page, lambda: "split" not in counts())
+
+    page.click("button[data-teach=improve]")  # too few decisions: told, and nothing begins
+    until(page, lambda: "too few to learn from" in page.locator("#message").inner_text())
+    for key in desk.order.keys[:LEAST]:
+        desk.decide("accept", key)
+    page.click("button[data-teach=improve]")
+    until(page, lambda: "Learning from the decisions" in page.locator("#learning").inner_text() or agreeable(page))
+    until(page, lambda: agreeable(page))
+    before = counts()
+    shown = page.evaluate("review.scene.map.getSource('sketch').serialize().data.features.length")
+    assert counts() == before  # it only shows
+    page.reload()  # what was found is there still
+    page.wait_for_selector("body[data-ready=yes]")
+    until(page, lambda: agreeable(page))
+    assert page.evaluate("review.scene.map.getSource('sketch').serialize().data.features.length") == shown > 0
+    page.click("button[data-teach=agree]")
+    until(page, lambda: page.locator("button[data-teach=improve]").count() == 1)
+    assert counts() != before
+    assert counts()["accepted"] == LEAST
+    page.keyboard.press("z")
+    until(page, lambda: counts() == before)
+
+
+def agreeable(page: Any) -> bool:
+    return page.locator("button[data-teach=agree]").count() == 1
 
 
 def test_what_another_tab_does_is_shown_and_not_overwritten(page: Any, client: Client, desk: Desk):

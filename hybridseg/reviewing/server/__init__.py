@@ -1,1 +1,1 @@
-"""The local server: what it answers (api, messages), whom (guard), and how long (serving)."""
+"""The local server: what it answers (api, learning, messages), whom (guard), and how long (serving)."""

@@ -17,12 +17,13 @@ from starlette.exceptions import HTTPException
 
 from hybridseg.errors import HybridsegError, ReviewError
 from hybridseg.read.scene import Scene
-from hybridseg.reviewing.desk import OWN_ZOOM, TILE_PX, Desk
-from hybridseg.reviewing.edits import Conflict, Done, Unknown
-from hybridseg.reviewing.objects import PRESENT
+from hybridseg.reviewing.desk import Desk
+from hybridseg.reviewing.objects import PRESENT, Conflict, Done, Unknown
 from hybridseg.reviewing.order import AUDIT
 from hybridseg.reviewing.segment import Candidate, Clicks
+from hybridseg.reviewing.server.learning import add_learning
 from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Look, Step, ToShape, feature, placed
+from hybridseg.reviewing.tiles import OWN_ZOOM, TILE_PX
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.lineage import installed_version
 from hybridseg.write.style import colour
@@ -47,6 +48,7 @@ def make_app(desk: Desk, page: bool) -> FastAPI:
     _scene_routes(app, desk)
     _click_routes(app, desk)
     _edit_routes(app, desk)
+    add_learning(app, desk)
     if page:
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
@@ -98,7 +100,8 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
             "model": desk.segmenter.model.name,
             "who": desk.who,
             "file": edits.path.name,
-            "queue": len(desk.order),
+            "queue": len(desk.line),
+            "teachable": list(desk.teaching.labels),
             "head": edits.head,
         }
 
@@ -109,7 +112,7 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
         y: Annotated[int, Path(ge=0, le=2**OWN_ZOOM)],
     ) -> Response:
         """A tile of the scene; its own pixels at zoom 18, the first of them in the middle of the world."""
-        content, kind = desk.tile(z, x, y)
+        content, kind = desk.tiles(z, x, y)
         return Response(content, media_type=kind)
 
     @app.get("/api/objects")
@@ -144,9 +147,8 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
         undecided: bool = True,
     ) -> dict[str, Any]:
         """Objects from a place in the queue on: undecided ones, or all; or, going back, all."""
-        last = len(desk.order) - 1
-        found = desk.queue(min(position, last), -1, count) if back else desk.queue(position, 1, count, undecided)
-        return {"length": len(desk.order), "places": [{"position": p, "object": feature(o)} for p, o in found]}
+        found = desk.queue(position, -1, count) if back else desk.queue(position, 1, count, undecided)
+        return {"length": len(desk.line), "places": [{"position": p, "object": feature(o)} for p, o in found]}
 
     @app.get("/api/progress")
     def progress() -> dict[str, Any]:

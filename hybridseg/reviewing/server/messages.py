@@ -9,7 +9,7 @@ import shapely
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from hybridseg.errors import ReviewError
-from hybridseg.reviewing.objects import Action, Object
+from hybridseg.reviewing.objects import OPEN, Action, Object
 
 PROTOCOL = 1
 """Raised when an answer changes its meaning or a field goes."""
@@ -124,6 +124,13 @@ class Act(_Message):
         )
 
 
+class Learn(_Message):
+    """What to do in the background. propose: look for what is missing; improve: learn from the decisions first."""
+
+    kind: Literal["improve", "propose"] = "improve"
+    label: Annotated[Label | None, Field(alias="class")] = None
+
+
 class Step(_Message):
     """Undo or redo. head: number of the last action that the page knows of."""
 
@@ -165,7 +172,7 @@ def feature(one: Object) -> dict[str, Any]:
     return {
         "type": "Feature",
         "id": one.key,
-        "properties": {**named, **figures, **since, "present": one.present},
+        "properties": {**named, **figures, **since, "present": one.present, "open": one.verdict in OPEN},
         "geometry": shapely.geometry.mapping(one.geometry),
     }
 

@@ -98,11 +98,6 @@ class Serving:
         self._server.should_exit = True
 
 
-def parent_process() -> int:
-    """Return the number of the parent process."""
-    return os.getppid()
-
-
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sends at once (TCP_NODELAY) only where the protocol is named; else each answer waits 40 ms for an ACK

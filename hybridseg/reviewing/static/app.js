@@ -4,6 +4,7 @@ import { get, post } from "./api.js";
 import { Clicks } from "./clicks.js";
 import { Drawing } from "./draw.js";
 import { Keys } from "./keys.js";
+import { Learning } from "./learning.js";
 import { SceneMap } from "./map.js";
 import { element } from "./panel.js";
 import { Place, boundsOf } from "./place.js";
@@ -27,7 +28,6 @@ class Review extends View {
   }
 
   actions() {
-    const queued = (run) => () => (this.work = this.work.then(run).catch((error) => this.say(error)));
     const all = {
       accept: { key: "a", about: "Accept", run: () => this.decide("accept") },
       reject: { key: "d", about: "Reject: there is no such object", brief: "Reject", run: () => this.decide("reject") },
@@ -55,8 +55,16 @@ class Review extends View {
     this.about.classes.slice(0, 9).forEach(({ name }, number) => {
       all[`class ${name}`] = { key: `${number + 1}`, about: `Class ${name}`, run: () => this.relabel(name) };
     });
-    for (const action of Object.values(all)) action.run = queued(action.run);
+    for (const action of Object.values(all)) {
+      const { run } = action;
+      action.run = () => this.after(run);
+    }
     return all;
+  }
+
+  // One thing after another: what is asked for next knows what the one before it did.
+  after(run) {
+    return (this.work = this.work.then(run).catch((error) => this.say(error)));
   }
 
   get label() {
@@ -71,6 +79,7 @@ class Review extends View {
     byId("export").onclick = () => this.export();
     byId("help").onclick = () => this.keys.actions.help.run();
     const map = this.scene.map;
+    this.learning = new Learning(this);
     map.on("click", (event) => this.pick(event));
     map.on("moveend", () => this.rested());
     map.on("move", () => this.scale());
@@ -79,6 +88,7 @@ class Review extends View {
     await this.next(0);
     if (!this.object) await this.rested();
     await this.refresh();
+    await this.learning.look();
     document.body.dataset.ready = "yes";
   }
 
@@ -162,7 +172,7 @@ class Review extends View {
     if (this.clicks.active && this.clicks.history.length && kind === "undo") return this.clicks.back();
     this.leave(false);
     const reply = await this.done(await post(`/api/${kind}`, { head: this.head }));
-    const one = reply.changed.find((changed) => changed.properties.present) ?? reply.changed[0];
+    const one = reply.changed.find((changed) => changed.properties.open) ?? reply.changed[0];
     if (one) {
       this.choose(one, this.position);
       const [west, south, east, north] = boundsOf(this.place.shown(one.geometry));
@@ -178,7 +188,7 @@ class Review extends View {
   // --- outlines ---
 
   async click(object) {
-    if (object && !object.properties.present) return this.tell("It is not on the map any more: undo what removed it.");
+    if (object && !object.properties.open) return this.tell("It is not on the map any more: undo what removed it.");
     this.leave(false);
     if (!object) this.choose(null, null);
     this.clicks.start(object);
@@ -210,7 +220,7 @@ class Review extends View {
   }
 
   async edit() {
-    if (!this.object?.properties.present) return this.tell("Choose an object first.");
+    if (!this.object?.properties.open) return this.tell("Choose an object first.");
     if (this.object.geometry.type !== "Polygon") return this.tell("It has several parts, whose corners cannot be moved by hand: correct it by clicking.");
     this.leave(false);
     this.drawing.start("edit", null, this.object.geometry);
@@ -218,7 +228,7 @@ class Review extends View {
   }
 
   async square() {
-    if (!this.object?.properties.present) return this.tell("Choose an object first.");
+    if (!this.object?.properties.open) return this.tell("Choose an object first.");
     const { geometry } = await post("/api/shape", { class: this.object.properties.class, geometry: this.object.geometry });
     await this.act("replace", [this.object], { geometry, origin: "drawn" });
     return this.counted();
@@ -227,21 +237,26 @@ class Review extends View {
   async drawNew() {
     this.leave(false);
     this.choose(null, null);
-    this.drawing.start("polygon", async (geometry) => {
+    this.drawing.start("polygon", (geometry) => {
       this.drawing.stop();
-      await this.act("add", [], { class: this.class, geometry, origin: "drawn" }).then((reply) => this.choose(reply.changed[0], null), (error) => this.say(error));
-      this.counted();
+      this.after(async () => {
+        const reply = await this.act("add", [], { class: this.class, geometry, origin: "drawn" });
+        this.choose(reply.changed[0], null);
+        this.counted();
+      });
     });
     this.shown();
   }
 
   async split() {
-    if (!this.object?.properties.present) return this.tell("Choose an object first.");
+    if (!this.object?.properties.open) return this.tell("Choose an object first.");
     this.leave(false);
-    this.drawing.start("line", async (geometry) => {
+    this.drawing.start("line", (geometry) => {
       this.drawing.stop();
-      await this.act("split", [this.object], { geometry }).catch((error) => this.say(error));
-      this.shown();
+      this.after(async () => {
+        await this.act("split", [this.object], { geometry });
+        this.shown();
+      });
     });
     return this.shown();
   }

@@ -9,7 +9,10 @@ setWorkerUrl(new URL("vendor/maplibre-gl-worker.mjs", location.href).href);
 const NOTHING = { type: "FeatureCollection", features: [] };
 const AHEAD = 0.5; // of the view's sides, loaded around it
 const DECIDED = ["in", ["get", "verdict"], ["literal", ["accepted", "corrected", "added"]]];
+const MAPPED = ["!=", ["get", "verdict"], "proposed"];
 const PROPOSED = "#00d5e8";
+const NEW = "#ffd23f";
+const SKETCHED = ["match", ["get", "what"], "new", NEW, "gone", "#ff4d6d", PROPOSED];
 
 export class SceneMap {
   constructor(element, place, classes) {
@@ -61,15 +64,15 @@ export class SceneMap {
   }
 
   change(changed, removed) {
-    const gone = [...removed, ...changed.filter((one) => !one.properties.present).map((one) => one.id)];
-    const there = changed.filter((one) => one.properties.present).map((one) => this.drawn(one));
+    const gone = [...removed, ...changed.filter((one) => !one.properties.open).map((one) => one.id)];
+    const there = changed.filter((one) => one.properties.open).map((one) => this.drawn(one));
     gone.forEach((key) => this.features.delete(key));
     there.forEach((one) => this.features.set(one.id, one));
     this.map.getSource("objects").updateData({ remove: gone, add: there });
   }
 
   select(feature, others = []) {
-    const shown = [feature, ...others].filter(Boolean).map((one) => ({ ...this.drawn(one), properties: { gone: !one.properties.present } }));
+    const shown = [feature, ...others].filter(Boolean).map((one) => ({ ...this.drawn(one), properties: { gone: !one.properties.open } }));
     this.map.getSource("selected").setData({ type: "FeatureCollection", features: shown });
   }
 
@@ -79,6 +82,12 @@ export class SceneMap {
     const marks = points.map(({ at, on }) => ({ type: "Feature", properties: { on }, geometry: { type: "Point", coordinates: at } }));
     if (box) marks.push({ type: "Feature", properties: {}, geometry: { type: "LineString", coordinates: ring(box) } });
     this.map.getSource("marks").setData({ type: "FeatureCollection", features: marks });
+  }
+
+  // What an improvement would change: objects that would come, go, or get another outline.
+  sketch(features) {
+    const shown = features.map((one) => ({ ...one, geometry: this.place.shown(one.geometry) }));
+    this.map.getSource("sketch").setData({ type: "FeatureCollection", features: shown });
   }
 
   preview(geometry) {
@@ -114,7 +123,7 @@ export class SceneMap {
   }
 
   hide(hidden) {
-    for (const layer of ["objects-fill", "objects-line", "objects-coarse"]) {
+    for (const layer of ["objects-fill", "objects-line", "objects-coarse", "objects-proposed"]) {
       this.map.setLayoutProperty(layer, "visibility", hidden ? "none" : "visible");
     }
   }
@@ -133,16 +142,20 @@ function style(bounds, classes) {
     version: 8,
     sources: {
       scene: { type: "raster", tiles, tileSize: 256, minzoom: 1, maxzoom: 18, bounds },
-      ...data("objects"), ...data("selected"), ...data("preview"), ...data("proposed"), ...data("marks"),
+      ...data("objects"), ...data("sketch"), ...data("selected"), ...data("preview"), ...data("proposed"), ...data("marks"),
     },
     layers: [
       { id: "ground", type: "background", paint: { "background-color": "#101214" } },
       { id: "scene", type: "raster", source: "scene", paint: { "raster-fade-duration": 0 } },
       { id: "objects-fill", type: "fill", source: "objects", paint: { "fill-color": colour, "fill-opacity": ["case", DECIDED, 0.4, 0.04] } },
-      { id: "objects-line", type: "line", source: "objects", filter: ["!=", ["get", "origin"], "coarse"],
+      { id: "objects-line", type: "line", source: "objects", filter: ["all", ["!=", ["get", "origin"], "coarse"], MAPPED],
         paint: { "line-color": colour, "line-width": width } },
-      { id: "objects-coarse", type: "line", source: "objects", filter: ["==", ["get", "origin"], "coarse"],
+      { id: "objects-coarse", type: "line", source: "objects", filter: ["all", ["==", ["get", "origin"], "coarse"], MAPPED],
         paint: { "line-color": colour, "line-width": width, "line-dasharray": [3, 2] } },
+      { id: "objects-proposed", type: "line", source: "objects", filter: ["!", MAPPED],
+        paint: { "line-color": NEW, "line-width": width, "line-dasharray": [1, 2] } },
+      { id: "sketch-fill", type: "fill", source: "sketch", paint: { "fill-color": SKETCHED, "fill-opacity": 0.25 } },
+      { id: "sketch-line", type: "line", source: "sketch", paint: { "line-color": SKETCHED, "line-width": 2.5 } },
       { id: "selected-casing", type: "line", source: "selected", paint: { "line-color": "#000", "line-opacity": 0.55, "line-width": 6 } },
       { id: "selected-line", type: "line", source: "selected", filter: ["!", ["get", "gone"]], paint: { "line-color": "#fff", "line-width": 3 } },
       { id: "selected-gone", type: "line", source: "selected", filter: ["get", "gone"],

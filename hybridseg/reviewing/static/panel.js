@@ -4,7 +4,8 @@ import { label } from "./keys.js";
 
 const SAID = {
   unseen: "not decided", accepted: "accepted", rejected: "rejected", corrected: "corrected", added: "added by hand",
-  deleted: "deleted", split: "split", merged: "merged",
+  deleted: "deleted", split: "split", merged: "merged", proposed: "may be missing",
+  withdrawn: "taken away by an improvement",
 };
 const MADE = { refined: "SAM2", coarse: "classifier", clicked: "clicks", drawn: "by hand", given: "as given" };
 
@@ -24,7 +25,7 @@ export function card(at, feature, position, length, colours, metres2) {
   swatch.style.background = colours.get(one.class) ?? "#999";
   const share = (value) => (value === null ? "–" : value.toFixed(2));
   const rows = [
-    ["state", SAID[one.verdict] + (one.who ? `, ${one.who}` : "")],
+    ["state", SAID[one.verdict] + (one.who && one.verdict !== "proposed" ? `, ${one.who}` : "")],
     ["outline", MADE[one.origin] ?? one.origin],
     ["score", share(one.score)],
     ["agreement", share(one.agreement)],
@@ -35,6 +36,34 @@ export function card(at, feature, position, length, colours, metres2) {
   rows.forEach(([what, value]) => list.append(element("dt", {}, what), element("dd", {}, value)));
   const place = position === null ? "" : `${(position + 1).toLocaleString("en")} of ${length.toLocaleString("en")}`;
   at.replaceChildren(element("h2", {}, swatch, one.class, element("b", {}, place)), element("p", {}, one.id), list);
+}
+
+// What learning found: a line, and what can be done about it.
+export function learning(at, job, does) {
+  const button = (name, text, primary) => {
+    const made = element("button", { onclick: does[name] }, text);
+    made.dataset.teach = name;
+    if (primary) made.setAttribute("aria-pressed", "true");
+    return made;
+  };
+  if (job.state === "running") {
+    const far = job.total ? `: ${job.sweep}, ${job.done} of ${job.total}` : `: ${job.sweep}`;
+    at.replaceChildren(element("p", {}, `${job.kind === "improve" ? "Learning from the decisions" : "Looking for what is missing"}${far}…`), button("forget", "Stop"));
+  } else if (job.state === "ready") {
+    const count = (number) => number.toLocaleString("en");
+    const found = job.kind === "propose" ? `${count(job.new)} objects may be missing; agreed to, they come into the queue.`
+      : `Of what nobody has decided on, ${count(job.new)} would be new, ${count(job.gone)} would go, ${count(job.changed)} would change; ${count(job.kept)} stay.`;
+    const rows = [element("p", {}, found)];
+    if (job.new + job.gone + job.changed) {
+      const legend = element("div", { className: "legend" });
+      for (const what of ["new", "gone", "changed"]) if (job[what]) legend.append(element("span", {}, element("i", { className: what }), what));
+      rows.push(legend, button("agree", job.kind === "propose" ? "Put into the queue" : "Agree", true));
+    }
+    at.replaceChildren(...rows, button("forget", "Leave as it is"));
+  } else {
+    const said = job.error ? [element("p", {}, job.error)] : [];
+    at.replaceChildren(...said, button("improve", "Improve"), button("propose", "Find what is missing"));
+  }
 }
 
 export function buttons(at, keys, groups, pressed, disabled) {
@@ -66,7 +95,7 @@ export function progress(at, { counts, audit }, rate, left_off, classes) {
     meter.append(bar);
   }
   const list = element("dl");
-  const rows = [["accepted unchanged", kept], ["corrected", corrected], ["rejected", gone], ["added", of("added")], ["not decided", left]];
+  const rows = [["accepted unchanged", kept], ["corrected", corrected], ["rejected", gone], ["added", of("added")], ["proposed", of("proposed")], ["not decided", left]].filter(([what, count]) => count || what !== "proposed");
   rows.forEach(([what, count]) => list.append(element("dt", {}, what), element("dd", {}, count.toLocaleString("en"))));
   if (rate) list.append(element("dt", {}, "a minute"), element("dd", {}, rate.toFixed(1)));
   const percent = (value) => Math.round(100 * value);

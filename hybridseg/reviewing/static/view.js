@@ -12,7 +12,7 @@ export class View {
     const groups = [["accept", "reject", "skip", "back"], ["click", "fresh", "keep", "other"], ["edit", "square", "split", "merge", "draw", "remove"], ["undo", "redo"]];
     const pressed = new Set(this.clicks.active ? [this.clicks.object ? "click" : "fresh"] : []);
     const disabled = new Set();
-    if (!one?.properties.present) ["accept", "reject", "click", "edit", "square", "split", "remove"].forEach((name) => disabled.add(name));
+    if (!one?.properties.open) ["accept", "reject", "click", "edit", "square", "split", "remove"].forEach((name) => disabled.add(name));
     if (!this.others.length) disabled.add("merge");
     if (!this.clicks.current && !this.drawing.edited) disabled.add("keep");
     if (this.clicks.candidates.length < 2) disabled.add("other");

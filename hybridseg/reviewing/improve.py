@@ -1,0 +1,138 @@
+"""What would change of a map that nobody has looked at yet, once a classifier has learnt from the decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import shapely
+
+from hybridseg.metrics.objects import match
+from hybridseg.reviewing.geopackage import single
+from hybridseg.reviewing.objects import Object
+from hybridseg.run.survey import Survey
+from hybridseg.tables import Prompts
+
+SAME_IOU = 0.5
+"""An object that is found again with this IoU stays as it is."""
+MOVED_IOU = 0.2
+"""One that is found again with this IoU gets the outline that was found."""
+COVERED = 0.5
+"""Share of the smaller of two outlines that the other covers, where both are one thing."""
+FAINT = 0.5
+"""Share of a theme's thresholds at which something may be missing."""
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """What would change. Objects that a person decided on are never among it.
+
+    changes: (as it is, as it would be); None before: a new object; its key is 0.
+    kept: number of undecided objects that stay as they are.
+    """
+
+    changes: tuple[tuple[Object | None, Object], ...]
+    kept: int
+
+    def free_of(self, objects: Sequence[Object]) -> list[tuple[Object | None, Object]]:
+        """Return the changes without new objects where a person has decided on one meanwhile.
+
+        Args:
+            objects: all of the review, as they are now.
+        """
+        fresh = [after for before, after in self.changes if before is None]
+        taken = _covered(_outlines(fresh), _outlines([one for one in objects if one.decided]))
+        left = [(None, after) for after, gone in zip(fresh, taken.tolist(), strict=True) if not gone]
+        return [*(pair for pair in self.changes if pair[0] is not None), *left]
+
+    @property
+    def new(self) -> list[Object]:
+        """Objects that would come."""
+        return [after for before, after in self.changes if before is None or not before.present]
+
+    @property
+    def gone(self) -> list[Object]:
+        """Objects that would go."""
+        return [before for before, after in self.changes if before is not None and not after.present]
+
+    @property
+    def changed(self) -> list[Object]:
+        """Objects that would get another outline."""
+        return [after for before, after in self.changes if before is not None and before.present and after.present]
+
+
+def found_anew(objects: Sequence[Object], survey: Survey) -> Improvement:
+    """Return what a survey with another classifier finds differently. Only what differs is refined.
+
+    Args:
+        objects: all of the review.
+        survey: of the same scene; its theme names the class.
+    """
+    label = survey.theme.label
+    open_ = [one for one in objects if not one.decided and one.label == label]
+    decided = _outlines([one for one in objects if one.decided])
+    prompts = survey.prompts()
+    prompts = prompts.take(~_covered(prompts.rows.geometry.to_numpy(), decided))
+    there, found = _outlines(open_), prompts.rows.geometry.to_numpy()
+    same = match(found, there, iou=SAME_IOU)
+    fresh = np.setdiff1d(np.arange(len(found)), same.pred)
+    fresh = fresh[~_covered(found[fresh], there[same.truth])]
+    made = _made(survey, prompts.take(fresh))
+    lost = np.setdiff1d(np.arange(len(there)), same.truth)
+    moved = match(_outlines(made), there[lost], iou=MOVED_IOU)
+    changes: list[tuple[Object | None, Object]] = []
+    for new, old in zip(moved.pred.tolist(), lost[moved.truth].tolist(), strict=True):
+        changes.append((open_[old], replace(made[new], key=open_[old].key, id=open_[old].id)))
+    for old in np.setdiff1d(lost, lost[moved.truth]).tolist():
+        changes.append((open_[old], replace(open_[old], verdict="withdrawn")))
+    for old in same.truth.tolist():
+        if not open_[old].present:
+            changes.append((open_[old], replace(open_[old], verdict="unseen")))
+    changes += [(None, made[new]) for new in np.setdiff1d(np.arange(len(made)), moved.pred).tolist()]
+    changes = [(before, after) for before, after in changes if before is None or before.present or after.present]
+    return Improvement(tuple(changes), sum(open_[old].present for old in same.truth.tolist()))
+
+
+def missing(objects: Sequence[Object], survey: Survey) -> Improvement:
+    """Return what may be missing: objects that the heatmap shows more faintly than the theme asks, where there is none.
+
+    Args:
+        objects: all of the review, of any class; what a person rejected is not proposed again.
+        survey: of the same scene; its theme names the class.
+    """
+    policy = survey.theme.objects
+    faint = policy.model_copy(update={name: FAINT * getattr(policy, name) for name in ("extent", "peak", "min_score")})
+    looking = replace(survey, theme=survey.theme.model_copy(update={"objects": faint}))
+    prompts = looking.prompts()
+    known = _outlines([one for one in objects if one.verdict != "withdrawn"])
+    prompts = prompts.take(~_covered(prompts.rows.geometry.to_numpy(), known))
+    made = _made(looking, prompts)
+    made = [one for one, taken in zip(made, _covered(_outlines(made), known).tolist(), strict=True) if not taken]
+    return Improvement(tuple((None, replace(one, verdict="proposed")) for one in made), 0)
+
+
+def _made(survey: Survey, prompts: Prompts) -> list[Object]:
+    """Objects of prompts, refined."""
+    rows = survey.features(survey.refine(prompts)).rows
+    return [
+        Object(
+            0, row.id, survey.theme.label, row.score, row.iou_pred, row.stability, row.agreement,
+            single(row.geometry), row.origin,
+        )
+        for row in rows.itertuples(index=False)
+    ]  # fmt: skip
+
+
+def _outlines(objects: Sequence[Object]) -> np.ndarray:
+    return np.array([one.geometry for one in objects], dtype=object)
+
+
+def _covered(shapes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(N,) bool, which shapes are one thing with one of others, by the share of the smaller of both."""
+    covered = np.zeros(len(shapes), bool)
+    own, other = shapely.STRtree(others).query(shapes, "intersects")
+    common = shapely.area(shapely.intersection(shapes[own], others[other]))
+    least = np.minimum(shapely.area(shapes[own]), shapely.area(others[other]))
+    covered[own[common >= COVERED * least]] = True
+    return covered
