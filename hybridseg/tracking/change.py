@@ -20,6 +20,7 @@ import pandas as pd
 import shapely
 from pyproj import CRS
 
+from hybridseg.read.vectors import repair
 from hybridseg.shape.measure import local_metric_crs
 from hybridseg.tracking.follow import ABSENT, PRESENT, UNKNOWN, Track
 from hybridseg.tracking.tracks import polygonal
@@ -112,7 +113,8 @@ def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Erro
                                         "joined", "outline"])  # fmt: skip
     places = gpd.GeoSeries(table.pop("outline").to_numpy(object), crs=crs)
     metric = _metric(places, crs)
-    flat = gpd.GeoDataFrame(table, geometry=places.to_crs(metric))
+    # a change of CRS may bend an outline across itself
+    flat = gpd.GeoDataFrame(table, geometry=gpd.GeoSeries(repair(places.to_crs(metric).to_numpy()), crs=metric))
     flat["area_m2"] = flat.area.where(flat["status"] == PRESENT, np.where(flat["status"] == ABSENT, 0.0, np.nan))
     flat["sd_m2"] = [
         errors[n].of(origin) * outline.length if outline is not None else 0.0

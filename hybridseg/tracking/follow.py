@@ -10,6 +10,7 @@ import numpy as np
 import shapely
 
 from hybridseg.heatmap import Heatmap
+from hybridseg.read.vectors import repair
 from hybridseg.tracking.evidence import Evidence, evidence
 from hybridseg.tracking.tracks import Known, assign, polygonal
 
@@ -117,7 +118,7 @@ def follow(dates: Iterator[Dated], label: str, parts: bool, carry: Carry) -> lis
         past.append(date)
         known = [(track, last) for track in tracks if (last := track.before(number)) is not None]
         rows = date.features
-        made = assign([last for _, last in known], list(rows.geometry), parts)
+        made = assign([last for _, last in known], list(repair(rows.geometry.to_numpy())), parts)
         shared = _shared(made.rows)
         for at, (track, _) in enumerate(known):
             track.into = known[made.merged[at]][0].id if at in made.merged else None
