@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def ponds(data: Path, memory: bool, by_bands: bool, run: Path) -> dict[str, Any]
             names = [_holder(joined[parts == number]) for _, joined in found.values()]
             held.append(names)
     one = [len(set(names)) == 1 and names[0] > 0 for names in held]
-    pairs = [(a, b) for names in held for a, b in zip(names[:-1], names[1:], strict=True) if a and b]
+    pairs = [(a, b) for names in held for a, b in pairwise(names) if a and b]
     return {
         "by": "ndwi" if by_bands else "rgb", "carried_by": "memory" if memory else "in place", "dates": len(found),
         "iou_per_date": round(float(np.mean(iou_found)), 4), "iou_joined": round(float(np.mean(iou_joined)), 4),
@@ -165,12 +166,15 @@ def render(seed: int, folder: Path, dates: int = DATES, side_px: int = SIDE_PX) 
         off = rng.uniform(-OFF_M, OFF_M, 2) / np.sqrt(2) if date else np.zeros(2)
         clear = np.ones(shape, np.uint8)
         if date == dates // 2:
-            placed = shapely.transform(cloud, lambda xy: np.column_stack([xy[:, 0], side_px * GSD_M - xy[:, 1]]) / GSD_M)
+            placed = shapely.transform(
+                cloud, lambda xy: np.column_stack([xy[:, 0], side_px * GSD_M - xy[:, 1]]) / GSD_M
+            )
             clear = 1 - rasterize([placed], shape, dtype=np.uint8)
             image = np.where(clear, image, 235)
             hidden[:, date] = [h.roof.intersection(cloud).area > HALF * h.roof.area for h in plan.houses]
+        placed_at = Affine(GSD_M, 0, ORIGIN[0] + off[0], 0, -GSD_M, top + off[1])
         profile = {"driver": "GTiff", "height": side_px, "width": side_px, "crs": CRS, "compress": "deflate",
-                   "transform": Affine(GSD_M, 0, ORIGIN[0] + off[0], 0, -GSD_M, top + off[1]), "dtype": "uint8"}  # fmt: skip
+                   "transform": placed_at, "dtype": "uint8"}  # fmt: skip
         files.append(folder / f"town_{seed}_{2010 + date}.tif")
         masks.append(folder / f"clear_{seed}_{2010 + date}.tif")
         with rasterio.open(files[-1], "w", count=3, photometric="RGB", **profile) as file:
@@ -209,51 +213,58 @@ def _score(place: Sequence_, made: Any, sums: dict[str, list[Any]]) -> None:
     days = sorted(rows["date"].unique())
     status = rows.pivot(index="track_id", columns="date", values="status")
     outline = rows.pivot(index="track_id", columns="date", values="geometry")
-    truth = np.array(place.houses)
-    sure = ~place.hidden
-    matched = np.full((len(truth), len(days)), None, object)
-    for t, day in enumerate(days):
-        present = outline[day].dropna()
-        for name, one in present.items():
-            overlaps = shapely.area(shapely.intersection(truth, one))
-            at = int(overlaps.argmax())
-            if place.there[at, t] and overlaps[at] > HALF * min(truth[at].area, one.area):
-                before = matched[at, t]
-                if before is None or overlaps[at] > truth[at].intersection(outline.loc[before, day]).area:
-                    matched[at, t] = name
-    for at in range(len(truth)):
-        for t, day in enumerate(days):
-            if place.there[at, t] and sure[at, t]:
-                sums["hit"].append(matched[at, t] is not None)
-                if matched[at, t] is not None:
-                    area = outline.loc[matched[at, t], day].area
-                    sums["area"].append(abs(area - truth[at].area) / truth[at].area)
-        names = [name for name in matched[at] if name is not None]
-        sums["switch"] += [a != b for a, b in zip(names[:-1], names[1:], strict=True)]
+    truth, sure = np.array(place.houses), ~place.hidden
+    matched = np.stack([_matched(truth, place.there[:, t], outline[day].dropna()) for t, day in enumerate(days)], 1)
+    for at, t in np.argwhere(place.there & sure):
+        name = matched[at, t]
+        sums["hit"].append(name is not None)
+        if name is not None:
+            sums["area"].append(abs(outline.loc[name, days[t]].area / truth[at].area - 1))
+    for names in matched:
+        sums["switch"] += [a != b for a, b in pairwise(name for name in names if name is not None)]
     for t in range(1, len(days)):
+        both, (was, now) = sure[:, t - 1] & sure[:, t], place.there[:, t - 1 : t + 1].T
         for gone in (False, True):
-            a, b = ("present", "absent") if gone else ("absent", "present")
-            told = status[(status[days[t - 1]] == a) & (status[days[t]] == b)].index
-            where = days[t - 1] if gone else days[t]
-            was, now = place.there[:, t - 1], place.there[:, t]
-            both = sure[:, t - 1] & sure[:, t]
+            kinds = ("present", "absent") if gone else ("absent", "present")
+            told = status[(status[days[t - 1]] == kinds[0]) & (status[days[t]] == kinds[1])].index
             real = np.flatnonzero((was & ~now if gone else ~was & now) & both)
-            left = set(real.tolist())
-            hits, counted = 0, 0
-            for name in told:
-                one = outline.loc[name, where]
-                over = shapely.area(shapely.intersection(truth, one))
-                same = [k for k in left if over[k] > HALF * min(truth[k].area, one.area)]
-                hits += bool(same)
-                left -= set(same[:1])
-                counted += 1
-            sums["tp"].append(hits)
-            sums["pred"].append(counted)
+            drawn = [outline.loc[name, days[t - 1] if gone else days[t]] for name in told]
+            sums["tp"].append(_hits(truth, real.tolist(), drawn))
+            sums["pred"].append(len(told))
             sums["true"].append(len(real))
-        change = made.summary.intervals[t - 1]
-        if sure[:, t - 1 : t + 1].all():
-            real_net = sum(h.area * (int(n) - int(w)) for h, w, n in zip(truth, was, now, strict=True))
-            sums["net"].append((change.net_m2 - real_net) / max(change.net_sd_m2, 1e-9))
+        if both.all():
+            change = made.summary.intervals[t - 1]
+            net = shapely.area(truth) @ (now.astype(int) - was.astype(int))
+            sums["net"].append((change.net_m2 - net) / max(change.net_sd_m2, 1e-9))
+
+
+def _same(truth: np.ndarray, one: shapely.Geometry) -> np.ndarray:
+    """Area (N,) shared with each house, 0 where it is not half of the smaller of the two."""
+    shared = shapely.area(shapely.intersection(truth, one))
+    return np.where(shared > HALF * np.minimum(shapely.area(truth), one.area), shared, 0)
+
+
+def _matched(truth: np.ndarray, there: np.ndarray, found: Any) -> np.ndarray:
+    """The object (N,) that shares most with each house, None where none does."""
+    best, names = np.zeros(len(truth)), np.full(len(truth), None, object)
+    for name, one in found.items():
+        shared = _same(truth, one) * there
+        at = int(shared.argmax())
+        if shared[at] > best[at]:
+            best[at], names[at] = shared[at], name
+    return names
+
+
+def _hits(truth: np.ndarray, real: list[int], drawn: list[shapely.Geometry]) -> int:
+    """How many of the objects are houses of `real`, each counted once."""
+    left, hits = set(real), 0
+    for one in drawn:
+        shared = _same(truth, one)
+        at = max(left, key=lambda k: shared[k], default=None)
+        if at is not None and shared[at] > 0:
+            left.remove(at)
+            hits += 1
+    return hits
 
 
 def main(data: Path) -> None:

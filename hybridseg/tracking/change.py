@@ -1,6 +1,6 @@
 """What became of each object, and how much ground was gained and lost, with what is uncertain of it.
 
-An outline is off by up to about half a pixel of what it was traced on, in one direction along one object (so the error of
+An outline is off by about half a pixel of what it was traced on, to one side along all of an object (so the error of
 an area is the perimeter times that), independently between objects and dates. A date that lies off the first by d moves
 all outlines by d: that leaves areas and net change as they are, but looks like gain on one side and loss on the other,
 each d times the perimeter over pi for a convex object.
@@ -121,9 +121,7 @@ def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Erro
         for n, origin, outline in zip(flat["number"], flat["origin"], flat.geometry, strict=True)
     ]
     pieces = [_pieces(flat, errors, start, start + 1) for start in range(len(days) - 1)]
-    intervals = [
-        _change(flat, errors, days, start, start + 1, found) for start, found in enumerate(pieces)
-    ]
+    intervals = [_change(flat, errors, days, start, start + 1, found) for start, found in enumerate(pieces)]
     overall = None
     if len(days) > 1:
         whole = _pieces(flat, errors, 0, len(days) - 1) if len(days) > 2 else pieces[0]
@@ -151,7 +149,9 @@ def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Erro
 def _metric(places: gpd.GeoSeries, crs: Any) -> CRS:
     """The equal-area CRS in metres of all outlines."""
     bounds = places.total_bounds
-    return local_metric_crs(tuple(bounds), CRS.from_user_input(crs)) if np.isfinite(bounds).all() else CRS.from_epsg(6933)
+    return (
+        local_metric_crs(tuple(bounds), CRS.from_user_input(crs)) if np.isfinite(bounds).all() else CRS.from_epsg(6933)
+    )
 
 
 def _none(metric: CRS) -> gpd.GeoDataFrame:
@@ -185,7 +185,12 @@ def _pieces(flat: gpd.GeoDataFrame, errors: Sequence[Errors], first: int, last: 
 
 
 def _change(
-    flat: gpd.GeoDataFrame, errors: Sequence[Errors], days: Sequence[date], first: int, last: int, pieces: gpd.GeoDataFrame
+    flat: gpd.GeoDataFrame,
+    errors: Sequence[Errors],
+    days: Sequence[date],
+    first: int,
+    last: int,
+    pieces: gpd.GeoDataFrame,
 ) -> Change:
     pairs = _pairs(flat, first, last)
     gain, loss = (float(pieces.loc[pieces["change"] == kind, "area_m2"].sum()) for kind in ("gain", "loss"))
@@ -257,4 +262,3 @@ def _became(told: gpd.GeoDataFrame, track: Track, parted: bool, change: float, s
         return GROWN if change > 0 else SHRUNK
     joined = [bool(one["joined"]) for one in (first, last)]
     return MERGED if joined == [False, True] else SPLIT if joined == [True, False] else STABLE
-

@@ -45,8 +45,8 @@ def dates_of(scenes: Sequence[object], said: str | Sequence[str] | None = None) 
     if doubled:
         names = [shown(scene) for scene, day in zip(scenes, found, strict=True) if day == doubled[0]]
         raise SourceError(
-            f"{' and '.join(names[:3])} have one date, {doubled[0]}; give one scene a date (tiles of one date: a folder "
-            "or a pattern in quotes), or --dates"
+            f"{' and '.join(names[:3])} have one date, {doubled[0]}; give one scene a date (tiles of one date: a "
+            "folder or a pattern in quotes), or --dates"
         )
     return found
 
@@ -64,7 +64,7 @@ def parse_date(text: str) -> date:
 
 
 def date_in(text: str) -> date | None:
-    """Return the date that a text holds: the last that is whole, else a month, else a year; None where there is none."""
+    """Return the date that a text holds: the last whole one, else a month, else a year; None: there is none."""
     for match in reversed(list(_WHOLE.finditer(text))):
         try:
             return date(int(match[1]), int(match[3]), int(match[4]))

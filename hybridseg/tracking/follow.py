@@ -89,7 +89,7 @@ class Dated:
     heatmap: Heatmap | None
 
     def evidence(self, label: str, outlines: Sequence[shapely.Geometry]) -> Evidence:
-        """Return what the date says of outlines; all of a layer's ground is seen, and holds nothing besides its rows."""
+        """Return what the date says of outlines; a layer is seen all over and holds nothing but its rows."""
         if self.heatmap is None:
             return Evidence(np.ones(len(outlines)), np.zeros(len(outlines)))
         return evidence(self.heatmap, label, outlines)
@@ -173,7 +173,9 @@ def _look(date: Dated, number: int, label: str, wanted: Sequence[Track], tracks:
         free[at] = held
         covered = one.outline.intersection(held).area / one.outline.area
         # what was absent nearer in time is not there again farther off, unless it is found
-        gap = any(o.status == ABSENT for o in track.seen_at.values() if min(number, one.date) < o.date < max(number, one.date))
+        gap = any(
+            o.status == ABSENT for o in track.seen_at.values() if min(number, one.date) < o.date < max(number, one.date)
+        )
         if said.seen[at] < SEEN:
             status = UNKNOWN
         elif gap or covered >= COVERED or said.extent[at] < STILL_THERE:

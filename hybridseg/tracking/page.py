@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network, with charts, small multiples, and a picture that steps through dates."""
+"""The report: one HTML file that needs no network, with charts, small multiples, and pictures of all dates."""
 
 from __future__ import annotations
 
@@ -143,9 +143,7 @@ def _apart(x: np.ndarray, k: int) -> bool:
     return bool(x[k] - x[0] > 60 and x[-1] - x[k] > 60 and (k % max(1, len(x) // 6) == 0))
 
 
-def _view(
-    scene: Scene, here: gpd.GeoDataFrame, objects: gpd.GeoDataFrame, window: Window, side_px: int
-) -> str:
+def _view(scene: Scene, here: gpd.GeoDataFrame, objects: gpd.GeoDataFrame, window: Window, side_px: int) -> str:
     """A part of a scene with the objects of its date, in the colour of what became of each; as data of a JPEG."""
     zoom = side_px / max(window.width, window.height)
     shape = (max(1, round(window.height * zoom)), max(1, round(window.width * zoom)))

@@ -59,7 +59,8 @@ def shift_between(reference: Scene, scene: Scene, grid: GeoBox) -> Shift:
     changed does not move it. Memory does not grow with the scenes.
 
     Args:
-        reference, scene: of one CRS, which is the grid's.
+        reference: in the grid's CRS.
+        scene: in the same CRS.
         grid: pixels to look at.
     """
     found = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,7 +129,11 @@ def track(
     ]
     asked = (theme, model, None, refiner)
     named = _one_theme(resolve_themes(*asked))
-    old = None if layer is None else OldLayer.read(layer, layer_date, opened[days.index(min(days))], named.label, min(days))
+    old = (
+        None
+        if layer is None
+        else OldLayer.read(layer, layer_date, opened[days.index(min(days))], named.label, min(days))
+    )
     store = Memory() if run is None else open_run(Path(run), retry_failed)
     shown.start("align dates", None, "")
     series = Series.open(opened, days, store, clear_mask, align)

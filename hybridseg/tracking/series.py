@@ -115,10 +115,8 @@ def _frame(scene: Scene, day: date, first: Scene, store: Store, clear: str | Non
     if share < WHOLE:
         notes.append(f"{scene.name} covers {share:.0%} of the first date's ground; elsewhere objects are unknown")
     placed = _placed(scene, grid, Shift(), store, None)
-    if scene is first:
-        shift = Shift(sd_px=0.0)
-    else:
-        shift = shift_between(first, placed, grid) if align else Shift()
+    measured = shift_between(first, placed, grid) if align and scene is not first else Shift()
+    shift = Shift(sd_px=0.0) if scene is first else measured
     moved = shift.known and shift.length_px > LEAST_SHIFT_PX
     if align and not shift.known:
         notes.append(f"how far {scene.name} lies off {first.name} cannot be told: its edges do not agree")

@@ -107,7 +107,9 @@ def _admitted(claims: Mapping[int, float], known: Sequence[Known]) -> tuple[list
         admitted = [*there, *(n for n in claims if not known[n].there and known[n].found >= LEAST_FOUND)]
     elif claims:
         admitted = sorted(claims, key=lambda n: (known[n].found < LEAST_FOUND, n))
-        admitted = [n for n in admitted if known[n].found >= LEAST_FOUND] or [max(claims, key=lambda n: (claims[n], -n))]
+        admitted = [n for n in admitted if known[n].found >= LEAST_FOUND] or [
+            max(claims, key=lambda n: (claims[n], -n))
+        ]
     else:
         return [], {}
     largest = max(admitted, key=lambda n: (claims[n], -n))
