@@ -106,11 +106,12 @@ def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Erro
     rows = [
         {"track_id": track.id, "class": label, "number": number, "status": one.status, "score": one.score,
          "origin": one.origin, "seen": one.seen, "heatmap": one.extent, "joined": ",".join(one.joined) or None,
-         "outline": one.outline}
+         "parts": one.parts,
+         "into": track.into, "outline": one.outline}
         for track in tracks for number, one in sorted(track.seen_at.items())
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=["track_id", "class", "number", "status", "score", "origin", "seen", "heatmap",
-                                        "joined", "outline"])  # fmt: skip
+                                        "joined", "parts", "into", "outline"])  # fmt: skip
     places = gpd.GeoSeries(table.pop("outline").to_numpy(object), crs=crs)
     metric = _metric(places, crs)
     # a change of CRS may bend an outline across itself
@@ -206,14 +207,13 @@ def _change(
         net_m2=float((pairs["area_m2_1"] - pairs["area_m2_0"]).sum()), net_sd_m2=net_sd,
         gain_m2=gain, loss_m2=loss, gross_sd_m2=float(np.hypot(net_sd, apparent)),
         appeared=int(((pairs["status_0"] == ABSENT) & (pairs["status_1"] == PRESENT)).sum()),
-        vanished=int(((pairs["status_0"] == PRESENT) & (pairs["status_1"] == ABSENT)).sum()),
+        vanished=int(((pairs["status_0"] == PRESENT) & (pairs["status_1"] == ABSENT) & pairs["into_1"].isna()).sum()),
         unknown=int(dates.loc[dates["status"] == UNKNOWN, "track_id"].nunique()),
     )  # fmt: skip
 
 
 def _objects(tracks: Sequence[Track], flat: gpd.GeoDataFrame, days: Sequence[date], label: str) -> gpd.GeoDataFrame:
     rows = []
-    parents = {track.parent for track in tracks}
     by_track = dict(list(flat.groupby("track_id", sort=False)))
     for track in tracks:
         seen = by_track[track.id]
@@ -222,19 +222,19 @@ def _objects(tracks: Sequence[Track], flat: gpd.GeoDataFrame, days: Sequence[dat
         change, sd = _gained(told)
         rows.append({
             "track_id": track.id, "class": label,
-            "became": _became(told, track, track.id in parents, change, sd),
+            "became": _became(told, track, change, sd),
             "first_seen": days[first["number"]], "last_seen": days[last["number"]],
             "dates_present": len(there), "dates_absent": int((seen["status"] == ABSENT).sum()),
             "dates_unknown": int((seen["status"] == UNKNOWN).sum()),
             "area_first_m2": first["area_m2"], "area_last_m2": last["area_m2"], "change_m2": change, "change_sd_m2": sd,
             "gain_m2": sum(max(0.0, b - a) for a, b in pairwise(told["area_m2"])),
             "loss_m2": sum(max(0.0, a - b) for a, b in pairwise(told["area_m2"])),
-            "score": there["score"].max(), "parted_from": track.parent, "merged_into": track.into,
+            "score": there["score"].max(), "merged_into": track.into,
             "geometry": last["geometry"],
         })  # fmt: skip
     columns = ["track_id", "class", "became", "first_seen", "last_seen", "dates_present", "dates_absent",
                "dates_unknown", "area_first_m2", "area_last_m2", "change_m2", "change_sd_m2", "gain_m2", "loss_m2",
-               "score", "parted_from", "merged_into", "geometry"]  # fmt: skip
+               "score", "merged_into", "geometry"]  # fmt: skip
     table = pd.DataFrame(rows, columns=columns)
     return gpd.GeoDataFrame(table, geometry=gpd.GeoSeries(table["geometry"].to_numpy(object), crs=flat.crs))
 
@@ -245,20 +245,19 @@ def _gained(told: gpd.GeoDataFrame) -> tuple[float, float]:
     return float(last["area_m2"] - first["area_m2"]), float(np.hypot(first["sd_m2"], last["sd_m2"]))
 
 
-def _became(told: gpd.GeoDataFrame, track: Track, parted: bool, change: float, sd: float) -> str:
+def _became(told: gpd.GeoDataFrame, track: Track, change: float, sd: float) -> str:
     first, last = told.iloc[0], told.iloc[-1]
     if len(told) == 1:
         return STABLE
     match first["status"], last["status"]:
         case "absent", "present":
-            return NEW if track.parent is None else SPLIT
+            return NEW
         case "present", "absent":
             return GONE if track.into is None else MERGED
         case "absent", "absent":
             return BRIEF
-    if parted:
+    if last["parts"] > first["parts"]:
         return SPLIT
     if abs(change) > max(LEAST_CHANGE * first["area_m2"], SURE * sd):
         return GROWN if change > 0 else SHRUNK
-    joined = [bool(one["joined"]) for one in (first, last)]
-    return MERGED if joined == [False, True] else SPLIT if joined == [True, False] else STABLE
+    return MERGED if last["joined"] and not first["joined"] else STABLE

@@ -23,6 +23,9 @@ SEEN = 0.5
 """Share of an object's ground that must be seen to tell whether it is there."""
 STILL_THERE = 0.4
 """Mean probability of the class on an object's ground from which on it is there, though it was not found."""
+HELD = 3
+"""Dates whose outlines make up the ground that an object holds, the last at which it is present: one poor date does not
+give it to another."""
 COVERED = 0.5
 """Share of an object's ground that another may hold before it counts as that one's."""
 
@@ -35,7 +38,7 @@ class Observation:
     outline: where it lies; None where it is not present.
     origin: refined, coarse, given or carried.
     seen, extent: what the heatmap says of its ground, see `evidence`; NaN of a layer, which has none.
-    joined: other objects that were found as one with it.
+    joined: other objects that were found as one with it. parts: outlines that it was found in.
     """
 
     date: int
@@ -46,6 +49,7 @@ class Observation:
     seen: float = float("nan")
     extent: float = float("nan")
     joined: tuple[str, ...] = ()
+    parts: int = 1
 
 
 @dataclass
@@ -53,13 +57,11 @@ class Track:
     """An object through time.
 
     id: stable, as the dates before the first one that has it do not change when dates are added behind.
-    parent: id of the object that it was parted from.
     into: id of the object that it was merged into.
     seen_at: what was said of it, by the number of the date.
     """
 
     id: str
-    parent: str | None = None
     into: str | None = None
     seen_at: dict[int, Observation] = field(default_factory=dict)
 
@@ -69,12 +71,13 @@ class Track:
         return [one for _, one in sorted(self.seen_at.items()) if one.outline is not None]
 
     def before(self, date: int) -> Known | None:
-        """Return it as it was last found before a date; None where it was not."""
+        """Return what it held before a date; None where it was not there."""
         past = [one for one in self.found if one.date < date]
         if not past:
             return None
         told = [at for at, one in self.seen_at.items() if at < date and one.status != UNKNOWN]
-        return Known(past[-1].outline, past[-1].date == max(told), sum(one.origin != CARRIED for one in past))
+        held = shapely.union_all([one.outline for one in past[-HELD:]])
+        return Known(held, past[-1].date == max(told), sum(one.origin != CARRIED for one in past))
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ Carry = Callable[[int, Sequence[Track]], Sequence[shapely.Geometry | None]]
 """Outlines of objects at the date of a number, from where they were found at the nearest others; None: in place."""
 
 
-def follow(dates: Iterator[Dated], label: str, parts: bool, carry: Carry) -> list[Track]:
+def follow(dates: Iterator[Dated], label: str, carry: Carry) -> list[Track]:
     """Follow objects through all dates, in order.
 
     Of each date: outlines are given to objects (see `assign`); objects that were not found are carried there, and stay
@@ -109,7 +112,6 @@ def follow(dates: Iterator[Dated], label: str, parts: bool, carry: Carry) -> lis
     Args:
         dates: in order.
         label: class of the objects.
-        parts: see `assign`.
         carry: gives the outline of an object where it was not found.
     """
     tracks: list[Track] = []
@@ -118,7 +120,8 @@ def follow(dates: Iterator[Dated], label: str, parts: bool, carry: Carry) -> lis
         past.append(date)
         known = [(track, last) for track in tracks if (last := track.before(number)) is not None]
         rows = date.features
-        made = assign([last for _, last in known], list(repair(rows.geometry.to_numpy())), parts)
+        outlines = repair(rows.geometry.to_numpy())
+        made = assign([last for _, last in known], outlines)
         shared = _shared(made.rows)
         for at, (track, _) in enumerate(known):
             track.into = known[made.merged[at]][0].id if at in made.merged else None
@@ -126,23 +129,39 @@ def follow(dates: Iterator[Dated], label: str, parts: bool, carry: Carry) -> lis
                 row = rows.iloc[made.rows[at][0]]
                 others = tuple(known[other][0].id for other in shared[at])
                 track.seen_at[number] = Observation(
-                    number, PRESENT, made.held[at], float(row["score"]), str(row["origin"]), joined=others
-                )
+                    number, PRESENT, made.held[at], float(row["score"]), str(row["origin"]), joined=others,
+                    parts=len(made.rows[at]),
+                )  # fmt: skip
         missing = [track for at, (track, _) in enumerate(known) if at not in made.held]
         _look(date, number, label, missing, tracks, carry)
         taken = {track.id for track in tracks}
-        for at, piece, parent in made.fresh:
+        for at in made.fresh:
             row = rows.iloc[at]
             name = next(n for k in range(1, 10**6) if (n := row["id"] if k == 1 else f"{row['id']}#{k}") not in taken)
             taken.add(name)
-            parted = None if parent is None else known[parent][0].id
-            track = Track(str(name), parted)
-            track.seen_at[number] = Observation(number, PRESENT, piece, float(row["score"]), str(row["origin"]))
+            track = Track(str(name))
+            track.seen_at[number] = Observation(number, PRESENT, outlines[at], float(row["score"]), str(row["origin"]))
             tracks.append(track)
         new = tracks[len(tracks) - len(made.fresh) :]
         for back in range(number - 1, -1, -1):
             _look(past[back], back, label, new, tracks, carry)
     return tracks
+
+
+def without_doubtful(tracks: Sequence[Track], sure: float) -> list[Track]:
+    """Return the objects without those that may be mistakes of a single date.
+
+    Args:
+        tracks: as `follow` gives them.
+        sure: least score of an object that was found at one date and absent at another.
+    """
+    return [track for track in tracks if not _doubtful(track, sure)]
+
+
+def _doubtful(track: Track, sure: float) -> bool:
+    found = [one for one in track.found if one.origin != CARRIED]
+    absent = any(one.status == ABSENT for one in track.seen_at.values())
+    return absent and len(found) == 1 and found[0].score < sure  # a layer has no score, and is not doubted
 
 
 def _shared(rows: dict[int, list[int]]) -> dict[int, list[int]]:

@@ -41,7 +41,7 @@ def write_tracks(made: History, path: Path, provenance: Mapping[str, Any], crs: 
         "changes": (made.changes, "change", _CHANGES, ("end", ""), "Ground gained and lost between dates"),
     }
     layers = []
-    texts = {"origin", "joined", "parted_from", "merged_into"}
+    texts = {"origin", "joined", "merged_into"}
     for name, (frame, field, colours, between, title) in looks.items():
         style = qml(list(colours), field=field, colours=colours, between=between)
         # a column of nothing but None has no type of its own

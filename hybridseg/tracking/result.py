@@ -23,6 +23,7 @@ class TrackSummary:
     shifts: of each scene against the first: date, metres to the right and down, their standard error, whether it was
         moved back.
     carried: observations that were not found but are there.
+    doubtful: objects left out, see `sure` of `track`.
     """
 
     theme: str
@@ -35,6 +36,7 @@ class TrackSummary:
     observations: int
     carried: int
     memory: bool
+    doubtful: int = 0
     notes: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     out: str | None = None
@@ -49,6 +51,7 @@ class TrackSummary:
         notes: Sequence[str],
         failures: tuple[Failure, ...],
         memory: bool,
+        doubtful: int,
     ) -> TrackSummary:
         """Count."""
         intervals, rows = made.intervals, made.observations
@@ -64,7 +67,7 @@ class TrackSummary:
         said = [note for note in (*notes, *(note for frame in series.frames for note in frame.notes)) if note]
         return cls(
             theme, tuple(days), len(made.objects), made.objects["became"].value_counts().to_dict(), intervals,
-            made.overall, shifts, len(rows), int((rows["origin"] == CARRIED).sum()), memory, tuple(said), failures,
+            made.overall, shifts, len(rows), int((rows["origin"] == CARRIED).sum()), memory, doubtful, tuple(said), failures,
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,6 +84,8 @@ class TrackSummary:
             ("became", counts or "none"),
             ("observations", f"{self.observations:,}, of them {self.carried:,} seen in the heatmap and not found"),
         ]
+        if self.doubtful:
+            rows.append(("left out", f"{self.doubtful:,} found at a single date and not sure enough (--sure)"))
         rows += [(f"{one.start} to {one.end}", _line(one)) for one in self.intervals]
         if self.overall is not None and len(self.intervals) > 1:
             rows.append(("first to last", _line(self.overall)))

@@ -25,7 +25,7 @@ from hybridseg.theme import Theme
 from hybridseg.tracking.carry import MemoryCarry
 from hybridseg.tracking.change import Errors, history
 from hybridseg.tracking.dates import dates_of
-from hybridseg.tracking.follow import Dated, follow, in_place
+from hybridseg.tracking.follow import Dated, follow, in_place, without_doubtful
 from hybridseg.tracking.layers import write_tracks
 from hybridseg.tracking.old import OldLayer
 from hybridseg.tracking.page import write_page
@@ -47,6 +47,7 @@ def track(
     report: str | Path | None = None,
     model: str | Path | None = None,
     refiner: str | None = None,
+    sure: float = 0.9,
     memory: bool = False,
     align: bool = True,
     bands: str | Sequence[int] | None = None,
@@ -80,6 +81,8 @@ def track(
         report: an HTML file with charts and pictures of all dates.
         model: as for extract.
         refiner: as for extract.
+        sure: least score of an object that is found at a single date and absent at another; below, it is left out as
+            a mistake. 0 keeps all.
         memory: let SAM2's memory draw objects at dates where they were not found but are there; else they stay as at
             the nearest date. It was not found to help.
         align: find how far the dates lie off the first, and take that back.
@@ -116,6 +119,8 @@ def track(
         if path is not None:
             check_output(path, suffixes, inputs)
     check_crs(crs, out)
+    if not 0 <= sure <= 1:
+        raise HybridsegError(f"sure is {sure:g}; give a score from 0 to 1")
     if layer_date is not None and layer is None:
         raise HybridsegError("--layer-date came without --layer; give both or none")
     if run is not None:
@@ -150,18 +155,21 @@ def track(
         for scene, one in zip(scenes_on_grid, themes, strict=True)
     ]
     found: list[Steps] = []
-    tracks = follow(_dated(surveys, old, found), named.label, named.objects.in_pieces, carry)
+    followed = follow(_dated(surveys, old, found), named.label, carry)
+    tracks = without_doubtful(followed, sure)
     all_days = [*([] if old is None else [old.day]), *(frame.day for frame in series.frames)]
     made = history(tracks, all_days, _errors(series, found, old), series.grid.crs.to_wkt(), named.label)
     failures = tuple(
         failure for steps in found for sweep in (steps.heatmap, *steps.sweeps) for failure in _failures(sweep)
     )
     note = _by_bands(themes, named, series)
-    summary = TrackSummary.of(made, series, named.name, [note, *(old.notes if old else ())], failures, memory)
+    summary = TrackSummary.of(
+        made, series, named.name, [note, *(old.notes if old else ())], failures, memory, len(followed) - len(tracks)
+    )
     provenance = provenance_of(
         surveys[:1], copyright_of(given[0]), scenes=[frame.name for frame in series.frames],
         dates=[str(day) for day in all_days], shifts_px=[[f.shift.x_px, f.shift.y_px] for f in series.frames],
-        moved=[frame.moved for frame in series.frames], layer=input_of(layer), memory=memory, align=align,
+        moved=[frame.moved for frame in series.frames], layer=input_of(layer), memory=memory, sure=sure, align=align,
         clear_mask=[str(mask) for mask in clear_mask or ()], crs=crs, source_crs=source_crs, nodata=nodata,
         runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)),
     ) | {"source": f"{series.frames[0].name} to {series.frames[-1].name}"}  # fmt: skip

@@ -27,6 +27,8 @@ from hybridseg.tracking.warp import write_on_grid
 
 LEAST_SHIFT_PX = 0.1
 """Smaller shifts stay: moving the pixels would blur more than it mends."""
+SURE = 2.0
+"""Standard errors that a shift must exceed to be taken back."""
 ALIGNED_PX = 0.05
 """Pixels that lie so near to those of the grid are read as they are."""
 WHOLE = 0.98
@@ -117,7 +119,7 @@ def _frame(scene: Scene, day: date, first: Scene, store: Store, clear: str | Non
     placed = _placed(scene, grid, Shift(), store, None)
     measured = shift_between(first, placed, grid) if align and scene is not first else Shift()
     shift = Shift(sd_px=0.0) if scene is first else measured
-    moved = shift.known and shift.length_px > LEAST_SHIFT_PX
+    moved = shift.known and shift.length_px > max(LEAST_SHIFT_PX, SURE * shift.sd_px)
     if align and not shift.known:
         notes.append(f"how far {scene.name} lies off {first.name} cannot be told: its edges do not agree")
     if moved or clear is not None:

@@ -11,7 +11,7 @@ import shapely
 
 LINK = 0.5
 """An outline of a date is an object's where they share so much of the smaller of the two."""
-LEAST_CLAIM = 0.1
+LEAST_CLAIM = 0.01
 """Of several objects that one outline takes in, those that hold less of it than this share of what the largest holds
 are merged into that one."""
 LEAST_FOUND = 2
@@ -23,9 +23,9 @@ _POINTS = 200
 
 @dataclass(frozen=True)
 class Known:
-    """An object as it was last found.
+    """An object as it was found before.
 
-    outline: where it lay.
+    outline: the ground that it held.
     there: whether it was present at the date before.
     found: number of dates at which it was found.
     """
@@ -42,26 +42,24 @@ class Assigned:
     held: outline of each object found, by its number among those known.
     rows: the outlines of the date that it is made of, the largest part first.
     merged: object that took in another, by the number of the one taken in.
-    fresh: outlines of no object known, by row: (geometry, number of the object that it was parted from or None).
+    fresh: rows of outlines that are of no object known.
     """
 
     held: dict[int, shapely.Geometry] = field(default_factory=dict)
     rows: dict[int, list[int]] = field(default_factory=dict)
     merged: dict[int, int] = field(default_factory=dict)
-    fresh: list[tuple[int, shapely.Geometry, int | None]] = field(default_factory=list)
+    fresh: list[int] = field(default_factory=list)
 
 
-def assign(known: Sequence[Known], outlines: Sequence[shapely.Geometry], parts: bool) -> Assigned:
+def assign(known: Sequence[Known], outlines: Sequence[shapely.Geometry]) -> Assigned:
     """Say which outlines of a date are which objects.
 
     An outline that takes in several objects is divided among them, each point to the nearest: what two dates saw as
-    two is two. Of an object that lies in several outlines, all are its parts (`parts`), or the largest is the object
-    and the others are new, parted from it.
+    two is two. Of an object that lies in several outlines, all are its parts.
 
     Args:
         known: objects of the dates before.
         outlines: of the date, in the same CRS; they do not overlap.
-        parts: whether an object may lie in pieces, as water does that dries.
     """
     claims = _claims(known, outlines)
     pieces: dict[int, list[tuple[int, shapely.Geometry]]] = defaultdict(list)
@@ -69,16 +67,13 @@ def assign(known: Sequence[Known], outlines: Sequence[shapely.Geometry], parts: 
     for row, outline in enumerate(outlines):
         claimants, taken_in = _admitted(claims.get(row, {}), known)
         if not claimants:
-            made.fresh.append((row, outline, None))
+            made.fresh.append(row)
             continue
         made.merged |= taken_in
         for number, piece in _divide(outline, {number: known[number].outline for number in claimants}).items():
             pieces[number].append((row, piece))
     for number, found in pieces.items():
         found.sort(key=lambda one: -one[1].area)
-        if not parts:
-            made.fresh += [(row, piece, number) for row, piece in found[1:]]
-            found = found[:1]
         made.held[number] = shapely.union_all([piece for _, piece in found])
         made.rows[number] = [row for row, _ in found]
     made.merged = {number: into for number, into in made.merged.items() if number not in made.held}
@@ -121,24 +116,35 @@ def _divide(outline: shapely.Geometry, among: Mapping[int, shapely.Geometry]) ->
     """Parts of an outline, each point to the object that is nearest to it; objects that get nothing are left out."""
     if len(among) == 1:
         return dict.fromkeys(among, outline)
+    try:
+        return _nearest_parts(outline, among)
+    except shapely.errors.GEOSException:  # outlines that GEOS cannot work with are not divided
+        return {max(among, key=lambda number: among[number].area): outline}
+
+
+def _nearest_parts(outline: shapely.Geometry, among: Mapping[int, shapely.Geometry]) -> dict[int, shapely.Geometry]:
+    """The same by the Voronoi cells of points on the objects' borders."""
     seeds, taken = {}, shapely.Polygon()
     for number, held in sorted(among.items(), key=lambda one: one[1].area):  # a small one keeps its ground
         seeds[number] = polygonal(held.intersection(outline).difference(taken))
         taken = taken.union(seeds[number])
     seeds = {number: seed for number, seed in seeds.items() if not seed.is_empty}
     step = sum(seed.length for seed in seeds.values()) / _POINTS
-    points, owner = [], []
-    for number, seed in seeds.items():
-        border = np.unique(shapely.get_coordinates(shapely.segmentize(seed, step)), axis=0)
-        points.append(border)
-        owner += [number] * len(border)
-    cells = np.array(shapely.voronoi_polygons(shapely.multipoints(np.concatenate(points)), extend_to=outline).geoms)
-    at = shapely.STRtree(cells).query(shapely.points(np.concatenate(points)), predicate="within")
+    borders = [np.unique(shapely.get_coordinates(shapely.segmentize(seed, step)), axis=0) for seed in seeds.values()]
+    owner = np.repeat(list(seeds), [len(border) for border in borders])
+    points = shapely.points(np.concatenate(borders))
+    cells = np.array(shapely.voronoi_polygons(shapely.multipoints(points), extend_to=outline).geoms)
+    point, cell = shapely.STRtree(cells).query(points, predicate="within")
     rest = polygonal(outline.difference(taken))
+    ground = np.array(shapely.get_parts(rest))
+    tree = shapely.STRtree(ground)
     parts: dict[int, shapely.Geometry] = {}
     for number, seed in seeds.items():
-        mine = np.unique(at[1][np.array(owner)[at[0]] == number])
-        parts[number] = polygonal(shapely.union_all([seed, shapely.union_all(cells[mine]).intersection(rest)]))
+        mine = cells[np.unique(cell[owner[point] == number])]
+        at, of = tree.query(mine, predicate="intersects")
+        # cell by cell: the union of thin cells is what GEOS fails at
+        cut = shapely.intersection(mine[at], ground[of])
+        parts[number] = polygonal(shapely.union_all([seed, *cut], grid_size=step / 1000))
     return {number: part for number, part in sorted(parts.items()) if part.area > 0}
 
 

@@ -59,7 +59,6 @@ COLUMNS = {
     "change_sd_m2": "Standard error of change_m2",
     "gain_m2": "Sum of what it grew between dates",
     "loss_m2": "Sum of what it shrank between dates",
-    "parted_from": "Id of the object that it was a part of",
     "merged_into": "Id of the object that took it in",
     "start": "The earlier of two dates",
     "end": "The later of two dates",

@@ -11,24 +11,24 @@ def known(outline, there=True, found=3):
 
 
 def test_what_overlaps_is_the_same_and_the_rest_is_new():
-    made = assign([known(box(0, 0, 10, 10))], [box(1, 1, 12, 11), box(50, 50, 60, 60)], parts=False)
+    made = assign([known(box(0, 0, 10, 10))], [box(1, 1, 12, 11), box(50, 50, 60, 60)])
     assert made.held == {0: box(1, 1, 12, 11)}
-    assert made.fresh == [(1, box(50, 50, 60, 60), None)]
+    assert made.fresh == [1]
 
 
 def test_neighbours_that_lie_a_little_off_are_not_linked():
-    made = assign([known(box(0, 0, 10, 10)), known(box(11, 0, 21, 10))], [box(2, 0, 12, 10), box(13, 0, 23, 10)], False)
+    made = assign([known(box(0, 0, 10, 10)), known(box(11, 0, 21, 10))], [box(2, 0, 12, 10), box(13, 0, 23, 10)])
     assert made.rows == {0: [0], 1: [1]}
 
 
 def test_a_pond_that_shrinks_and_one_that_grows_keep_their_ids():
     made = assign([known(box(0, 0, 100, 100)), known(box(200, 0, 210, 10))], [box(40, 40, 50, 50),
-                  box(150, 0, 300, 100)], parts=True)  # fmt: skip
+                  box(150, 0, 300, 100)])  # fmt: skip
     assert made.rows == {0: [0], 1: [1]}
 
 
 def test_one_outline_over_two_objects_is_divided_among_them():
-    made = assign([known(box(0, 0, 10, 10)), known(box(20, 0, 30, 10))], [box(0, 0, 30, 10)], parts=True)
+    made = assign([known(box(0, 0, 10, 10)), known(box(20, 0, 30, 10))], [box(0, 0, 30, 10)])
     assert made.held[0].area == pytest.approx(150, rel=0.02)
     assert made.held[1].area == pytest.approx(150, rel=0.02)
     assert union_all(list(made.held.values())).symmetric_difference(box(0, 0, 30, 10)).area < 1e-6
@@ -36,27 +36,26 @@ def test_one_outline_over_two_objects_is_divided_among_them():
 
 
 def test_a_puddle_is_merged_into_the_lake_that_takes_it_in():
-    made = assign([known(box(0, 0, 100, 100)), known(box(105, 0, 108, 3))], [box(0, 0, 110, 100)], parts=True)
+    made = assign([known(box(0, 0, 100, 100)), known(box(105, 0, 107, 2))], [box(0, 0, 110, 100)])
     assert made.held == {0: box(0, 0, 110, 100)}
     assert made.merged == {1: 0}
 
 
 def test_what_was_seen_once_and_is_gone_divides_nothing():
     absent = known(box(20, 0, 30, 10), there=False, found=1)
-    assert set(assign([known(box(0, 0, 10, 10)), absent], [box(0, 0, 30, 10)], parts=True).held) == {0}
+    assert set(assign([known(box(0, 0, 10, 10)), absent], [box(0, 0, 30, 10)]).held) == {0}
     often = known(box(20, 0, 30, 10), there=False, found=2)
-    assert set(assign([known(box(0, 0, 10, 10)), often], [box(0, 0, 30, 10)], parts=True).held) == {0, 1}
+    assert set(assign([known(box(0, 0, 10, 10)), often], [box(0, 0, 30, 10)]).held) == {0, 1}
 
 
-def test_an_object_in_two_outlines_is_one_in_parts_or_two():
+def test_an_object_in_two_outlines_is_one_in_parts():
     halves = [box(0, 0, 12, 20), box(14, 0, 20, 20)]
-    together = assign([known(box(0, 0, 20, 20))], halves, parts=True)
-    assert together.held[0].area == pytest.approx(240 + 120)
-    parted = assign([known(box(0, 0, 20, 20))], halves, parts=False)
-    assert parted.held == {0: halves[0]}
-    assert parted.fresh == [(1, halves[1], 0)]
+    made = assign([known(box(0, 0, 20, 20))], halves)
+    assert made.held[0].area == pytest.approx(240 + 120)
+    assert made.rows == {0: [0, 1]}
+    assert made.fresh == []
 
 
 def test_nothing_known_and_nothing_found():
-    assert assign([], [box(0, 0, 1, 1)], True).fresh == [(0, box(0, 0, 1, 1), None)]
-    assert assign([known(Polygon(box(0, 0, 1, 1)))], [], True).held == {}
+    assert assign([], [box(0, 0, 1, 1)]).fresh == [0]
+    assert assign([known(Polygon(box(0, 0, 1, 1)))], []).held == {}
