@@ -203,7 +203,7 @@ def towns(seeds: Sequence[int], folder: Path, memory: bool, rendered: dict[int, 
         "f1": round(2 * precision * recall / max(1e-9, precision + recall), 3),
         "found": round(float(np.mean(sums["hit"])), 3), "switches": round(float(np.mean(sums["switch"])), 4),
         "area_error": round(float(np.median(sums["area"])), 4),
-        "net_within_2_errors": round(float(np.mean([abs(z) <= 2 for z in sums["net"]])), 2),
+        "net_within_2_errors": f"{sum(abs(z) <= 2 for z in sums['net'])} of {len(sums['net'])}",
         "shifts_told": int(sum(sums["shift"])), "of_shifts": len(sums["shift"]),
     }  # fmt: skip
 

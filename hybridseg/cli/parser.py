@@ -121,7 +121,7 @@ def _as_word(hint: Any) -> Any:
 def _as_people_write(action: Action) -> None:
     """Make `--retry-failed` of retry_failed, let yes-or-no flags stand alone, take several words where asked."""
     hint = getattr(action, "_typehint", None)
-    if hint is SEVERAL or SEVERAL in get_args(hint):
+    if hint == SEVERAL or SEVERAL in get_args(hint):
         action.nargs, action.metavar = "+", action.dest.upper()
         action._typehint = str  # type: ignore[attr-defined]
     if hint is bool and action.option_strings:

@@ -164,7 +164,7 @@ def _pairs(flat: gpd.GeoDataFrame, first: int, last: int) -> pd.DataFrame:
     """Rows of two dates side by side, of objects whose status is told at both."""
     told = flat[flat["status"] != UNKNOWN]
     sides = [told[told["number"] == n].set_index("track_id") for n in (first, last)]
-    return sides[0].join(sides[1], lsuffix="_0", rsuffix="_1", how="inner")
+    return pd.DataFrame(sides[0]).add_suffix("_0").join(pd.DataFrame(sides[1]).add_suffix("_1"), how="inner")
 
 
 def _pieces(flat: gpd.GeoDataFrame, errors: Sequence[Errors], first: int, last: int) -> gpd.GeoDataFrame:

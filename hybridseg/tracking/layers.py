@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
+
 from hybridseg.run.request import in_crs
 from hybridseg.tracking.change import BRIEF, GONE, GROWN, MERGED, NEW, SHRUNK, SPLIT, STABLE, History
 from hybridseg.tracking.follow import ABSENT, PRESENT, UNKNOWN
@@ -18,6 +21,7 @@ COLOURS = {
     MERGED: "#7b4ea3", BRIEF: "#f0e442",
 }  # fmt: skip
 """Of what became of objects; mostly from Okabe & Ito (2008), told apart by colour-blind eyes too."""
+_DAY = pd.ArrowDtype(pa.date32())
 _STATUS = {PRESENT: "#0072b2", ABSENT: "#d55e00", UNKNOWN: "#999999"}
 _CHANGES = {"gain": "#009e73", "loss": "#d55e00"}
 
@@ -41,10 +45,12 @@ def write_tracks(made: History, path: Path, provenance: Mapping[str, Any], crs: 
         "changes": (made.changes, "change", _CHANGES, ("end", ""), "Ground gained and lost between dates"),
     }
     layers = []
-    texts = {"origin", "joined", "merged_into"}
+    texts = {"track_id", "class", "status", "became", "change", "origin", "joined", "merged_into"}
+    days = {"date", "until", "first_seen", "last_seen", "start", "end"}
     for name, (frame, field, colours, between, title) in looks.items():
         style = qml(list(colours), field=field, colours=colours, between=between)
         # a column of nothing but None has no type of its own
         frame = frame.astype(dict.fromkeys(texts & set(frame), "string"))
+        frame = frame.assign(**{day: pd.array(list(frame[day]), _DAY) for day in sorted(days & set(frame))})
         layers.append(Layer(name, in_crs(frame, crs), "polygons", f"{title}: {source}", style))
     write_layers(layers, path, provenance)

@@ -13,7 +13,7 @@ from hybridseg.read.scene import Scene
 from hybridseg.types import Chip, Window
 
 SIDE_PX, LEAST_SIDE_PX = 256, 64
-"""Side of a window; of small scenes a third of theirs."""
+"""Side of a window; of small scenes half of theirs."""
 MOST_WINDOWS = 25
 LEAST_WINDOWS = 3
 FILLED = 0.9
@@ -90,7 +90,7 @@ def shift_between(reference: Scene, scene: Scene, grid: GeoBox) -> Shift:
 
 def _windows(grid: GeoBox) -> list[Window]:
     """Windows spread evenly over a grid."""
-    side = min(SIDE_PX, max(LEAST_SIDE_PX, min(grid.width, grid.height) // 3), grid.width, grid.height)
+    side = min(SIDE_PX, max(LEAST_SIDE_PX, min(grid.width, grid.height) // 2), grid.width, grid.height)
     most = int(np.sqrt(MOST_WINDOWS))
     corners = (
         np.unique(np.linspace(0, length - side, min(most, max(1, 2 * length // side - 1))).astype(int)).tolist()

@@ -67,7 +67,8 @@ class TrackSummary:
         said = [note for note in (*notes, *(note for frame in series.frames for note in frame.notes)) if note]
         return cls(
             theme, tuple(days), len(made.objects), made.objects["became"].value_counts().to_dict(), intervals,
-            made.overall, shifts, len(rows), int((rows["origin"] == CARRIED).sum()), memory, doubtful, tuple(said), failures,
+            made.overall, shifts, len(rows), int((rows["origin"] == CARRIED).sum()), memory, doubtful, tuple(said),
+            failures,
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:

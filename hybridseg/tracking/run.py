@@ -109,24 +109,16 @@ def track(
     Example:
         >>> track(["2009.tif", "2012.tif"], "ponds.gpkg", theme="water").objects  # doctest: +SKIP
     """
-    given = [scenes] if isinstance(scenes, str | Path) else list(scenes)
-    given = raster_files(given[0]) if len(given) == 1 and isinstance(given[0], str | Path) else given
-    if len(given) < 2 and layer is None:
-        raise SourceError(f"{len(given)} scene came; give two or more dates, or --layer with what was there before")
+    given = _given(scenes, layer)
     days = dates_of(given, dates)
     inputs = [*(file for scene in given for file in files_of(scene)), layer, theme, model, *(clear_mask or ())]
     for path, suffixes in ((out, [".gpkg"]), (report, [".html"])):
         if path is not None:
             check_output(path, suffixes, inputs)
     check_crs(crs, out)
-    if not 0 <= sure <= 1:
-        raise HybridsegError(f"sure is {sure:g}; give a score from 0 to 1")
-    if layer_date is not None and layer is None:
-        raise HybridsegError("--layer-date came without --layer; give both or none")
+    _check(sure, layer, layer_date, run, retry_failed)
     if run is not None:
         check_run(Path(run), False, out, inputs)
-    elif retry_failed:
-        raise HybridsegError("--retry-failed goes with --run: without it nothing is remembered; leave it out")
     runner, shown = parse_engine(engine, workers), progress or Quiet()
     shown.start("open scenes", None, "")
     opened = [
@@ -181,6 +173,25 @@ def track(
         write_page(made, series, summary, Path(report), named.label)
         summary = replace(summary, report=str(report))
     return Tracked(made.objects, made.observations, made.changes, summary, provenance)
+
+
+def _given(scenes: Sequence[Any] | str | Path, layer: object) -> list[Any]:
+    """The scenes, one a date."""
+    given = [scenes] if isinstance(scenes, str | Path) else list(scenes)
+    given = list(raster_files(given[0])) if len(given) == 1 and isinstance(given[0], str | Path) else given
+    if len(given) < 2 and layer is None:
+        raise SourceError(f"{len(given)} scene came; give two or more dates, or --layer with what was there before")
+    return given
+
+
+def _check(sure: float, layer: object, layer_date: object, run: object, retry_failed: bool) -> None:
+    """Refuse settings that make no sense, or not together."""
+    if not 0 <= sure <= 1:
+        raise HybridsegError(f"sure is {sure:g}; give a score from 0 to 1")
+    if layer_date is not None and layer is None:
+        raise HybridsegError("--layer-date came without --layer; give both or none")
+    if run is None and retry_failed:
+        raise HybridsegError("--retry-failed goes with --run: without it nothing is remembered; leave it out")
 
 
 def _dated(surveys: Sequence[Survey], old: OldLayer | None, found: list[Steps]) -> Iterator[Dated]:

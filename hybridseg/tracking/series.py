@@ -132,16 +132,19 @@ def _placed(scene: Scene, grid: GeoBox, shift: Shift, store: Store, clear: str |
     if clear is None and not shift.length_px and _aligned(scene.geobox, grid):
         return scene if scene.geobox == grid else SceneOnGrid(scene, grid)
     masked = None if clear is None else _mask_of(clear)
-    key = key_of("frame", scene.fingerprint, scene.geobox, grid, shift.x_px, shift.y_px, masked and masked.fingerprint)
+    numbers = {name: scene.band_names.index(name) + 1 for name in scene.band_names if name}
+    kept = sorted({*scene.data_bands, *scene.bands, *numbers.values()})  # one that GDAL takes for alpha may have a name
+    key = key_of(
+        "frame", scene.fingerprint, scene.geobox, grid, kept, shift.x_px, shift.y_px, masked and masked.fingerprint
+    )
     path = store.folder / f"{key}.tif"
     with store.claim(key, wait=True):
         if not path.is_file():
             moved = GeoBox(grid.shape, grid.affine @ Affine.translation(shift.x_px, shift.y_px), grid.crs)
             with replacing(path, errors=(rasterio.errors.RasterioError, CPLE_BaseError)) as beside:
-                write_on_grid(scene, grid, moved, beside, masked)
-    bands = [scene.data_bands.index(band) + 1 for band in scene.bands]
-    names = dict.fromkeys(name for name in scene.band_names if name)
-    named = {name: scene.data_bands.index(scene.band_names.index(name) + 1) + 1 for name in names}
+                write_on_grid(scene, grid, moved, kept, beside, masked)
+    bands = [kept.index(band) + 1 for band in scene.bands]
+    named = {name: kept.index(number) + 1 for name, number in numbers.items()}
     rgb = dict(zip(("red", "green", "blue"), bands, strict=True)) if len(bands) == 3 else {}
     try:
         opened = RasterScene.open(path, {**named, **rgb} if rgb else bands, nodata="none")

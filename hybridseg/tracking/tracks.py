@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import shapely
+from affine import Affine
+from rasterio.features import rasterize, shapes
+from scipy import ndimage as ndi
 
 LINK = 0.5
 """An outline of a date is an object's where they share so much of the smaller of the two."""
@@ -17,8 +20,8 @@ are merged into that one."""
 LEAST_FOUND = 2
 """An object that is absent claims ground beside one that is there only if it was found at so many dates: what was
 found once may have been a mistake."""
-_POINTS = 200
-"""Points on the borders from which an outline is divided, about."""
+_CELLS = 400
+"""Cells along the longer side of an outline that is divided."""
 
 
 @dataclass(frozen=True)
@@ -113,38 +116,25 @@ def _admitted(claims: Mapping[int, float], known: Sequence[Known]) -> tuple[list
 
 
 def _divide(outline: shapely.Geometry, among: Mapping[int, shapely.Geometry]) -> dict[int, shapely.Geometry]:
-    """Parts of an outline, each point to the object that is nearest to it; objects that get nothing are left out."""
+    """Parts of an outline, each point to the object that is nearest to it; objects that get nothing are left out.
+
+    Found on a grid of cells over the outline: GEOS's Voronoi cells of points on borders that lie in rows overlap.
+    """
     if len(among) == 1:
         return dict.fromkeys(among, outline)
-    try:
-        return _nearest_parts(outline, among)
-    except shapely.errors.GEOSException:  # outlines that GEOS cannot work with are not divided
-        return {max(among, key=lambda number: among[number].area): outline}
-
-
-def _nearest_parts(outline: shapely.Geometry, among: Mapping[int, shapely.Geometry]) -> dict[int, shapely.Geometry]:
-    """The same by the Voronoi cells of points on the objects' borders."""
-    seeds, taken = {}, shapely.Polygon()
-    for number, held in sorted(among.items(), key=lambda one: one[1].area):  # a small one keeps its ground
-        seeds[number] = polygonal(held.intersection(outline).difference(taken))
-        taken = taken.union(seeds[number])
-    seeds = {number: seed for number, seed in seeds.items() if not seed.is_empty}
-    step = sum(seed.length for seed in seeds.values()) / _POINTS
-    borders = [np.unique(shapely.get_coordinates(shapely.segmentize(seed, step)), axis=0) for seed in seeds.values()]
-    owner = np.repeat(list(seeds), [len(border) for border in borders])
-    points = shapely.points(np.concatenate(borders))
-    cells = np.array(shapely.voronoi_polygons(shapely.multipoints(points), extend_to=outline).geoms)
-    point, cell = shapely.STRtree(cells).query(points, predicate="within")
-    rest = polygonal(outline.difference(taken))
-    ground = np.array(shapely.get_parts(rest))
-    tree = shapely.STRtree(ground)
-    parts: dict[int, shapely.Geometry] = {}
-    for number, seed in seeds.items():
-        mine = cells[np.unique(cell[owner[point] == number])]
-        at, of = tree.query(mine, predicate="intersects")
-        # cell by cell: the union of thin cells is what GEOS fails at
-        cut = shapely.intersection(mine[at], ground[of])
-        parts[number] = polygonal(shapely.union_all([seed, *cut], grid_size=step / 1000))
+    left, bottom, right, top = outline.bounds
+    cell = max(right - left, top - bottom) / _CELLS
+    shape = (int(np.ceil((top - bottom) / cell)) + 2, int(np.ceil((right - left) / cell)) + 2)
+    place = Affine(cell, 0, left - cell, 0, -cell, top + cell)
+    by_size = sorted(among, key=lambda number: -among[number].area)  # a small one keeps its ground: the last is on top
+    held = rasterize(
+        [(among[number], at) for at, number in enumerate(by_size, start=1)], shape, transform=place, all_touched=True
+    )
+    nearest = held[tuple(ndi.distance_transform_edt(held == 0, return_distances=False, return_indices=True))]
+    cells: dict[int, list[shapely.Geometry]] = defaultdict(list)
+    for ground, at in shapes(nearest.astype(np.int32), transform=place):
+        cells[by_size[int(at) - 1]].append(shapely.geometry.shape(ground))
+    parts = {number: polygonal(shapely.union_all(ground).intersection(outline)) for number, ground in cells.items()}
     return {number: part for number, part in sorted(parts.items()) if part.area > 0}
 
 

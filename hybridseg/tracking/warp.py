@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +23,23 @@ _MOST_PX = 4096
 """Source pixels along a block's side that are read for it; of finer sources, means."""
 
 
-def write_on_grid(scene: Scene, grid: GeoBox, seen_at: GeoBox, path: Path, clear: Scene | None = None) -> None:
-    """Write all bands of a scene as a tiled GeoTIFF with a mask.
+def write_on_grid(
+    scene: Scene, grid: GeoBox, seen_at: GeoBox, bands: Sequence[int], path: Path, clear: Scene | None = None
+) -> None:
+    """Write bands of a scene as a tiled GeoTIFF with a mask.
 
     Args:
         scene: in any CRS.
         grid: of the file.
         seen_at: where the scene shows what belongs on `grid`: the same grid, moved.
+        bands: 1-based numbers.
         path: of the file.
         clear: 0 where the ground cannot be seen, in its first band, in any CRS.
     """
-    raw = scene.raw(scene.data_bands)
+    raw = scene.raw(bands)
     kind = scene.dtype if scene.dtype.kind in "ui" else np.dtype(np.float32)
     profile = {
-        "driver": "GTiff", "width": grid.width, "height": grid.height, "count": len(scene.data_bands),
+        "driver": "GTiff", "width": grid.width, "height": grid.height, "count": len(bands),
         "dtype": kind.name, "crs": wkt(grid), "transform": grid.affine, "tiled": True, "compress": "deflate",
         "zlevel": 1, "bigtiff": "if_safer", "photometric": "minisblack",
     }  # fmt: skip
@@ -43,8 +47,8 @@ def write_on_grid(scene: Scene, grid: GeoBox, seen_at: GeoBox, path: Path, clear
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
         rasterio.open(path, "w", **profile) as file,
     ):
-        file.colorinterp = [ColorInterp.gray, *[ColorInterp.undefined] * (len(scene.data_bands) - 1)]
-        for number, band in enumerate(scene.data_bands, start=1):
+        file.colorinterp = [ColorInterp.gray, *[ColorInterp.undefined] * (len(bands) - 1)]
+        for number, band in enumerate(bands, start=1):
             file.set_band_description(number, scene.band_names[band - 1] if scene.band_names else "")
         for block in blocks(grid, _BLOCK_PX):
             pixels, valid = _read(raw, _part(seen_at, block))

@@ -36,7 +36,9 @@ def write(
         image[:, row : row + height, col : col + width] = np.array([20, 60, 70, 10])[:, None, None]
     image = np.roll(image, shift_px[::-1], (1, 2))
     settings = {
-        "driver": "GTiff", "count": 4, "height": SIDE, "width": SIDE, "dtype": "uint8", "crs": CRS,
+        "driver": "GTiff",
+        "photometric": "minisblack", "alpha": "no", "count": 4, "height": SIDE, "width": SIDE,
+        "dtype": "uint8", "crs": CRS,
         "transform": Affine(PIXEL_M, 0, LEFT, 0, -PIXEL_M, TOP),
     } | profile  # fmt: skip
     with rasterio.open(path, "w", **settings) as file:

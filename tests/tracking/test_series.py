@@ -43,7 +43,8 @@ def test_noise_tells_no_shift(tmp_path):
 def test_a_date_that_lies_off_is_moved_back(tmp_path):
     ponds = [(60, 60, 40, 40)]
     scenes = [opened(write(tmp_path / "a.tif", ponds)), opened(write(tmp_path / "b.tif", ponds, (3, -2)))]
-    series = Series.open(scenes, DAYS, Memory())
+    store = Memory()
+    series = Series.open(scenes, DAYS, store)
     first, second = series.frames
     assert second.moved
     assert (second.shift.x_px, second.shift.y_px) == pytest.approx((3, -2), abs=0.1)
@@ -63,10 +64,12 @@ def test_another_crs_is_warped_to_the_first(tmp_path):
     out = np.zeros((4, height, width), np.uint8)
     reproject(pixels, out, src_transform=file.transform, src_crs=CRS, dst_transform=transform, dst_crs="EPSG:4326",
               resampling=Resampling.cubic)  # fmt: skip
-    profile = {"driver": "GTiff", "count": 4, "height": height, "width": width, "dtype": "uint8", "nodata": 0}
+    profile = {"driver": "GTiff", "count": 4, "height": height, "width": width, "dtype": "uint8", "nodata": 0,
+               "photometric": "minisblack", "alpha": "no"}  # fmt: skip
     with rasterio.open(tmp_path / "b.tif", "w", crs="EPSG:4326", transform=transform, **profile) as file:
         file.write(out)
-    series = Series.open([opened(path), opened(tmp_path / "b.tif")], DAYS, Memory())
+    store = Memory()
+    series = Series.open([opened(path), opened(tmp_path / "b.tif")], DAYS, store)
     chip = series.frames[1].scene.read_grid(series.grid)
     assert series.frames[1].scene.geobox == series.grid
     assert chip.valid[5:-5, 5:-5].all()
@@ -83,7 +86,8 @@ def test_ground_that_is_not_clear_is_masked(tmp_path):
         with rasterio.open(masks[-1], "w", driver="GTiff", count=1, height=SIDE, width=SIDE, dtype="uint8", crs=CRS,
                            transform=Affine(PIXEL_M, 0, LEFT, 0, -PIXEL_M, TOP)) as file:  # fmt: skip
             file.write(clear)
-    series = Series.open(scenes, DAYS, Memory(), masks)
+    store = Memory()
+    series = Series.open(scenes, DAYS, store, masks)
     assert series.frames[0].scene.read_grid(series.grid).valid.all()
     valid = series.frames[1].scene.read_grid(series.grid).valid
     assert not valid[:100, :100].any()

@@ -105,7 +105,7 @@ def test_ids_stay_and_only_a_date_added_is_computed(scenes, tmp_path):
     assert len(set((run / "parts").glob("heatmap-*")) - heatmaps) == 1
     assert set(before.objects["track_id"]) <= set(after.objects["track_id"])
     first = [m.observations[m.observations["date"] == date(2009, 1, 1)].set_index("track_id") for m in (before, after)]
-    joined = first[0].join(first[1], rsuffix="_then")
+    joined = first[0].join(first[1].add_suffix("_then"))
     assert (joined["status"] == joined["status_then"]).all()
     again = track(scenes, run=run, **ASKED)
     assert list(again.objects["track_id"]) == list(after.objects["track_id"])
@@ -136,7 +136,7 @@ def test_a_date_that_lies_off_loses_no_ground(tmp_path):
     moved, left = (track(pair, align=align, **ASKED) for align in (True, False))
     assert moved.summary.shifts[0]["moved"]
     assert moved.summary.overall.gain_m2 < 0.02 * area_m2(*ponds)
-    assert left.summary.overall.gain_m2 > 0.05 * area_m2(*ponds)
+    assert left.summary.overall.gain_m2 > 0.04 * area_m2(*ponds)
     assert set(moved.objects["became"]) == set(left.objects["became"]) == {"stable"}
 
 
