@@ -278,7 +278,7 @@ def main(data: Path) -> None:
             for by_bands in (True, False):
                 made["ponds"].append(ponds(data, memory, by_bands, Path(folder) / "ponds"))
                 print(made["ponds"][-1], flush=True)
-    write(made)
+                write(made)
 
 
 def write(made: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import geopandas as gpd
 import numpy as np
@@ -120,7 +120,7 @@ def follow(dates: Iterator[Dated], label: str, carry: Carry) -> list[Track]:
         past.append(date)
         known = [(track, last) for track in tracks if (last := track.before(number)) is not None]
         rows = date.features
-        outlines = repair(rows.geometry.to_numpy())
+        outlines = list(repair(rows.geometry.to_numpy()))
         made = assign([last for _, last in known], outlines)
         shared = _shared(made.rows)
         for at, (track, _) in enumerate(known):
@@ -181,46 +181,39 @@ def _look(date: Dated, number: int, label: str, wanted: Sequence[Track], tracks:
     if not wanted:
         return
     nearest = [_nearest(track, number) for track in wanted]
-    said = date.evidence(label, [one.outline for one in nearest])
-    others = [track for track in tracks if number in track.seen_at and track.seen_at[number].outline is not None]
-    ground = np.array([track.seen_at[number].outline for track in others])
-    tree = shapely.STRtree(ground) if len(others) else None
-    open_: list[int] = []
-    free: dict[int, shapely.Geometry] = {}
-    for at, (track, one) in enumerate(zip(wanted, nearest, strict=True)):
-        held = shapely.Polygon() if tree is None else shapely.union_all(ground[tree.query(one.outline, "intersects")])
-        free[at] = held
-        covered = one.outline.intersection(held).area / one.outline.area
+    where = [outline for _, outline in nearest]
+    said = date.evidence(label, where)
+    known = [track.seen_at[number].outline for track in tracks if number in track.seen_at]
+    taken = np.array([outline for outline in known if outline is not None], object)
+    tree = shapely.STRtree(taken)
+    others = [shapely.union_all(taken[tree.query(outline, "intersects")]) for outline in where]
+    there: list[int] = []
+    for at, (track, (one, outline)) in enumerate(zip(wanted, nearest, strict=True)):
+        between = range(min(number, one.date) + 1, max(number, one.date))
         # what was absent nearer in time is not there again farther off, unless it is found
-        gap = any(
-            o.status == ABSENT for o in track.seen_at.values() if min(number, one.date) < o.date < max(number, one.date)
-        )
-        if said.seen[at] < SEEN:
-            status = UNKNOWN
-        elif gap or covered >= COVERED or said.extent[at] < STILL_THERE:
-            status = ABSENT
-        else:
-            open_.append(at)
-            continue
+        gap = any(k in track.seen_at and track.seen_at[k].status == ABSENT for k in between)
+        covered = outline.intersection(others[at]).area >= COVERED * outline.area
+        told = said.seen[at] >= SEEN
+        if told and not gap and not covered and said.extent[at] >= STILL_THERE:
+            there.append(at)
+        status = ABSENT if told else UNKNOWN
         track.seen_at[number] = Observation(number, status, seen=float(said.seen[at]), extent=float(said.extent[at]))
-    if not open_:
+    if not there:
         return
-    drawn = carry(number, [wanted[at] for at in open_])
-    moved = [shapely.Polygon() if outline is None else outline for outline in drawn]
-    agreed = date.evidence(label, moved).extent >= STILL_THERE  # a mask must earn its place, too
-    for at, outline, good in zip(open_, moved, agreed, strict=True):
-        track, one = wanted[at], nearest[at]
-        where = polygonal((outline if good else one.outline).difference(free[at]))
-        figures = {"seen": float(said.seen[at]), "extent": float(said.extent[at])}
-        if where.is_empty:
-            track.seen_at[number] = Observation(number, ABSENT, **figures)
-        else:
-            track.seen_at[number] = Observation(number, PRESENT, where, one.score, CARRIED, **figures)
+    drawn = [outline or shapely.Polygon() for outline in carry(number, [wanted[at] for at in there])]
+    agreed = date.evidence(label, drawn).extent >= STILL_THERE  # a mask must earn its place, too
+    for at, outline, good in zip(there, drawn, agreed, strict=True):
+        left = polygonal((outline if good else where[at]).difference(others[at]))
+        if not left.is_empty:
+            carried = {"status": PRESENT, "outline": left, "score": nearest[at][0].score, "origin": CARRIED}
+            wanted[at].seen_at[number] = replace(wanted[at].seen_at[number], **carried)
 
 
-def _nearest(track: Track, number: int) -> Observation:
+def _nearest(track: Track, number: int) -> tuple[Observation, shapely.Geometry]:
     """Where an object was found at the date nearest to one."""
-    return min(track.found, key=lambda one: (abs(one.date - number), one.date))
+    one = min(track.found, key=lambda one: (abs(one.date - number), one.date))
+    assert one.outline is not None  # `found` sees to it
+    return one, one.outline
 
 
 def in_place(_: int, tracks: Sequence[Track]) -> list[shapely.Geometry | None]:

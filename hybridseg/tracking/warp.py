@@ -57,7 +57,7 @@ def write_on_grid(
                 said, there = _read(clear, _part(seen_at, block), nearest=True)
                 valid &= there & (said[0] != 0)
             if kind.kind in "ui":
-                limits = np.iinfo(kind)
+                limits = np.iinfo(kind.name)
                 pixels = np.rint(pixels).clip(limits.min, limits.max)
             file.write(np.where(valid, pixels, 0).astype(kind), window=to_rasterio(block))
             file.write_mask(valid, window=to_rasterio(block))
