@@ -11,7 +11,8 @@ from hybridseg import nn
 from hybridseg.errors import HybridsegError, SourceError
 from hybridseg.files import check_not_input, check_output
 from hybridseg.read.ground import gsd_m
-from hybridseg.read.opening import copyright_of, files_of, open_scene
+from hybridseg.read.opening import files_of, open_scene
+from hybridseg.read.part import copyright_of
 from hybridseg.read.sources import raster_files
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.provenance import input_of, provenance_of
@@ -20,7 +21,7 @@ from hybridseg.run.result import Steps
 from hybridseg.run.store import Memory
 from hybridseg.run.survey import Survey
 from hybridseg.run.themes import by_bands_note, resolve_themes
-from hybridseg.run.work import check_run, open_run
+from hybridseg.run.work import open_run
 from hybridseg.theme import Theme
 from hybridseg.tracking.carry import MemoryCarry
 from hybridseg.tracking.change import Errors, history
@@ -117,8 +118,6 @@ def track(
             check_output(path, suffixes, inputs)
     check_crs(crs, out)
     _check(sure, layer, layer_date, run, retry_failed)
-    if run is not None:
-        check_run(Path(run), False, out, inputs)
     runner, shown = parse_engine(engine, workers), progress or Quiet()
     shown.start("open scenes", None, "")
     opened = [
@@ -131,7 +130,7 @@ def track(
         if layer is None
         else OldLayer.read(layer, layer_date, opened[days.index(min(days))], named.label, min(days))
     )
-    store = Memory() if run is None else open_run(Path(run), retry_failed)
+    store = Memory() if run is None else open_run(Path(run), retry_failed, False, out, inputs)
     shown.start("align dates", None, "")
     series = Series.open(opened, days, store, clear_mask, align)
     if memory:
@@ -158,13 +157,17 @@ def track(
     summary = TrackSummary.of(
         made, series, named.name, [note, *(old.notes if old else ())], failures, memory, len(followed) - len(tracks)
     )
-    provenance = provenance_of(
-        surveys[:1], copyright_of(given[0]), scenes=[frame.name for frame in series.frames],
-        dates=[str(day) for day in all_days], shifts_px=[[f.shift.x_px, f.shift.y_px] for f in series.frames],
+    request = dict(
+        scenes=[frame.name for frame in series.frames], dates=[str(day) for day in all_days],
+        shifts_px=[[frame.shift.x_px, frame.shift.y_px] for frame in series.frames],
         moved=[frame.moved for frame in series.frames], layer=input_of(layer), memory=memory, sure=sure, align=align,
         clear_mask=[str(mask) for mask in clear_mask or ()], crs=crs, source_crs=source_crs, nodata=nodata,
         runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)),
-    ) | {"source": f"{series.frames[0].name} to {series.frames[-1].name}"}  # fmt: skip
+    )  # fmt: skip
+    provenance = provenance_of(
+        list({one.theme.name: one for one in surveys[::-1]}.values())[::-1], copyright_of(files_of(given[0])), request
+    )
+    provenance |= {"source": f"{series.frames[0].name} to {series.frames[-1].name}"}
     if out is not None:
         check_not_input(out, inputs)
         write_tracks(made, Path(out), provenance, crs)
