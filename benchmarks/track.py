@@ -46,7 +46,7 @@ LEAST_PX = 10
 HALF = 0.5
 SEEDS = (411, 412, 413)
 """Towns that nothing was trained on or chosen by."""
-DATES, SIDE_PX, GSD_M = 4, 640, 0.3
+DATES, SIDE_PX, GSD_M = 4, 512, 0.3
 VANISH, APPEAR = 0.12, 0.12
 OFF_M = 1.0
 ORIGIN = (354_000.0, 3_057_000.0)

@@ -149,7 +149,7 @@ def track(
     followed = follow(_dated(surveys, old, found), named.label, carry)
     tracks = without_doubtful(followed, sure)
     all_days = [*([] if old is None else [old.day]), *(frame.day for frame in series.frames)]
-    made = history(tracks, all_days, _errors(series, found, old), series.grid.crs.to_wkt(), named.label)
+    made = history(tracks, all_days, _errors(series, found, old), series.frames[0].scene.crs.to_wkt(), named.label)
     failures = tuple(
         failure for steps in found for sweep in (steps.heatmap, *steps.sweeps) for failure in _failures(sweep)
     )

@@ -119,7 +119,7 @@ def _frame(scene: Scene, day: date, first: Scene, store: Store, clear: str | Non
     placed = _placed(scene, grid, Shift(), store, None)
     measured = shift_between(first, placed, grid) if align and scene is not first else Shift()
     shift = Shift(sd_px=0.0) if scene is first else measured
-    moved = shift.known and shift.length_px > max(LEAST_SHIFT_PX, SURE * shift.sd_px)
+    moved = bool(shift.known and shift.length_px > max(LEAST_SHIFT_PX, SURE * shift.sd_px))
     if align and not shift.known:
         notes.append(f"how far {scene.name} lies off {first.name} cannot be told: its edges do not agree")
     if moved or clear is not None:
