@@ -21,7 +21,6 @@ COLOURS = {
     MERGED: "#7b4ea3", BRIEF: "#f0e442",
 }  # fmt: skip
 """Of what became of objects; mostly from Okabe & Ito (2008), told apart by colour-blind eyes too."""
-_NUMBERS = ("_m2", "_present", "_absent", "_unknown", "score", "seen", "heatmap")
 _DAY = pd.ArrowDtype(pa.date32())
 _STATUS = {PRESENT: "#0072b2", ABSENT: "#d55e00", UNKNOWN: "#999999"}
 _CHANGES = {"gain": "#009e73", "loss": "#d55e00"}
@@ -52,7 +51,8 @@ def write_tracks(made: History, path: Path, provenance: Mapping[str, Any], crs: 
         style = qml(list(colours), field=field, colours=colours, between=between)
         # a column of nothing but None has no type of its own
         frame = frame.astype(dict.fromkeys(texts & set(frame), "string"))
-        frame = frame.astype({name: float for name in frame if frame[name].dtype == object and name.endswith(_NUMBERS)})
+        others = frame.columns.difference([*texts, *days, "geometry"])
+        frame = frame.astype({column: float for column in others if frame[column].dtype == object})
         frame = frame.assign(**{day: pd.array(list(frame[day]), _DAY) for day in sorted(days & set(frame))})
         layers.append(Layer(name, in_crs(frame, crs), "polygons", f"{title}: {source}", style))
     write_layers(layers, path, provenance)
