@@ -1,6 +1,6 @@
 """How well the memory follows objects: over three made-up dates, against the first date's outline left where it was.
 
-python -m benchmarks.memory_track [DATA [MODEL]]      writes benchmarks/results/track.json
+python -m benchmarks.memory_track [DATA [MODEL]]      writes benchmarks/results/memory_track.json
 
 Places that nothing was trained on, with dates made as in training: moved by up to 6 % of the window, other light and
 season, some objects gone. Objects are shown as masks on the first date; the third is measured. The mask is compared
@@ -78,7 +78,7 @@ def main(data: Path, model: str, count: int = SEQUENCES) -> None:
     rows.append({"place": "all objects", **summary(merged)})
     print(rows[-1])
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "track.json").write_text(json.dumps({"model": model, "rows": rows}, indent=1) + "\n")
+    (RESULTS / "memory_track.json").write_text(json.dumps({"model": model, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Overhead imagery to labelled maps: a classifier says what, SAM2 says where, exactly.
 
-Verbs: `extract`, `evaluate`, `review`, `serve`, `finetune`, `tune`, `train`, `models`. The heart below them:
+Verbs: `extract`, `track`, `evaluate`, `review`, `serve`, `finetune`, `tune`, `train`, `models`. The heart below them:
 `open_scene`, `Survey`, `load_theme`, `Models`. Names load on first use (PEP 562), so that importing the package need
 not wait for torch.
 """
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hybridseg.run.survey import Survey
     from hybridseg.tables import Features, Prompts, Refined
     from hybridseg.theme import Theme, load_theme
+    from hybridseg.tracking.run import track
     from hybridseg.training.run import train
     from hybridseg.tuning import tune
 
@@ -47,6 +48,7 @@ _HOME = {
     "open_scene": "read.opening",
     "review": "reviewing.verbs",
     "serve": "reviewing.verbs",
+    "track": "tracking.run",
     "train": "training.run",
     "tune": "tuning",
 }
@@ -71,6 +73,7 @@ __all__ = [
     "open_scene",
     "review",
     "serve",
+    "track",
     "train",
     "tune",
 ]

@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str], wanted: str | None, function: Callable[..., 
 def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> ArgumentParser:
     examples = "".join(f"\n  $ {example}" for example in verb.examples)
     parser = ArgumentParser(description=verb.about, epilog=f"examples:{examples}")
-    command = _as_command(function, ("out",) if name == "extract" else ())
+    command = _as_command(function, ("out",) if name in ("extract", "track") else ())
     parser.add_function_arguments(command, skip={"progress", *_OPTIONAL}, as_positional=True, as_group=False)
     for optional in _OPTIONAL.keys() & inspect.signature(function).parameters:
         parser.add_argument(optional, nargs="?", help=_OPTIONAL[optional])
@@ -121,7 +121,7 @@ def _as_word(hint: Any) -> Any:
 def _as_people_write(action: Action) -> None:
     """Make `--retry-failed` of retry_failed, let yes-or-no flags stand alone, take several words where asked."""
     hint = getattr(action, "_typehint", None)
-    if hint is SEVERAL or SEVERAL in get_args(hint):
+    if hint == SEVERAL or SEVERAL in get_args(hint):
         action.nargs, action.metavar = "+", action.dest.upper()
         action._typehint = str  # type: ignore[attr-defined]
     if hint is bool and action.option_strings:

@@ -164,6 +164,16 @@ VERBS: dict[str, Verb] = {
         ),
         _extract,
     ),
+    "track": Verb(
+        "hybridseg.tracking.run",
+        "Follow objects through scenes of one place at several dates: what stayed, appeared, vanished, grew or shrank.",
+        (
+            "hybridseg track 2009.tif 2012.tif 2016.tif ponds.gpkg --theme water --report ponds.html",
+            "hybridseg track scenes/ ponds.gpkg --theme water --run run",
+            "hybridseg track 2024.tif now.gpkg --theme buildings --layer cadastre_2019.gpkg",
+        ),
+        _extract,
+    ),
     "demo": Verb(
         "hybridseg.demo",
         "Map the buildings of a rendered town whose truth is known, and draw the result.",

@@ -39,13 +39,15 @@ _ROW_GROUP = 25_000
 class Layer:
     """A table with geometries on its way to a file.
 
-    name: of the layer; frame: its rows; kind: what its geometries are; title: a line for people.
+    name: of the layer; frame: its rows; kind: what its geometries are; title: a line for people; style: its QML, by
+    default a colour a class.
     """
 
     name: str
     frame: gpd.GeoDataFrame
     kind: Kind
     title: str
+    style: str | None = None
 
 
 def _explained(schema: pa.Schema) -> pa.Schema:
@@ -96,7 +98,7 @@ def _write_gpkg(layers: Sequence[Layer], path: Path, provenance: Mapping[str, An
     styles, documents = {}, {}
     for layer in layers:
         classes = sorted(layer.frame["class"].unique()) if "class" in layer.frame else []
-        styles[layer.name] = qml(classes, layer.kind)
+        styles[layer.name] = layer.style or qml(classes, layer.kind)
         documents[layer.name] = qgis_metadata(provenance, layer.title, layer.frame.crs.to_wkt())
     add_styles(path, styles, KEY)
     add_metadata(path, documents)

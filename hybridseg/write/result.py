@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +77,10 @@ def write_result(
         for layer, kind, frame in parts
     ]
 
-    def verify(beside: Path) -> None:
-        for layer in layers:
-            check_rows(layer, format_.read(beside, layer.name))
-
     with ExitStack() as stack:
         # a GeoPackage has QGIS's metadata inside; beside another file they come with it or not at all
         qmd = None if qmd_path is None else stack.enter_context(replacing(qmd_path))
-        with replacing(path, verify, ERRORS) as beside:
+        with _checked(layers, path) as beside:
             format_.write(layers, beside, provenance)
             if qmd is not None:
                 frame = layers[0].frame
@@ -92,6 +88,30 @@ def write_result(
                 text = qgis_metadata(provenance, layers[0].title, crs.to_wkt(), list(frame))
                 qmd.write_text(text, encoding="utf-8")
     return path
+
+
+def write_layers(layers: Sequence[Layer], path: Path | str, provenance: Mapping[str, Any]) -> Path:
+    """Write layers of any columns to one GeoPackage; the file appears whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written there.
+    """
+    path = check_output(path, [".gpkg"])
+    with _checked(layers, path) as beside:
+        FORMATS[".gpkg"].write(layers, beside, provenance)
+    return path
+
+
+@contextmanager
+def _checked(layers: Sequence[Layer], path: Path) -> Iterator[Path]:
+    """A name to write layers to; takes the place of `path` when they can all be read back."""
+
+    def verify(beside: Path) -> None:
+        for layer in layers:
+            check_rows(layer, FORMATS[path.suffix.lower()].read(beside, layer.name))
+
+    with replacing(path, verify, ERRORS) as beside:
+        yield beside
 
 
 def read_result(path: Path | str, layer: str | None = None) -> gpd.GeoDataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 from xml.etree import ElementTree as ET
 
@@ -46,7 +46,13 @@ def color_table(classes: Sequence[str]) -> dict[int, tuple[int, int, int, int]]:
     return {0: (0, 0, 0, 0), **{k: (*_rgb(colour(name)), 255) for k, name in enumerate(classes, start=1)}}
 
 
-def qml(classes: Sequence[str], kind: Kind = "polygons", field: str = "class") -> str:
+def qml(
+    classes: Sequence[str],
+    kind: Kind = "polygons",
+    field: str = "class",
+    colours: Mapping[str, str] | None = None,
+    between: tuple[str, str] | None = None,
+) -> str:
     """Return a QGIS layer style: a colour a class; polygons have solid outlines where refined, dashed where coarse.
 
     Rules, not categories, because the look of polygons depends on two columns. Values that are no class given here
@@ -56,8 +62,13 @@ def qml(classes: Sequence[str], kind: Kind = "polygons", field: str = "class") -
         classes: values of `field` that get a colour; none for nodes, which have no class.
         kind: what is drawn.
         field: column of the class.
+        colours: of the classes, hex; polygons then have no column `origin`. Default: those of `colour`.
+        between: columns of the first day that a row shows and of the day when it ends (empty: it does not), for
+            QGIS's temporal controller.
     """
-    root = ET.Element("qgis", version="3.28.0", styleCategories="Symbology")
+    root = ET.Element("qgis", version="3.28.0", styleCategories="Symbology" + ("|Temporal" if between else ""))
+    if between is not None:
+        root.append(_temporal(*between))
     renderer = ET.SubElement(root, "renderer-v2", type="RuleRenderer", symbollevels="0", forceraster="0")
     rules = ET.SubElement(renderer, "rules", key="rules")
     symbols = ET.SubElement(renderer, "symbols")
@@ -69,7 +80,9 @@ def qml(classes: Sequence[str], kind: Kind = "polygons", field: str = "class") -
 
     for class_ in classes:
         of_class = f"{_identifier(field)} = {_literal(class_)}"
-        if kind == "polygons":
+        if colours is not None:
+            add(class_, of_class, colours[class_])
+        elif kind == "polygons":
             add(class_, f"{of_class} AND \"origin\" IS NOT 'coarse'", colour(class_))
             add(f"{class_} (coarse)", f"{of_class} AND \"origin\" = 'coarse'", colour(class_), dashed=True)
         else:
@@ -78,6 +91,19 @@ def qml(classes: Sequence[str], kind: Kind = "polygons", field: str = "class") -
     ET.SubElement(root, "layerGeometryType").text = _GEOMETRY_TYPE[kind]
     ET.indent(root)
     return f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n{ET.tostring(root, encoding='unicode')}\n"
+
+
+def _temporal(start: str, end: str) -> ET.Element:
+    """Settings of a layer whose rows hold from one column's day to another's (QgsVectorLayerTemporalProperties)."""
+    settings = {
+        "enabled": "1", "mode": "2", "startField": start, "endField": end, "limitMode": "0", "accumulate": "0",
+        "fixedDuration": "0", "durationUnit": "min", "durationField": "", "startExpression": "", "endExpression": "",
+    }  # fmt: skip
+    element = ET.Element("temporal", settings)
+    span = ET.SubElement(element, "fixedRange")
+    for name in ("start", "end"):
+        ET.SubElement(span, name)
+    return element
 
 
 def _symbol(name: str, kind: Kind, hex_colour: str, dashed: bool) -> ET.Element:

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
         memory,
         official,
         promptable,
+        recall,
         shared_encoder,
     )
 
-__all__ = ["backbone", "embedding", "lite", "memory", "official", "promptable", "shared_encoder"]
+__all__ = ["backbone", "embedding", "lite", "memory", "official", "promptable", "recall", "shared_encoder"]
 __getattr__ = loader(__name__, __all__)

@@ -1,0 +1,297 @@
+"""How well objects are followed: ponds of ten real dates, and rendered towns whose truth is exact.
+
+python -m benchmarks.track [DATA]      writes benchmarks/results/track.json and track.md
+
+Ponds: NAIP of North Dakota, ten dates from 2009 to 2020. Reference: NDWI from near infrared, at the dates at which it
+parts water from land clearly (`run.by_bands`). Found by the RGB classifier alone (`--by-bands false`), which does not
+see the near infrared; and by NDWI, which is the reference's own index and so tells of ids, not of outlines. "One id":
+of the ponds that are water at all these dates (connected ground of 10 pixels or more), how many are covered for the
+larger part by one and the same id at each of them.
+
+Towns: houses appear and vanish; each date has its own sun, cars, trees and grain, and lies up to 1 m off; at one date
+clouds hide a part. An event counts where a house and an object that share half of either's ground appear (or vanish)
+between the same two dates.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import rasterio
+import shapely
+from affine import Affine
+from rasterio.features import rasterize
+from scipy import ndimage as ndi
+
+from benchmarks.accuracy import RESULTS
+from hybridseg import open_scene, track
+from hybridseg.nn.indices import parse_index
+from hybridseg.run.themes import resolve_themes
+from townscape.layout import plan_town
+from townscape.paint import paint
+from townscape.plan import Plan
+
+PONDS = "timeseries/naip_north_dakota"
+BANDS = "red=1,green=2,blue=3,nir=4"
+LEAST_PX = 10
+HALF = 0.5
+SEEDS = (411, 412, 413)
+"""Towns that nothing was trained on or chosen by."""
+DATES, SIDE_PX, GSD_M = 4, 512, 0.3
+VANISH, APPEAR = 0.12, 0.12
+OFF_M = 1.0
+ORIGIN = (354_000.0, 3_057_000.0)
+CRS = "EPSG:32645"
+
+
+def reference(path: Path, grid: Any, theme: Any) -> np.ndarray | None:
+    """Water by NDWI on a grid; None where the index does not part it clearly."""
+    if not theme.classifier.startswith("index:"):
+        return None
+    index = parse_index(theme.classifier)
+    bands = {"red": 1, "green": 2, "blue": 3, "nir": 4}
+    chip = open_scene(path, bands=bands).raw([bands[name] for name in index.bands]).read_grid(grid)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = index(dict(zip(index.bands, chip.pixels.astype(float), strict=True)))
+    return np.where(chip.valid, values > index.centre, False)
+
+
+def ponds(data: Path, memory: bool, by_bands: bool, run: Path) -> dict[str, Any]:
+    """Follow ponds, and measure."""
+    files = sorted((data / PONDS).glob("*.tif"))
+    asked: dict[str, Any] = {"theme": "water", "bands": BANDS, "refiner": "none", "by_bands": by_bands, "run": run}
+    made = track(files, memory=memory, align=False, **asked)
+    bands = {"red": 1, "green": 2, "blue": 3, "nir": 4}
+    scenes = [open_scene(file, bands=bands) for file in files]
+    grid = scenes[0].geobox
+    themes = [resolve_themes("water", scene=scene)[0] for scene in scenes]
+    rows = made.observations
+    days = sorted(rows["date"].unique())
+    found = {}
+    iou_found, iou_joined = [], []
+    for day, file, theme in zip(days, files, themes, strict=True):
+        truth = reference(file, grid, theme)
+        if truth is None:
+            continue
+        here = rows[(rows["date"] == day) & rows.geometry.notna()]
+        ids = {name: number for number, name in enumerate(sorted(rows["track_id"].unique()), 1)}
+        joined = _burn(here.geometry, here["track_id"].map(ids), grid)
+        alone = _burn(here[here["origin"] != "carried"].geometry, 1, grid)
+        iou_joined.append(_iou(joined > 0, truth))
+        iou_found.append(_iou(alone > 0, truth))
+        found[day] = truth, joined
+    always = np.logical_and.reduce([truth for truth, _ in found.values()])
+    parts, count = ndi.label(always)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    held = []
+    for number in range(1, count + 1):
+        if sizes[number] >= LEAST_PX:
+            names = [_holder(joined[parts == number]) for _, joined in found.values()]
+            held.append(names)
+    one = [len(set(names)) == 1 and names[0] > 0 for names in held]
+    pairs = [(a, b) for names in held for a, b in pairwise(names) if a and b]
+    return {
+        "by": "ndwi" if by_bands else "rgb", "carried_by": "memory" if memory else "in place", "dates": len(found),
+        "iou_per_date": round(float(np.mean(iou_found)), 4), "iou_joined": round(float(np.mean(iou_joined)), 4),
+        "ponds": len(held), "one_id": round(float(np.mean(one)), 3), "never_found": int(sum(not any(n) for n in held)),
+        "switches": round(float(np.mean([a != b for a, b in pairs])), 4), "objects": len(made.objects),
+        "carried": made.summary.carried,
+    }  # fmt: skip
+
+
+def _burn(geometries: gpd.GeoSeries, values: Any, grid: Any) -> np.ndarray:
+    if not len(geometries):
+        return np.zeros(grid.shape, np.int32)
+    numbers = [values] * len(geometries) if isinstance(values, int) else list(values)
+    return rasterize(list(zip(geometries, numbers, strict=True)), grid.shape, transform=grid.affine, dtype=np.int32)
+
+
+def _iou(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one & other).sum() / max(1, (one | other).sum()))
+
+
+def _holder(values: np.ndarray) -> int:
+    """The id that covers at least half of a pond's ground, 0 for none."""
+    counts = np.bincount(values)
+    counts[0] = 0
+    best = int(counts.argmax())
+    return best if counts[best] >= HALF * len(values) else 0
+
+
+@dataclass(frozen=True)
+class Sequence_:
+    """A rendered town through time.
+
+    files, masks: of each date. houses: roofs where they are. there: (N, T) bool. hidden: (N, T) bool, under a cloud.
+    """
+
+    files: list[Path]
+    masks: list[Path]
+    houses: list[shapely.Polygon]
+    there: np.ndarray
+    hidden: np.ndarray
+
+
+def render(seed: int, folder: Path, dates: int = DATES, side_px: int = SIDE_PX) -> Sequence_:
+    """Render a town at several dates."""
+    rng = np.random.default_rng(seed)
+    shape = (side_px, side_px)
+    plan: Plan = plan_town(shape, GSD_M, float(rng.uniform(0.2, 0.7)), rng)
+    frame = shapely.box(0, 0, side_px * GSD_M, side_px * GSD_M)
+    count = len(plan.houses)
+    there = np.ones((count, dates), bool)
+    fate, when = rng.random(count), rng.integers(1, dates, count)
+    for row in range(count):
+        if fate[row] < VANISH:
+            there[row, when[row] :] = False
+        elif fate[row] < VANISH + APPEAR:
+            there[row, : when[row]] = False
+    top = ORIGIN[1] + side_px * GSD_M
+    roofs = [shapely.transform(h.roof, lambda xy: xy + ORIGIN) for h in plan.houses]
+    cloud = shapely.Point(*(rng.uniform(0.2, 0.8, 2) * side_px * GSD_M)).buffer(0.18 * side_px * GSD_M)
+    hidden = np.zeros_like(there)
+    files, masks = [], []
+    for date in range(dates):
+        houses = [h for h, on in zip(plan.houses, there[:, date], strict=True) if on]
+        image, _ = paint(replace(plan, houses=houses), np.random.default_rng([seed, date]))
+        off = rng.uniform(-OFF_M, OFF_M, 2) / np.sqrt(2) if date else np.zeros(2)
+        clear = np.ones(shape, np.uint8)
+        if date == dates // 2:
+            placed = shapely.transform(
+                cloud, lambda xy: np.column_stack([xy[:, 0], side_px * GSD_M - xy[:, 1]]) / GSD_M
+            )
+            clear = 1 - rasterize([placed], shape, dtype=np.uint8)
+            image = np.where(clear, image, 235)
+            hidden[:, date] = [h.roof.intersection(cloud).area > HALF * h.roof.area for h in plan.houses]
+        placed_at = Affine(GSD_M, 0, ORIGIN[0] + off[0], 0, -GSD_M, top + off[1])
+        profile = {"driver": "GTiff", "height": side_px, "width": side_px, "crs": CRS, "compress": "deflate",
+                   "transform": placed_at, "dtype": "uint8"}  # fmt: skip
+        files.append(folder / f"town_{seed}_{2010 + date}.tif")
+        masks.append(folder / f"clear_{seed}_{2010 + date}.tif")
+        with rasterio.open(files[-1], "w", count=3, photometric="RGB", **profile) as file:
+            file.write(image)
+        with rasterio.open(masks[-1], "w", count=1, **profile) as file:
+            file.write(clear, 1)
+    inside = [bool(h.roof.within(frame)) for h in plan.houses]
+    keep = np.flatnonzero(inside)
+    return Sequence_(files, masks, [roofs[k] for k in keep], there[keep], hidden[keep])
+
+
+def towns(seeds: Sequence[int], folder: Path, memory: bool, rendered: dict[int, Sequence_]) -> dict[str, Any]:
+    """Follow houses, and measure."""
+    sums: dict[str, list[Any]] = {name: [] for name in ("tp", "pred", "true", "switch", "area", "net", "hit", "shift")}
+    for seed in seeds:
+        if seed not in rendered:
+            rendered[seed] = render(seed, folder)
+        place = rendered[seed]
+        made = track(place.files, theme="buildings", clear_mask=place.masks, memory=memory, run=folder / f"run{seed}")
+        _score(place, made, sums)
+        sums["shift"] += [one["sd_m"] is not None for one in made.summary.shifts]
+    precision, recall = sum(sums["tp"]) / max(1, sum(sums["pred"])), sum(sums["tp"]) / max(1, sum(sums["true"]))
+    return {
+        "carried_by": "memory" if memory else "in place", "towns": len(seeds),
+        "events": int(sum(sums["true"])), "precision": round(precision, 3), "recall": round(recall, 3),
+        "f1": round(2 * precision * recall / max(1e-9, precision + recall), 3),
+        "found": round(float(np.mean(sums["hit"])), 3), "switches": round(float(np.mean(sums["switch"])), 4),
+        "area_error": round(float(np.median(sums["area"])), 4),
+        "net_within_2_errors": f"{sum(abs(z) <= 2 for z in sums['net'])} of {len(sums['net'])}",
+        "shifts_told": int(sum(sums["shift"])), "of_shifts": len(sums["shift"]),
+    }  # fmt: skip
+
+
+def _score(place: Sequence_, made: Any, sums: dict[str, list[Any]]) -> None:
+    rows = made.observations
+    days = sorted(rows["date"].unique())
+    status = rows.pivot(index="track_id", columns="date", values="status")
+    outline = rows.pivot(index="track_id", columns="date", values="geometry")
+    truth, sure = np.array(place.houses), ~place.hidden
+    matched = np.stack([_matched(truth, place.there[:, t], outline[day].dropna()) for t, day in enumerate(days)], 1)
+    for at, t in np.argwhere(place.there & sure):
+        name = matched[at, t]
+        sums["hit"].append(name is not None)
+        if name is not None:
+            sums["area"].append(abs(outline.loc[name, days[t]].area / truth[at].area - 1))
+    for names in matched:
+        sums["switch"] += [a != b for a, b in pairwise(name for name in names if name is not None)]
+    for t in range(1, len(days)):
+        both, (was, now) = sure[:, t - 1] & sure[:, t], place.there[:, t - 1 : t + 1].T
+        for gone in (False, True):
+            kinds = ("present", "absent") if gone else ("absent", "present")
+            told = status[(status[days[t - 1]] == kinds[0]) & (status[days[t]] == kinds[1])].index
+            real = np.flatnonzero((was & ~now if gone else ~was & now) & both)
+            drawn = [outline.loc[name, days[t - 1] if gone else days[t]] for name in told]
+            sums["tp"].append(_hits(truth, real.tolist(), drawn))
+            sums["pred"].append(len(told))
+            sums["true"].append(len(real))
+        if both.all():
+            change = made.summary.intervals[t - 1]
+            net = shapely.area(truth) @ (now.astype(int) - was.astype(int))
+            sums["net"].append((change.net_m2 - net) / max(change.net_sd_m2, 1e-9))
+
+
+def _same(truth: np.ndarray, one: shapely.Geometry) -> np.ndarray:
+    """Area (N,) shared with each house, 0 where it is not half of the smaller of the two."""
+    shared = shapely.area(shapely.intersection(truth, one))
+    return np.where(shared > HALF * np.minimum(shapely.area(truth), one.area), shared, 0)
+
+
+def _matched(truth: np.ndarray, there: np.ndarray, found: Any) -> np.ndarray:
+    """The object (N,) that shares most with each house, None where none does."""
+    best, names = np.zeros(len(truth)), np.full(len(truth), None, object)
+    for name, one in found.items():
+        shared = _same(truth, one) * there
+        at = int(shared.argmax())
+        if shared[at] > best[at]:
+            best[at], names[at] = shared[at], name
+    return names
+
+
+def _hits(truth: np.ndarray, real: list[int], drawn: list[shapely.Geometry]) -> int:
+    """How many of the objects are houses of `real`, each counted once."""
+    left, hits = set(real), 0
+    for one in drawn:
+        shared = _same(truth, one)
+        at = max(left, key=lambda k: shared[k], default=None)
+        if at is not None and shared[at] > 0:
+            left.remove(at)
+            hits += 1
+    return hits
+
+
+def main(data: Path) -> None:
+    """Measure and write."""
+    made: dict[str, Any] = {"ponds": [], "towns": []}
+    with tempfile.TemporaryDirectory() as folder:
+        rendered: dict[int, Sequence_] = {}
+        for memory in (False, True):
+            made["towns"].append(towns(SEEDS, Path(folder), memory, rendered))
+            print(made["towns"][-1], flush=True)
+            for by_bands in (True, False):
+                made["ponds"].append(ponds(data, memory, by_bands, Path(folder) / "ponds"))
+                print(made["ponds"][-1], flush=True)
+                write(made)
+
+
+def write(made: dict[str, Any]) -> None:
+    """Write both files."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "track.json").write_text(json.dumps(made, indent=1) + "\n")
+    text = ["# Tracking", "", "By `python -m benchmarks.track`; what the figures are stands in its first lines.", ""]
+    for name, rows in made.items():
+        heads = list(rows[0])
+        text += [f"## {name}", "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+        text += [f"| {' | '.join(str(row[head]) for head in heads)} |" for row in rows] + [""]
+    (RESULTS / "track.md").write_text("\n".join(text))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "../shared/data"))

@@ -1,0 +1,263 @@
+"""What became of each object, and how much ground was gained and lost, with what is uncertain of it.
+
+An outline is off by about half a pixel of what it was traced on, to one side along all of an object (so the error of
+an area is the perimeter times that), independently between objects and dates. A date that lies off the first by d moves
+all outlines by d: that leaves areas and net change as they are, but looks like gain on one side and loss on the other,
+each d times the perimeter over pi for a convex object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from itertools import pairwise
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from pyproj import CRS
+
+from hybridseg.read.vectors import repair
+from hybridseg.shape.measure import local_metric_crs
+from hybridseg.tracking.follow import ABSENT, PRESENT, UNKNOWN, Track
+from hybridseg.tracking.tracks import polygonal
+
+STABLE, NEW, GONE, GROWN, SHRUNK, SPLIT, MERGED, BRIEF = (
+    "stable", "new", "gone", "grown", "shrunk", "split", "merged", "brief",
+)  # fmt: skip
+"""What became of an object from the first date that tells to the last; brief: absent at both, present between."""
+LEAST_CHANGE = 0.1
+"""Share of its area that an object must gain or lose to count as grown or shrunk, if that is more than the error."""
+SURE = 2.0
+"""Errors (standard deviations) that a change must exceed to count."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What outlines are off by at a date, in metres.
+
+    outline_m: by themselves; coarse_m: those that were not refined.
+    place_m: all together, relative to the first date.
+    """
+
+    outline_m: float
+    coarse_m: float
+    place_m: float
+
+    def of(self, origin: str | None) -> float:
+        """Return what an outline of an origin is off by."""
+        return self.coarse_m if origin == "coarse" else self.outline_m
+
+
+@dataclass(frozen=True)
+class Change:
+    """Ground of a class between two dates, where it was told at both, in m2.
+
+    net_m2: gained less lost, with standard error net_sd_m2.
+    gain_m2, loss_m2: each with standard error gross_sd_m2, as far as outlines err and dates lie off each other.
+    """
+
+    start: date
+    end: date
+    before_m2: float
+    after_m2: float
+    net_m2: float
+    net_sd_m2: float
+    gain_m2: float
+    loss_m2: float
+    gross_sd_m2: float
+    appeared: int
+    vanished: int
+    unknown: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as for JSON."""
+        return asdict(self) | {"start": str(self.start), "end": str(self.end)}
+
+
+@dataclass(frozen=True)
+class History:
+    """All that is known of the objects.
+
+    observations: a row an object and date. objects: a row an object. changes: gain and loss polygons.
+    intervals: between dates that follow each other; overall: from the first to the last, None of one date.
+    """
+
+    observations: gpd.GeoDataFrame
+    objects: gpd.GeoDataFrame
+    changes: gpd.GeoDataFrame
+    intervals: tuple[Change, ...]
+    overall: Change | None
+
+
+def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Errors], crs: Any, label: str) -> History:
+    """Return what became of tracked objects.
+
+    Args:
+        tracks: as `follow` gives them.
+        days: of all dates.
+        errors: of each date.
+        crs: of the outlines.
+        label: class of the objects.
+    """
+    rows = [
+        {"track_id": track.id, "class": label, "number": number, "status": one.status, "score": one.score,
+         "origin": one.origin, "seen": one.seen, "heatmap": one.extent, "joined": ",".join(one.joined) or None,
+         "parts": one.parts,
+         "into": track.into, "outline": one.outline}
+        for track in tracks for number, one in sorted(track.seen_at.items())
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["track_id", "class", "number", "status", "score", "origin", "seen", "heatmap",
+                                        "joined", "parts", "into", "outline"])  # fmt: skip
+    places = gpd.GeoSeries(table.pop("outline").to_numpy(object), crs=crs)
+    metric = _metric(places, crs)
+    # a change of CRS may bend an outline across itself
+    flat = gpd.GeoDataFrame(table, geometry=gpd.GeoSeries(repair(places.to_crs(metric).to_numpy()), crs=metric))
+    flat["area_m2"] = flat.area.where(flat["status"] == PRESENT, np.where(flat["status"] == ABSENT, 0.0, np.nan))
+    flat["sd_m2"] = [
+        errors[n].of(origin) * outline.length if outline is not None else 0.0
+        for n, origin, outline in zip(flat["number"], flat["origin"], flat.geometry, strict=True)
+    ]
+    pieces = [_pieces(flat, errors, start, start + 1) for start in range(len(days) - 1)]
+    intervals = [_change(flat, errors, days, start, start + 1, found) for start, found in enumerate(pieces)]
+    overall = None
+    if len(days) > 1:
+        whole = _pieces(flat, errors, 0, len(days) - 1) if len(days) > 2 else pieces[0]
+        overall = _change(flat, errors, days, 0, len(days) - 1, whole)
+    changes = gpd.GeoDataFrame(pd.concat(pieces, ignore_index=True), crs=metric) if pieces else _none(metric)
+    objects = _objects(tracks, flat, days, label)
+    until = [*days[1:], None]
+    shown = flat.assign(
+        date=[days[n] for n in flat["number"]], until=[until[n] for n in flat["number"]],
+        area_sd_m2=flat["sd_m2"].where(flat["status"] == PRESENT),
+    )  # fmt: skip
+    columns = ["track_id", "class", "date", "until", "status", "area_m2", "area_sd_m2", "score", "origin", "seen",
+               "heatmap", "joined", "geometry"]  # fmt: skip
+    changes = changes.assign(start=[days[n] for n in changes.pop("first")], end=[days[n] for n in changes.pop("last")])
+    changes["class"] = label
+    return History(
+        shown.set_geometry(places)[columns],
+        objects.to_crs(crs),
+        changes[["track_id", "class", "start", "end", "change", "area_m2", "geometry"]].to_crs(crs),
+        tuple(intervals),
+        overall,
+    )
+
+
+def _metric(places: gpd.GeoSeries, crs: Any) -> CRS:
+    """The equal-area CRS in metres of all outlines."""
+    bounds = places.total_bounds
+    return (
+        local_metric_crs(tuple(bounds), CRS.from_user_input(crs)) if np.isfinite(bounds).all() else CRS.from_epsg(6933)
+    )
+
+
+def _none(metric: CRS) -> gpd.GeoDataFrame:
+    columns = ["track_id", "change", "first", "last", "area_m2"]
+    return gpd.GeoDataFrame({name: [] for name in columns}, geometry=gpd.GeoSeries([], crs=metric))
+
+
+def _pairs(flat: gpd.GeoDataFrame, first: int, last: int) -> pd.DataFrame:
+    """Rows of two dates side by side, of objects whose status is told at both."""
+    told = flat[flat["status"] != UNKNOWN]
+    sides = [told[told["number"] == n].set_index("track_id") for n in (first, last)]
+    return pd.DataFrame(sides[0]).add_suffix("_0").join(pd.DataFrame(sides[1]).add_suffix("_1"), how="inner")
+
+
+def _pieces(flat: gpd.GeoDataFrame, errors: Sequence[Errors], first: int, last: int) -> gpd.GeoDataFrame:
+    """Polygons gained and lost between two dates; what is thinner than the outlines' own errors is none."""
+    rows = []
+    for name, pair in _pairs(flat, first, last).iterrows():
+        before, after = (shapely.Polygon() if g is None else g for g in (pair["geometry_0"], pair["geometry_1"]))
+        place_m = np.hypot(errors[first].place_m, errors[last].place_m)
+        thin = place_m + np.hypot(errors[first].of(pair["origin_0"]), errors[last].of(pair["origin_1"]))
+        for change, ground in (("gain", after.difference(before)), ("loss", before.difference(after))):
+            parts = [part for part in shapely.get_parts(polygonal(ground)) if not part.buffer(-thin).is_empty]
+            if parts:
+                shape = shapely.union_all(parts)
+                rows.append((name, change, first, last, shape.area, shape))
+    if not rows:
+        return _none(flat.crs)
+    table = pd.DataFrame(rows, columns=["track_id", "change", "first", "last", "area_m2", "geometry"])
+    return gpd.GeoDataFrame(table, geometry="geometry", crs=flat.crs)
+
+
+def _change(
+    flat: gpd.GeoDataFrame,
+    errors: Sequence[Errors],
+    days: Sequence[date],
+    first: int,
+    last: int,
+    pieces: gpd.GeoDataFrame,
+) -> Change:
+    pairs = _pairs(flat, first, last)
+    gain, loss = (float(pieces.loc[pieces["change"] == kind, "area_m2"].sum()) for kind in ("gain", "loss"))
+    net_sd = float(np.sqrt((pairs["sd_m2_0"] ** 2 + pairs["sd_m2_1"] ** 2).sum()))
+    place_m = float(np.hypot(errors[first].place_m, errors[last].place_m))
+    both = pairs[(pairs["status_0"] == PRESENT) & (pairs["status_1"] == PRESENT)]
+    lengths = [g.length for g in both["geometry_0"]]
+    apparent = place_m * sum(lengths) / np.pi
+    dates = flat[flat["number"].isin([first, last])]
+    return Change(
+        start=days[first], end=days[last],
+        before_m2=float(pairs["area_m2_0"].sum()), after_m2=float(pairs["area_m2_1"].sum()),
+        net_m2=float((pairs["area_m2_1"] - pairs["area_m2_0"]).sum()), net_sd_m2=net_sd,
+        gain_m2=gain, loss_m2=loss, gross_sd_m2=float(np.hypot(net_sd, apparent)),
+        appeared=int(((pairs["status_0"] == ABSENT) & (pairs["status_1"] == PRESENT)).sum()),
+        vanished=int(((pairs["status_0"] == PRESENT) & (pairs["status_1"] == ABSENT) & pairs["into_1"].isna()).sum()),
+        unknown=int(dates.loc[dates["status"] == UNKNOWN, "track_id"].nunique()),
+    )  # fmt: skip
+
+
+def _objects(tracks: Sequence[Track], flat: gpd.GeoDataFrame, days: Sequence[date], label: str) -> gpd.GeoDataFrame:
+    rows = []
+    by_track = dict(list(flat.groupby("track_id", sort=False)))
+    for track in tracks:
+        seen = by_track[track.id]
+        told, there = seen[seen["status"] != UNKNOWN], seen[seen["status"] == PRESENT]
+        first, last = there.iloc[0], there.iloc[-1]
+        change, sd = _gained(told)
+        rows.append({
+            "track_id": track.id, "class": label,
+            "became": _became(told, track, change, sd),
+            "first_seen": days[first["number"]], "last_seen": days[last["number"]],
+            "dates_present": len(there), "dates_absent": int((seen["status"] == ABSENT).sum()),
+            "dates_unknown": int((seen["status"] == UNKNOWN).sum()),
+            "area_first_m2": first["area_m2"], "area_last_m2": last["area_m2"], "change_m2": change, "change_sd_m2": sd,
+            "gain_m2": sum(max(0.0, b - a) for a, b in pairwise(told["area_m2"])),
+            "loss_m2": sum(max(0.0, a - b) for a, b in pairwise(told["area_m2"])),
+            "score": there["score"].max(), "merged_into": track.into,
+            "geometry": last["geometry"],
+        })  # fmt: skip
+    columns = ["track_id", "class", "became", "first_seen", "last_seen", "dates_present", "dates_absent",
+               "dates_unknown", "area_first_m2", "area_last_m2", "change_m2", "change_sd_m2", "gain_m2", "loss_m2",
+               "score", "merged_into", "geometry"]  # fmt: skip
+    table = pd.DataFrame(rows, columns=columns)
+    return gpd.GeoDataFrame(table, geometry=gpd.GeoSeries(table["geometry"].to_numpy(object), crs=flat.crs))
+
+
+def _gained(told: gpd.GeoDataFrame) -> tuple[float, float]:
+    """Area at the last date that tells less that at the first, and its standard error."""
+    first, last = told.iloc[0], told.iloc[-1]
+    return float(last["area_m2"] - first["area_m2"]), float(np.hypot(first["sd_m2"], last["sd_m2"]))
+
+
+def _became(told: gpd.GeoDataFrame, track: Track, change: float, sd: float) -> str:
+    first, last = told.iloc[0], told.iloc[-1]
+    if len(told) == 1:
+        return STABLE
+    match first["status"], last["status"]:
+        case "absent", "present":
+            return NEW
+        case "present", "absent":
+            return GONE if track.into is None else MERGED
+        case "absent", "absent":
+            return BRIEF
+    if last["parts"] > first["parts"]:
+        return SPLIT
+    if abs(change) > max(LEAST_CHANGE * first["area_m2"], SURE * sd):
+        return GROWN if change > 0 else SHRUNK
+    return MERGED if last["joined"] and not first["joined"] else STABLE

@@ -1,0 +1,92 @@
+"""What a date's heatmap says of outlines: whether their ground was seen, and how much of it is the class."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import shapely
+from affine import Affine
+from rasterio.features import rasterize
+
+from hybridseg.heatmap import Heatmap
+from hybridseg.read.tiles import tile
+from hybridseg.types import Window
+
+_CELL_PX = 1024
+"""Outlines whose middles lie in one square of this side are looked at together."""
+_READ_PX = 4096
+"""Side of what is read at once."""
+
+
+class Evidence(NamedTuple):
+    """Of N outlines.
+
+    seen: (N,) share of the outline with data.
+    extent: (N,) mean probability of the class on what is seen; 0 where nothing is.
+    """
+
+    seen: np.ndarray
+    extent: np.ndarray
+
+
+def evidence(heatmap: Heatmap, label: str, outlines: Sequence[shapely.Geometry]) -> Evidence:
+    """Return what a heatmap says of outlines in its CRS, reading little more of it than they cover."""
+    a, b, c, d, e, f = tuple(~heatmap.geobox.affine)[:6]
+    drawn = shapely.transform(np.array(outlines, object), lambda xy: np.column_stack(
+        [a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f]))  # fmt: skip
+    sums = np.zeros((len(drawn), 3))
+    there = np.flatnonzero(~shapely.is_empty(drawn))
+    bounds = shapely.bounds(drawn)
+    cells: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for row in there.tolist():
+        middle = (bounds[row, :2] + bounds[row, 2:]) // (2 * _CELL_PX)
+        cells[int(middle[0]), int(middle[1])].append(row)
+    for rows in cells.values():
+        together = _window(bounds[rows])
+        groups = [rows] if max(together.width, together.height) <= _READ_PX else [[row] for row in rows]
+        for group in groups:
+            whole = _window(bounds[group])
+            for part in tile((whole.height, whole.width), _READ_PX):
+                window = Window(whole.col + part.col, whole.row + part.row, part.width, part.height)
+                extent, _, valid = heatmap.read(window, label)
+                for row in group:
+                    sums[row] += _sums(drawn[row], _window(bounds[[row]]).clip(window), window, extent, valid)
+    covered, seen, total = sums.T
+    return Evidence(
+        np.divide(seen, covered, out=np.zeros_like(seen), where=covered > 0),
+        np.divide(total, seen, out=np.zeros_like(seen), where=seen > 0),
+    )
+
+
+def _window(bounds: np.ndarray) -> Window:
+    """Whole pixels that cover boxes (N, 4)."""
+    (left, top), (right, bottom) = np.floor(bounds[:, :2].min(0)), np.ceil(bounds[:, 2:].max(0))
+    return Window(int(left), int(top), max(1, int(right - left)), max(1, int(bottom - top)))
+
+
+def _sums(
+    outline: shapely.Geometry, own: Window, window: Window, extent: np.ndarray, valid: np.ndarray
+) -> tuple[int, int, float]:
+    """Pixels of an outline, those of them with data, and the sum of the class's probability on these.
+
+    Args:
+        outline: in pixels of the heatmap.
+        own: the part of `window` that it lies in.
+        window: what was read.
+        extent: (H, W) of the window.
+        valid: (H, W) of the window.
+    """
+    if not own.width or not own.height:
+        return 0, 0, 0.0
+    where = Affine.translation(own.col, own.row)
+    # of an outline thinner than a pixel, the pixels that it touches
+    for touched in (False, True):
+        burnt = rasterize([outline], (own.height, own.width), transform=where, all_touched=touched, dtype=np.uint8)
+        if burnt.any():
+            break
+    part = own.slices(window)
+    seen = burnt.astype(bool) & valid[part]
+    return int(burnt.sum()), int(seen.sum()), float(extent[part][seen].sum(dtype=float))

@@ -1,0 +1,249 @@
+"""The verb `track`: from scenes of one place at several dates to objects through time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from hybridseg import nn
+from hybridseg.errors import HybridsegError, SourceError
+from hybridseg.files import check_not_input, check_output
+from hybridseg.read.ground import gsd_m
+from hybridseg.read.opening import files_of, open_scene
+from hybridseg.read.part import copyright_of
+from hybridseg.read.sources import raster_files
+from hybridseg.run.progress import Progress, Quiet
+from hybridseg.run.provenance import input_of, provenance_of
+from hybridseg.run.request import check_crs, parse_bands, parse_engine, parse_nodata
+from hybridseg.run.result import Steps
+from hybridseg.run.store import Memory
+from hybridseg.run.survey import Survey
+from hybridseg.run.themes import by_bands_note, resolve_themes
+from hybridseg.run.work import open_run
+from hybridseg.theme import Theme
+from hybridseg.tracking.carry import MemoryCarry
+from hybridseg.tracking.change import Errors, history
+from hybridseg.tracking.dates import dates_of
+from hybridseg.tracking.follow import Dated, follow, in_place, without_doubtful
+from hybridseg.tracking.layers import write_tracks
+from hybridseg.tracking.old import OldLayer
+from hybridseg.tracking.page import write_page
+from hybridseg.tracking.result import Tracked, TrackSummary
+from hybridseg.tracking.series import Series
+
+OUTLINE_PX = 0.5
+"""Pixels that an outline is off by (standard error), of those that it was traced on."""
+
+
+def track(
+    scenes: Sequence[str | Path],
+    out: str | Path | None = None,
+    theme: str | Path | None = None,
+    dates: str | Sequence[str] | None = None,
+    layer: str | Path | None = None,
+    layer_date: str | None = None,
+    clear_mask: Sequence[str | Path] | None = None,
+    report: str | Path | None = None,
+    model: str | Path | None = None,
+    refiner: str | None = None,
+    sure: float = 0.9,
+    memory: bool = False,
+    align: bool = True,
+    bands: str | Sequence[int] | None = None,
+    crs: str | None = None,
+    source_crs: str | None = None,
+    nodata: str | float | None = None,
+    run: str | Path | None = None,
+    retry_failed: bool = False,
+    engine: Literal["serial", "threads"] = "serial",
+    workers: int | None = None,
+    device: str = "auto",
+    runtime: Literal["auto", "torch", "openvino"] = "auto",
+    by_bands: bool = True,
+    *,
+    progress: Progress | None = None,
+) -> Tracked:
+    """Follow objects through scenes of one place: what stayed, appeared, vanished, grew or shrank, in square metres.
+
+    Args:
+        scenes: a scene a date, in any order, each as `extract` takes it; or one folder, pattern in quotes, .zip or .txt
+            whose rasters are the dates. The first date's grid is that of all.
+        out: result, a GeoPackage with the layers objects, observations and changes; None (Python) for no file.
+        theme: what to look for, as for extract, one. Default: buildings, or the theme of `model`.
+        dates: of the scenes, in their order, as in 2009-08-18,2012-07-31 (2009-08 and 2009 will do). Default: what
+            their names or tags say.
+        layer: last year's objects, any layer of polygons, or a result of track: they keep their ids, and the scenes
+            say what became of them.
+        layer_date: the layer's date. Default: what its name says, or the last date of a result of track.
+        clear_mask: a raster for each scene, in order: 0 where clouds or their shadows hide the ground. There, objects
+            are unknown, not gone.
+        report: an HTML file with charts and pictures of all dates.
+        model: as for extract.
+        refiner: as for extract.
+        sure: least score of an object that is found at a single date and absent at another; below, it is left out as
+            a mistake. 0 keeps all.
+        memory: let SAM2's memory draw objects at dates where they were not found but are there; else they stay as at
+            the nearest date. It was not found to help.
+        align: find how far the dates lie off the first, and take that back.
+        bands: as for extract; of all scenes.
+        crs: CRS of the result, as in EPSG:4326; default: that of the first date.
+        source_crs: CRS of scenes that state none.
+        nodata: as for extract.
+        run: folder for all that is made on the way: the same command goes on where it was killed, and computes a date
+            that was added alone.
+        retry_failed: try the windows again that failed in an earlier run in the same folder.
+        engine: serial, or threads: several windows at once in one process.
+        workers: windows at once, with threads; default: as many as there are cores.
+        device: auto, cpu, cuda, cuda:1, mps.
+        runtime: as for extract.
+        by_bands: where all scenes have green and near infrared, find water by NDWI; false: by the theme's classifier.
+        progress: told how far the work is (Python only).
+
+    Returns:
+        the objects, the observations (object and date), the changes, with summary and provenance.
+
+    Raises:
+        HybridsegError: bad input; one line that says what came, what is allowed and what to do. Nothing is written.
+
+    Example:
+        >>> track(["2009.tif", "2012.tif"], "ponds.gpkg", theme="water").objects  # doctest: +SKIP
+    """
+    given = _given(scenes, layer)
+    days = dates_of(given, dates)
+    inputs = [*(file for scene in given for file in files_of(scene)), layer, theme, model, *(clear_mask or ())]
+    for path, suffixes in ((out, [".gpkg"]), (report, [".html"])):
+        if path is not None:
+            check_output(path, suffixes, inputs)
+    check_crs(crs, out)
+    _check(sure, layer, layer_date, run, retry_failed)
+    runner, shown = parse_engine(engine, workers), progress or Quiet()
+    shown.start("open scenes", None, "")
+    opened = [
+        open_scene(scene, bands=parse_bands(bands), crs=source_crs, nodata=parse_nodata(nodata)) for scene in given
+    ]
+    asked = (theme, model, None, refiner)
+    named = _one_theme(resolve_themes(*asked))
+    old = (
+        None
+        if layer is None
+        else OldLayer.read(layer, layer_date, opened[days.index(min(days))], named.label, min(days))
+    )
+    store = Memory() if run is None else open_run(Path(run), retry_failed, False, out, inputs)
+    shown.start("align dates", None, "")
+    series = Series.open(opened, days, store, clear_mask, align)
+    if memory:
+        carry: Any = MemoryCarry.open(
+            "sam2-lite" if named.refiner == "none" else named.refiner, _numbered(series, old), device, runtime
+        )
+    else:
+        carry = in_place
+    scenes_on_grid = [frame.scene for frame in series.frames]
+    themes = [_one_theme(resolve_themes(*asked, scene=s)) if by_bands else named for s in scenes_on_grid]
+    surveys = [
+        Survey.open(scene, one, None, device, runtime, store=store, engine=runner, progress=shown)
+        for scene, one in zip(scenes_on_grid, themes, strict=True)
+    ]
+    found: list[Steps] = []
+    followed = follow(_dated(surveys, old, found), named.label, carry)
+    tracks = without_doubtful(followed, sure)
+    all_days = [*([] if old is None else [old.day]), *(frame.day for frame in series.frames)]
+    made = history(tracks, all_days, _errors(series, found, old), series.frames[0].scene.crs.to_wkt(), named.label)
+    failures = tuple(
+        failure for steps in found for sweep in (steps.heatmap, *steps.sweeps) for failure in _failures(sweep)
+    )
+    note = _by_bands(themes, named, series)
+    summary = TrackSummary.of(
+        made, series, named.name, [note, *(old.notes if old else ())], failures, memory, len(followed) - len(tracks)
+    )
+    request = dict(
+        scenes=[frame.name for frame in series.frames], dates=[str(day) for day in all_days],
+        shifts_px=[[frame.shift.x_px, frame.shift.y_px] for frame in series.frames],
+        moved=[frame.moved for frame in series.frames], layer=input_of(layer), memory=memory, sure=sure, align=align,
+        clear_mask=[str(mask) for mask in clear_mask or ()], crs=crs, source_crs=source_crs, nodata=nodata,
+        runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)),
+    )  # fmt: skip
+    provenance = provenance_of(
+        list({one.theme.name: one for one in surveys[::-1]}.values())[::-1], copyright_of(files_of(given[0])), request
+    )
+    provenance |= {"source": f"{series.frames[0].name} to {series.frames[-1].name}"}
+    if out is not None:
+        check_not_input(out, inputs)
+        write_tracks(made, Path(out), provenance, crs)
+        summary = replace(summary, out=str(out))
+    if report is not None:
+        write_page(made, series, summary, Path(report), named.label)
+        summary = replace(summary, report=str(report))
+    return Tracked(made.objects, made.observations, made.changes, summary, provenance)
+
+
+def _given(scenes: Sequence[Any] | str | Path, layer: object) -> list[Any]:
+    """The scenes, one a date."""
+    given = [scenes] if isinstance(scenes, str | Path) else list(scenes)
+    given = list(raster_files(given[0])) if len(given) == 1 and isinstance(given[0], str | Path) else given
+    if len(given) < 2 and layer is None:
+        raise SourceError(f"{len(given)} scene came; give two or more dates, or --layer with what was there before")
+    return given
+
+
+def _check(sure: float, layer: object, layer_date: object, run: object, retry_failed: bool) -> None:
+    """Refuse settings that make no sense, or not together."""
+    if not 0 <= sure <= 1:
+        raise HybridsegError(f"sure is {sure:g}; give a score from 0 to 1")
+    if layer_date is not None and layer is None:
+        raise HybridsegError("--layer-date came without --layer; give both or none")
+    if run is None and retry_failed:
+        raise HybridsegError("--retry-failed goes with --run: without it nothing is remembered; leave it out")
+
+
+def _dated(surveys: Sequence[Survey], old: OldLayer | None, found: list[Steps]) -> Iterator[Dated]:
+    """What is found at each date, one after the other; what was made on the way is added to `found`."""
+    if old is not None:
+        yield Dated(old.rows, None)
+    for survey in surveys:
+        steps = survey.steps()
+        # heatmaps are files; prompts and masks would grow with the dates
+        found.append(replace(steps, prompts=None, refined=replace(steps.refined, rows=steps.refined.rows.iloc[:0])))
+        yield Dated(steps.features.rows, steps.heatmap)
+
+
+def _failures(made: Any) -> Sequence[Any]:
+    sweep = made[1] if isinstance(made, tuple) else getattr(made, "sweep", None)
+    return () if sweep is None else sweep.failures
+
+
+def _one_theme(themes: Sequence[Theme]) -> Theme:
+    if len(themes) != 1:
+        raise HybridsegError(f"themes {', '.join(t.name for t in themes)} came; objects of one are tracked at a time")
+    return themes[0]
+
+
+def _by_bands(themes: Sequence[Theme], named: Theme, series: Series) -> str:
+    """A line on the dates at which the bands called for another theme; nothing where none did."""
+    others = [str(frame.day) for frame, one in zip(series.frames, themes, strict=True) if one.name == named.name]
+    said = next((by_bands_note(named, one) for one in themes if one.name != named.name), "")
+    if not said or not others:
+        return said
+    return f"{said}; at {', '.join(others)} their values do not part clearly, and {named.classifier} finds it"
+
+
+def _numbered(series: Series, old: OldLayer | None) -> list[Any]:
+    """Scenes by the number of their date; a layer has none, and its number is never asked for."""
+    scenes = [frame.scene for frame in series.frames]
+    return scenes if old is None else [scenes[0], *scenes]
+
+
+def _errors(series: Series, found: Sequence[Steps], old: OldLayer | None) -> list[Errors]:
+    """What the outlines of each date are off by."""
+    pixel_m = gsd_m(series.grid)
+    errors = [
+        Errors(OUTLINE_PX * pixel_m, OUTLINE_PX * max(pixel_m, _coarse_m(steps)), frame.left_px * pixel_m)
+        for frame, steps in zip(series.frames, found, strict=True)
+    ]
+    # of where a layer lies nothing is known
+    return errors if old is None else [replace(errors[0], place_m=OUTLINE_PX * pixel_m), *errors]
+
+
+def _coarse_m(steps: Steps) -> float:
+    return 0.0 if steps.heatmap is None else gsd_m(steps.heatmap.geobox)

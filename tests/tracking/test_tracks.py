@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+from shapely import Polygon, box, union_all
+
+from hybridseg.tracking.tracks import Known, assign
+
+
+def known(outline, there=True, found=3):
+    return Known(outline, there, found)
+
+
+def test_what_overlaps_is_the_same_and_the_rest_is_new():
+    made = assign([known(box(0, 0, 10, 10))], [box(1, 1, 12, 11), box(50, 50, 60, 60)])
+    assert made.held == {0: box(1, 1, 12, 11)}
+    assert made.fresh == [1]
+
+
+def test_neighbours_that_lie_a_little_off_are_not_linked():
+    made = assign([known(box(0, 0, 10, 10)), known(box(11, 0, 21, 10))], [box(2, 0, 12, 10), box(13, 0, 23, 10)])
+    assert made.rows == {0: [0], 1: [1]}
+
+
+def test_a_pond_that_shrinks_and_one_that_grows_keep_their_ids():
+    made = assign([known(box(0, 0, 100, 100)), known(box(200, 0, 210, 10))], [box(40, 40, 50, 50),
+                  box(150, 0, 300, 100)])  # fmt: skip
+    assert made.rows == {0: [0], 1: [1]}
+
+
+def test_one_outline_over_two_objects_is_divided_among_them():
+    made = assign([known(box(0, 0, 10, 10)), known(box(20, 0, 30, 10))], [box(0, 0, 30, 10)])
+    assert made.held[0].area == pytest.approx(150, rel=0.02)
+    assert made.held[1].area == pytest.approx(150, rel=0.02)
+    assert union_all(list(made.held.values())).symmetric_difference(box(0, 0, 30, 10)).area < 1e-6
+    assert made.held[0].intersection(made.held[1]).area < 1e-6
+
+
+def test_a_puddle_is_merged_into_the_lake_that_takes_it_in():
+    made = assign([known(box(0, 0, 100, 100)), known(box(105, 0, 107, 2))], [box(0, 0, 110, 100)])
+    assert made.held == {0: box(0, 0, 110, 100)}
+    assert made.merged == {1: 0}
+
+
+def test_what_was_seen_once_and_is_gone_divides_nothing():
+    absent = known(box(20, 0, 30, 10), there=False, found=1)
+    assert set(assign([known(box(0, 0, 10, 10)), absent], [box(0, 0, 30, 10)]).held) == {0}
+    often = known(box(20, 0, 30, 10), there=False, found=2)
+    assert set(assign([known(box(0, 0, 10, 10)), often], [box(0, 0, 30, 10)]).held) == {0, 1}
+
+
+def test_an_object_in_two_outlines_is_one_in_parts():
+    halves = [box(0, 0, 12, 20), box(14, 0, 20, 20)]
+    made = assign([known(box(0, 0, 20, 20))], halves)
+    assert made.held[0].area == pytest.approx(240 + 120)
+    assert made.rows == {0: [0, 1]}
+    assert made.fresh == []
+
+
+def test_nothing_known_and_nothing_found():
+    assert assign([], [box(0, 0, 1, 1)]).fresh == [0]
+    assert assign([known(Polygon(box(0, 0, 1, 1)))], []).held == {}
