@@ -8,8 +8,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 
 try:
     import fcntl
@@ -22,6 +23,8 @@ SILENT_S = 300.0
 """A folder that was not renewed for so long is nobody's, wherever its process ran."""
 LOOK_AGAIN_S = 60.0
 """How often a process looks at one place: a run leaves thousands of files in one folder."""
+_HELD = set[Path]()
+"""Folders that this process holds."""
 _LOOKED = dict[tuple[Path, str], float]()
 """When this process looked at a place."""
 
@@ -34,21 +37,28 @@ def held(folder: Path) -> Iterator[None]:
     machines see that share the disk. An advisory lock (flock), which Windows and some network drives do not have, and
     others keep to one machine, holds for a process that stands still, too.
     """
-    stop = Event()
-
-    def renew() -> None:
-        while not stop.wait(BEAT_S):
-            with suppress(OSError):  # removed, or the disk does not answer now
-                os.utime(folder)
-
-    beat = Thread(target=renew, name=f"holds {folder}", daemon=True)
-    beat.start()
+    _start_renewing(os.getpid())
+    _HELD.add(folder)
     try:
         with _lock(folder):
             yield
     finally:
-        stop.set()
-        beat.join()
+        # nothing here may wait: a folder may be let go while garbage is collected, in any thread, whatever that holds
+        _HELD.discard(folder)
+
+
+@cache
+def _start_renewing(_: int) -> None:
+    """Start the thread that renews what a process holds, once in each process: a fork leaves threads behind."""
+
+    def renew() -> None:
+        while True:
+            time.sleep(BEAT_S)
+            for folder in list(_HELD):
+                with suppress(OSError):  # removed, or the disk does not answer now
+                    os.utime(folder)
+
+    Thread(target=renew, name="hybridseg renews its folders", daemon=True).start()
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:

@@ -92,9 +92,10 @@ def test_help_names_and_explains_every_parameter(verb: str, capsys: pytest.Captu
     for name, parameter in inspect.signature(function_of(verb)).parameters.items():
         if name == "progress":
             continue  # a value in Python, a word here
-        obligatory = parameter.default is parameter.empty or (verb, name) == ("extract", "out")
+        obligatory = parameter.default is parameter.empty or (name == "out" and verb in ("extract", "track"))
         positional = parameter.kind is not parameter.KEYWORD_ONLY and obligatory
         flag = name if positional or name in ("name", "result") else f"--{name.rstrip('_')}".replace("_", "[_-]")
+        flag = f"(?:{flag}|{flag.upper()})" if positional else flag  # of several values argparse shows the capitals
         explained = re.search(rf"^  {flag}\b.*?\n?\s+\w[^\n]*(\n {{8,}}[^\n]*)*", said, re.MULTILINE)
         assert explained, f"{flag} is not in the help of {verb}"
         assert len(explained.group().split("(type")[0].split()) > 3, f"{flag} is not explained"

@@ -166,7 +166,7 @@ VERBS: dict[str, Verb] = {
     ),
     "track": Verb(
         "hybridseg.tracking.run",
-        "Follow objects through scenes of one place at several dates: what stayed, appeared, vanished, grew or shrank.",
+        "Follow objects through scenes of one place: what stayed, appeared, vanished, grew or shrank, in m2.",
         (
             "hybridseg track 2009.tif 2012.tif 2016.tif ponds.gpkg --theme water --report ponds.html",
             "hybridseg track scenes/ ponds.gpkg --theme water --run run",

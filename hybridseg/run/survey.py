@@ -190,10 +190,9 @@ class Survey:
             return Refined.from_prompts(prompts)
         scene, objects = self._refiner_view, self.theme.objects
         settings, size_px, anchor = self.theme.prompts, refiner.size_px, pixel_anchor(scene.geobox)
-        zoom, shared = (settings.span, settings.max_zoom), self.models.shared
-        windows = (
-            ObjectWindows.of_sweep(size_px, anchor) if shared else ObjectWindows.of_objects(size_px, *zoom, anchor)
-        )
+        windows = ObjectWindows.of_objects(size_px, settings.span, settings.max_zoom, anchor)
+        if shared := self.models.shared:
+            windows = ObjectWindows.of_sweep(size_px, anchor)
         boxes, whole = boxes_on(prompts.rows, scene.geobox, objects.in_pieces)
         served, _ = windows.assign(boxes, whole)
         tasks = RefineTasks(Refine(refiner, settings), scene, prompts, served)

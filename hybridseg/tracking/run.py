@@ -65,7 +65,7 @@ def track(
     *,
     progress: Progress | None = None,
 ) -> Tracked:
-    """Follow objects through scenes of one place: what stayed, appeared, vanished, grew or shrank, in square metres.
+    """Follow objects through scenes of one place: what stayed, appeared, vanished, grew or shrank, in m2.
 
     Args:
         scenes: a scene a date, in any order, each as `extract` takes it; or one folder, pattern in quotes, .zip or .txt
