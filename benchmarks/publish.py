@@ -65,7 +65,7 @@ def main() -> None:
     """Write the README's tables and the cards' scores."""
     accuracy = json.loads((RESULTS / "accuracy.json").read_text())
     refiner = (RESULTS / "refiner.md").read_text().split("\n\n")
-    measured, track = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("refiner", "track"))
+    measured, track = (json.loads((RESULTS / f"{name}.json").read_text()) for name in ("refiner", "memory_track"))
     for path in sorted((README.parent / "models").glob("*/card.yaml")):
         card = yaml.safe_load(path.read_text())
         scores = scores_of(path.parent.name, accuracy, measured, track)
