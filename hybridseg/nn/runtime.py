@@ -85,7 +85,7 @@ class Runner:
                 says.
         """
         self.name, self._net, self._runtime, self._examples, self._bf16 = name, net, runtime, examples, bf16
-        self._lock, self._doubt = threading.Lock(), ""
+        self._lock = threading.Lock()
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the network."""
@@ -93,18 +93,13 @@ class Runner:
             compiled = self._compiled
         return _tuple(self._net(*inputs)) if isinstance(compiled, str) else compiled(*inputs)
 
-    def again(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Run the network by torch, since the values that came are not finite; the report says so."""
-        self._doubt = "gave values that are not finite"
-        return _tuple(self._net(*inputs))
-
     @property
     def report(self) -> tuple[str, str] | None:
         """Return what computed it and, where OpenVINO was wanted and torch did, why; None: it was not called."""
         compiled = self.__dict__.get("_compiled")
         if compiled is None:
             return None
-        return ("torch", compiled) if isinstance(compiled, str) else ("openvino", self._doubt)
+        return ("torch", compiled) if isinstance(compiled, str) else ("openvino", "")
 
     @cached_property
     def _compiled(self) -> _Compiled | str:

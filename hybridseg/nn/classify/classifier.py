@@ -109,13 +109,9 @@ class Classifier:
         device = next(self.net.parameters()).device
         (heat,) = self.runners
         with full_precision(device):
-            window = torch.from_numpy(pixels)[None].to(device)
-            heats = heat(window)[0][0]
-            # of an index or bands a value may be undefined; of RGB in bytes it never is
-            defined = self.net.trunk.inputs.rgb
-            if defined and not heats.isfinite().all():
-                heats = heat.again(window)[0][0]
-        if defined and not heats.isfinite().all():
+            heats = heat(torch.from_numpy(pixels)[None].to(device))[0][0]
+        # of an index or bands a value may be undefined; of RGB in bytes it never is
+        if self.net.trunk.inputs.rgb and not heats.isfinite().all():
             raise WeightsError(f"{self.name} gives values that are not finite: its weights are damaged; fetch it anew")
         values = heats.nan_to_num(0).cpu().numpy()
         if self.net.trunk.pointwise:
