@@ -162,10 +162,19 @@ def copyright_of(files: Sequence[Any]) -> str | None:
     Args:
         files: as `files_of` gives them; a folder or pattern among them is passed over.
     """
+    return tags_of(files).get("TIFFTAG_COPYRIGHT")
+
+
+def tags_of(files: Sequence[Any]) -> dict[str, str]:
+    """Return the tags of the first raster of a source, GDAL's domain IMAGERY among them; none where none opens.
+
+    Args:
+        files: as `files_of` gives them; a folder or pattern among them is passed over.
+    """
     for path in (str(file) for file in files if isinstance(file, str | Path)):
         try:
             with open_raster(path) as dataset, reading(path):
-                return dataset.tags().get("TIFFTAG_COPYRIGHT")
+                return {**dataset.tags(ns="IMAGERY"), **dataset.tags()}
         except SourceError:
             continue
-    return None
+    return {}

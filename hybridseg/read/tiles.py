@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
@@ -52,6 +56,11 @@ def zoomed(geobox: GeoBox, window: Window, out_size_px: int | tuple[int, int]) -
     height, width = (out_size_px, out_size_px) if isinstance(out_size_px, int) else out_size_px
     zoom = Affine.scale(window.width / width, window.height / height)
     return GeoBox((height, width), geobox.affine @ Affine.translation(window.col, window.row) @ zoom, geobox.crs)
+
+
+def transformed(geometries: Any, affine: Affine) -> Any:
+    """Return a geometry, or an array of them, with an affine applied: by `~geobox.affine`, from a CRS to pixels."""
+    return shapely.transform(geometries, lambda xy: np.column_stack(affine @ (xy[:, 0], xy[:, 1])))
 
 
 def _spans(length: int, step: int, first: int) -> list[tuple[int, int]]:

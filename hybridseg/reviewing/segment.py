@@ -14,6 +14,7 @@ from rasterio.features import rasterize
 
 from hybridseg.read.ground import pixel_anchor
 from hybridseg.read.scene import Scene
+from hybridseg.read.tiles import transformed
 from hybridseg.shape.geometry import iou
 from hybridseg.types import MAX_POINTS, Window
 from hybridseg.where.gate import stability
@@ -164,7 +165,7 @@ class Segmenter:
 
     def in_pixels(self, geometry: shapely.Geometry) -> shapely.Geometry:
         """Return a geometry of the scene's CRS in its pixels."""
-        return _moved(geometry, ~self.scene.geobox.affine)
+        return transformed(geometry, ~self.scene.geobox.affine)
 
     def segment(
         self, clicks: Clicks, previous: str | None = None, outline: shapely.Geometry | None = None, most: int = 3
@@ -278,8 +279,3 @@ def _holds(window: Window, bounds: tuple[float, float, float, float]) -> bool:
         x0 >= window.col + margin and y0 >= window.row + margin
         and x1 <= window.stop[0] - margin and y1 <= window.stop[1] - margin
     )  # fmt: skip
-
-
-def _moved(geometry: shapely.Geometry, affine: Any) -> shapely.Geometry:
-    a, b, c, d, e, f = tuple(affine)[:6]
-    return shapely.transform(geometry, lambda xy: np.column_stack([xy @ (a, b) + c, xy @ (d, e) + f]))

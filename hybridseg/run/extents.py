@@ -5,11 +5,11 @@ from __future__ import annotations
 import geopandas as gpd
 import numpy as np
 import shapely
-from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from hybridseg.read.part import Area
 from hybridseg.read.scene import Scene
+from hybridseg.read.tiles import transformed
 from hybridseg.tables import Prompts, within
 from hybridseg.types import Extent, Window
 from hybridseg.where.refine import Prompt
@@ -96,14 +96,8 @@ def boxes_on(rows: gpd.GeoDataFrame, geobox: GeoBox, in_pieces: bool) -> tuple[n
 
 def to_pixels(rows: gpd.GeoDataFrame, geobox: GeoBox) -> list[Prompt]:
     """Return rows of prompts in the pixels of a grid of their CRS."""
-    to_px: Affine = ~geobox.affine
-
-    def move(xy: np.ndarray) -> np.ndarray:
-        return np.column_stack(
-            [to_px.a * xy[:, 0] + to_px.b * xy[:, 1] + to_px.c, to_px.d * xy[:, 0] + to_px.e * xy[:, 1] + to_px.f]
-        )
-
-    moved = (shapely.transform(rows[name].to_numpy(), move) for name in ("support", "positive", "negative"))
+    to_px = ~geobox.affine
+    moved = (transformed(rows[name].to_numpy(), to_px) for name in ("support", "positive", "negative"))
     return [
         Prompt(None if s is None or s.is_empty else s, shapely.get_coordinates(p), shapely.get_coordinates(n))
         for s, p, n in zip(*moved, strict=True)

@@ -113,6 +113,12 @@ class Steps:
             ("shape", self.features.sweep),
         ]
 
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """What failed, the heatmap's windows first."""
+        swept = [] if self.heatmap is None else [self.heatmap.sweep]
+        return tuple(failure for sweep in [*swept, *(s for _, s in self.sweeps)] for failure in sweep.failures)
+
 
 @dataclass(frozen=True)
 class Result:

@@ -14,6 +14,7 @@ from rasterio.features import rasterize
 from hybridseg import nn
 from hybridseg.read.ground import pixel_anchor
 from hybridseg.read.scene import Scene
+from hybridseg.read.tiles import transformed
 from hybridseg.tracking.follow import CARRIED, GIVEN, Observation, Track
 from hybridseg.types import Window
 from hybridseg.where.trace import trace
@@ -62,7 +63,7 @@ class MemoryCarry:
         to_px = ~scene.geobox.affine
         shown = [_nearest_found(track, number) for track in tracks]
         known = [i for i, some in enumerate(shown) if some]
-        drawn = {i: [_moved(one.outline, to_px) for one in shown[i]] for i in known}
+        drawn = {i: [transformed(one.outline, to_px) for one in shown[i]] for i in known}
         boxes = np.array([shapely.union_all(drawn[i]).bounds for i in known]).reshape(-1, 4)
         served, _ = self.windows.assign(boxes)
         found: list[shapely.Geometry | None] = [None] * len(tracks)
@@ -115,7 +116,7 @@ class MemoryCarry:
         outline = trace(logits, window, scene, valid, before, np.zeros((0, 2)))
         if outline is None:
             return None
-        drawn = _moved(outline, to_px)
+        drawn = transformed(outline, to_px)
         return outline if drawn.intersection(before).area >= SHARED * drawn.union(before).area else None
 
 
@@ -123,10 +124,3 @@ def _nearest_found(track: Track, number: int) -> list[Observation]:
     """Where an object was found by itself at the dates nearest to one, the nearest last."""
     own = [one for one in track.found if one.origin not in (CARRIED, GIVEN)]
     return sorted(own, key=lambda one: (abs(one.date - number), one.date))[:SHOWN][::-1]
-
-
-def _moved(outline: shapely.Geometry, to_px: Any) -> shapely.Geometry:
-    a, b, c, d, e, f = tuple(to_px)[:6]
-    return shapely.transform(
-        outline, lambda xy: np.column_stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f])
-    )

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-import rasterio
-
 from hybridseg.errors import SourceError
 from hybridseg.read.opening import files_of
+from hybridseg.read.part import tags_of
 from hybridseg.read.paths import display_name
-from hybridseg.read.raster import open_raster, reading
 from hybridseg.run.request import words
 
 _WHOLE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?:(?=T\d)|(?!\d))")
@@ -90,15 +88,7 @@ def _date_of(scene: object) -> date:
 
 
 def _tagged(scene: object) -> date | None:
-    """The date in the tags of a scene's first file."""
-    paths = [file for file in files_of(scene) if isinstance(file, str | Path)]
-    for path in paths[-1:]:  # a folder or pattern comes before its files
-        try:
-            with open_raster(str(path)) as dataset, reading(str(path)):
-                tags = {**dataset.tags(ns="IMAGERY"), **dataset.tags()}
-        except (SourceError, rasterio.errors.RasterioError):
-            return None
-        for name in _TAGS:
-            if (day := date_in(tags.get(name, "").replace(":", "-"))) is not None:
-                return day
-    return None
+    """The date in the tags of a scene's first raster."""
+    tags = tags_of(files_of(scene))
+    days = (date_in(tags.get(name, "").replace(":", "-")) for name in _TAGS)
+    return next((day for day in days if day is not None), None)

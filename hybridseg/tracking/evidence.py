@@ -12,7 +12,7 @@ from affine import Affine
 from rasterio.features import rasterize
 
 from hybridseg.heatmap import Heatmap
-from hybridseg.read.tiles import tile
+from hybridseg.read.tiles import tile, transformed
 from hybridseg.types import Window
 
 _CELL_PX = 1024
@@ -34,9 +34,7 @@ class Evidence(NamedTuple):
 
 def evidence(heatmap: Heatmap, label: str, outlines: Sequence[shapely.Geometry]) -> Evidence:
     """Return what a heatmap says of outlines in its CRS, reading little more of it than they cover."""
-    a, b, c, d, e, f = tuple(~heatmap.geobox.affine)[:6]
-    drawn = shapely.transform(np.array(outlines, object), lambda xy: np.column_stack(
-        [a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f]))  # fmt: skip
+    drawn = transformed(np.array(outlines, object), ~heatmap.geobox.affine)
     sums = np.zeros((len(drawn), 3))
     there = np.flatnonzero(~shapely.is_empty(drawn))
     bounds = shapely.bounds(drawn)

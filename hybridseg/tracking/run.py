@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from hybridseg import nn
 from hybridseg.errors import HybridsegError, SourceError
-from hybridseg.files import check_not_input, check_output
+from hybridseg.files import check_output
 from hybridseg.read.ground import gsd_m
 from hybridseg.read.opening import files_of, open_scene
 from hybridseg.read.part import copyright_of
@@ -150,9 +150,7 @@ def track(
     tracks = without_doubtful(followed, sure)
     all_days = [*([] if old is None else [old.day]), *(frame.day for frame in series.frames)]
     made = history(tracks, all_days, _errors(series, found, old), series.frames[0].scene.crs.to_wkt(), named.label)
-    failures = tuple(
-        failure for steps in found for sweep in (steps.heatmap, *steps.sweeps) for failure in _failures(sweep)
-    )
+    failures = tuple(failure for steps in found for failure in steps.failures)
     note = _by_bands(themes, named, series)
     summary = TrackSummary.of(
         made, series, named.name, [note, *(old.notes if old else ())], failures, memory, len(followed) - len(tracks)
@@ -164,12 +162,12 @@ def track(
         clear_mask=[str(mask) for mask in clear_mask or ()], crs=crs, source_crs=source_crs, nodata=nodata,
         runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)),
     )  # fmt: skip
-    provenance = provenance_of(
-        list({one.theme.name: one for one in surveys[::-1]}.values())[::-1], copyright_of(files_of(given[0])), request
-    )
+    first_of: dict[str, Survey] = {}  # of each theme that was looked for at some date
+    for survey in surveys:
+        first_of.setdefault(survey.theme.name, survey)
+    provenance = provenance_of(list(first_of.values()), copyright_of(files_of(given[0])), request)
     provenance |= {"source": f"{series.frames[0].name} to {series.frames[-1].name}"}
     if out is not None:
-        check_not_input(out, inputs)
         write_tracks(made, Path(out), provenance, crs)
         summary = replace(summary, out=str(out))
     if report is not None:
@@ -206,11 +204,6 @@ def _dated(surveys: Sequence[Survey], old: OldLayer | None, found: list[Steps]) 
         # heatmaps are files; prompts and masks would grow with the dates
         found.append(replace(steps, prompts=None, refined=replace(steps.refined, rows=steps.refined.rows.iloc[:0])))
         yield Dated(steps.features.rows, steps.heatmap)
-
-
-def _failures(made: Any) -> Sequence[Any]:
-    sweep = made[1] if isinstance(made, tuple) else getattr(made, "sweep", None)
-    return () if sweep is None else sweep.failures
 
 
 def _one_theme(themes: Sequence[Theme]) -> Theme:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import rasterio
 import shapely
@@ -14,7 +15,6 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj.exceptions import ProjError
 from rasterio._err import CPLE_BaseError
-from rasterio.warp import transform_geom
 
 from hybridseg.errors import EmptySource, SourceError
 from hybridseg.files import replacing
@@ -170,18 +170,12 @@ def _aligned(own: GeoBox, grid: GeoBox) -> bool:
 
 def _covered(scene: Scene, grid: GeoBox) -> float:
     """Share of a grid that a scene's rectangle covers."""
-    target = shapely.box(0, 0, grid.width, grid.height)
-    own = scene.geobox.extent.geom
+    own, target = scene.geobox.extent.geom, grid.extent.geom
     try:
-        if scene.crs != grid.crs:
-            densified = shapely.segmentize(own, max(own.length / 80, 1e-9))
-            own = shapely.geometry.shape(
-                transform_geom(str(scene.crs), str(grid.crs), shapely.geometry.mapping(densified))
-            )
-        a, b, c, d, e, f = tuple(~grid.affine)[:6]
-        there = shapely.transform(own, lambda xy: np.column_stack([a * xy[:, 0] + b * xy[:, 1] + c,
-                                                                   d * xy[:, 0] + e * xy[:, 1] + f]))  # fmt: skip
-        return float(there.buffer(0).intersection(target).area / target.area)
+        if scene.crs != grid.crs:  # with vertices on its sides, which bend
+            sides = shapely.segmentize(own, max(own.length / 80, 1e-9))
+            own = gpd.GeoSeries([sides], crs=str(scene.crs)).to_crs(str(grid.crs)).iloc[0]
+        return float(own.buffer(0).intersection(target).area / target.area)
     except (ProjError, CPLE_BaseError, shapely.errors.ShapelyError):
         return 0.0  # its ground cannot even be named in the other's CRS
 

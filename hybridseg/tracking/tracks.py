@@ -100,16 +100,11 @@ def _claims(known: Sequence[Known], outlines: Sequence[shapely.Geometry]) -> dic
 
 def _admitted(claims: Mapping[int, float], known: Sequence[Known]) -> tuple[list[int], dict[int, int]]:
     """The objects that share an outline, and those that are merged into the largest of them."""
-    there = [number for number in claims if known[number].there]
-    if there:
-        admitted = [*there, *(n for n in claims if not known[n].there and known[n].found >= LEAST_FOUND)]
-    elif claims:
-        admitted = sorted(claims, key=lambda n: (known[n].found < LEAST_FOUND, n))
-        admitted = [n for n in admitted if known[n].found >= LEAST_FOUND] or [
-            max(claims, key=lambda n: (claims[n], -n))
-        ]
-    else:
+    if not claims:
         return [], {}
+    # where none is sure, the one that holds most
+    sure = [number for number in claims if known[number].there or known[number].found >= LEAST_FOUND]
+    admitted = sure or [max(claims, key=lambda n: (claims[n], -n))]
     largest = max(admitted, key=lambda n: (claims[n], -n))
     kept = sorted(n for n in admitted if claims[n] >= LEAST_CLAIM * claims[largest])
     return kept, {number: largest for number in claims if number not in kept}
@@ -140,7 +135,6 @@ def _divide(outline: shapely.Geometry, among: Mapping[int, shapely.Geometry]) ->
 
 def polygonal(geometry: shapely.Geometry) -> shapely.Geometry:
     """Return the polygons of a geometry, as one; an empty polygon where it has none."""
-    found = [part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"]
-    nested = [part for part in shapely.get_parts(geometry) if part.geom_type == "MultiPolygon"]
-    found += [part for one in nested for part in shapely.get_parts(one)]
-    return shapely.union_all(found) if found else shapely.Polygon()
+    parts = shapely.get_parts(shapely.get_parts(geometry))  # of collections, then of what is multiple in them
+    polygons = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
+    return shapely.union_all(polygons) if len(polygons) else shapely.Polygon()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,13 +70,7 @@ class CachedRefiner:
             self.cache.save(key, arrays)
         return Embedding.from_arrays(arrays, chip.geobox, self.refiner.device)
 
-    def decode(
-        self,
-        embedding: Embedding,
-        points: np.ndarray,
-        labels: np.ndarray,
-        hints: np.ndarray | None,
-        agreed: dict[int, bool] | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """As `Promptable.decode`."""
-        return self.refiner.decode(embedding, points, labels, hints, agreed)
+    @property
+    def decode(self) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+        """`Promptable.decode` of the refiner."""
+        return self.refiner.decode

@@ -5,7 +5,7 @@ The classifier must have been trained on the features of the refiner's own encod
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -205,16 +205,10 @@ class SharedRefiner:
         """The embedding of a chip: the one that the first sweep kept, or a new one."""
         return self.encoder.embedding(chip)
 
-    def decode(
-        self,
-        embedding: Embedding,
-        points: np.ndarray,
-        labels: np.ndarray,
-        hints: np.ndarray | None,
-        agreed: dict[int, bool] | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """As `Promptable.decode`."""
-        return self.encoder.refiner.decode(embedding, points, labels, hints, agreed)
+    @property
+    def decode(self) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+        """`Promptable.decode` of the refiner."""
+        return self.encoder.refiner.decode
 
 
 @contextmanager
