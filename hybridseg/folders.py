@@ -76,7 +76,7 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
     _LOOKED[parent, prefix] = now
     found = [folder for folder in parent.glob(f"{prefix}*") if folder.is_dir() and not folder.is_symlink()]
     with suppress(OSError):
-        latest = _disk_time(parent) - SILENT_S if found else 0.0
+        latest = disk_time(parent) - SILENT_S if found else 0.0
         for folder in found:
             with suppress(OSError):  # another process removed it just now
                 if folder.stat().st_mtime > latest:
@@ -86,8 +86,8 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
                         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _disk_time(parent: Path) -> float:
-    """The time by the clock that dates files there, which may be that of a server."""
+def disk_time(parent: Path) -> float:
+    """Return the time by the clock that dates files in a folder, which may be that of a server."""
     with tempfile.TemporaryFile(dir=parent) as file:
         return os.fstat(file.fileno()).st_mtime
 

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -24,7 +24,7 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.cog import read_through
 from hybridseg.files import replacing
-from hybridseg.folders import held, remove_abandoned
+from hybridseg.folders import disk_time, held, remove_abandoned
 from hybridseg.heatmap import Heatmap, HeatmapPart
 from hybridseg.settings import Settings
 from hybridseg.tables import Prompts, Refined
@@ -36,6 +36,8 @@ _PREFIX = "hybridseg-run-"
 _VERSION = installed_version("hybridseg").encode()
 LEASE_S = 60.0
 """A claim that was not renewed for so long is another process's to take; one of a process that ended here, at once."""
+SIGNED_S = 5.0
+"""Within so long a claim is signed by whoever made its file."""
 _POLL_S = 0.2
 """Between two looks at what another process holds."""
 
@@ -185,13 +187,18 @@ class Folder:
     @contextmanager
     def claim(self, key: str, wait: bool = False) -> Iterator[bool]:
         """Hold a key while the block runs; see `Store.claim`."""
-        (self.folder / "claims").mkdir(exist_ok=True)
-        lease = SoftFileLease(self.folder / "claims" / key, lease_duration=LEASE_S, thread_local=False)
-        try:
-            lease.acquire(blocking=wait, poll_interval=_POLL_S)
-        except Timeout:
-            yield False
-            return
+        path = self.folder / "claims" / key
+        path.parent.mkdir(exist_ok=True)
+        lease = SoftFileLease(path, lease_duration=LEASE_S, thread_local=False)
+        while True:
+            _remove_empty(path)
+            try:
+                lease.acquire(timeout=SIGNED_S if wait else 0, poll_interval=_POLL_S)
+                break
+            except Timeout:
+                if not wait:
+                    yield False
+                    return
         try:
             yield True
         finally:
@@ -204,6 +211,17 @@ class Folder:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}{_kind(key).suffix}"
+
+
+def _remove_empty(claim: Path) -> None:
+    """Remove a claim whose process was killed between making the file and signing it, which takes milliseconds.
+
+    `filelock` takes an empty file for the lock of some older release, and waits for its owner for ever.
+    """
+    with suppress(OSError):  # there is none, or another process was faster
+        found = claim.stat()
+        if not found.st_size and disk_time(claim.parent) - found.st_mtime > SIGNED_S:
+            claim.unlink()
 
 
 class Kind(NamedTuple):

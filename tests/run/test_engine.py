@@ -284,6 +284,20 @@ def test_the_claims_of_a_process_that_was_killed_are_taken_over(tmp_path: Path) 
     assert task.calls == [0]
 
 
+def test_a_claim_that_nobody_signed_is_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process leaves it that is killed while it makes the file."""
+    monkeypatch.setattr(store_module, "SIGNED_S", 1.0)
+    store, key = Folder(tmp_path), Job(0).key
+    empty = tmp_path / "claims" / key
+    empty.parent.mkdir()
+    empty.touch()
+    with store.claim(key) as mine:
+        assert not mine, "whoever made it may be about to sign it"
+    with store.claim(key, wait=True) as mine:
+        assert mine
+        assert empty.read_bytes()
+
+
 FOREIGN = """
 import socket, sys, time
 socket.gethostname = lambda: "elsewhere"
