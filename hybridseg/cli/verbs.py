@@ -87,9 +87,9 @@ def _finetune(finetune: Callable[..., Any], settings: Namespace, said: Reporter)
     return OK
 
 
-def _review(review: Callable[..., Any], settings: Namespace, _: Reporter) -> int:
+def _review(review: Callable[..., Any], settings: Namespace, said: Reporter) -> int:
     as_json = settings.pop("json")
-    count = review(**settings.as_dict(), progress=partial(_address, as_json=as_json))
+    count = review(**settings.as_dict(), progress=partial(_address, as_json=as_json), checking=said)
     if settings.export is not None:
         written = {"written": str(settings.export), "features": count}
         if as_json:
@@ -99,9 +99,9 @@ def _review(review: Callable[..., Any], settings: Namespace, _: Reporter) -> int
     return OK
 
 
-def _serve(serve: Callable[..., Any], settings: Namespace, _: Reporter) -> int:
+def _serve(serve: Callable[..., Any], settings: Namespace, said: Reporter) -> int:
     as_json = settings.pop("json")
-    serve(**settings.as_dict(), progress=partial(_address, as_json=as_json))
+    serve(**settings.as_dict(), progress=partial(_address, as_json=as_json), checking=said)
     return OK
 
 
@@ -195,6 +195,7 @@ VERBS: dict[str, Verb] = {
         (
             "hybridseg review scene.tif map.gpkg",
             "hybridseg review scene.tif map.gpkg --export reviewed.gpkg",
+            "hybridseg review scene.tif --layer osm.gpkg --export diff.gpkg --difference",
         ),
         _review,
     ),

@@ -23,6 +23,8 @@ from hybridseg.read.paths import display_name, is_virtual, problem
 Vectors: TypeAlias = str | Path | gpd.GeoDataFrame
 T = TypeVar("T")
 
+IDS = ("track_id", "id", "osm_id", "@id", "full_id", "osm_way_id", "fid")
+"""Columns that name an object, the first that a layer has."""
 _PARQUET = (".parquet", ".geoparquet")
 _NAMED_ROWS = 5
 _FORMATS = "a GeoPackage, GeoParquet, GeoJSON, FlatGeobuf or Shapefile (zipped or not)"
@@ -94,6 +96,11 @@ def read_layer(
     if not len(rows) and not empty_ok:
         raise LayerError(f"{said[-1] if said else name}: none is left; give a layer with geometries")
     return LayerRead(rows, name, dropped, repaired, (*notes, *said))
+
+
+def id_column(rows: gpd.GeoDataFrame) -> str | None:
+    """Return the column that names a layer's objects; None where it has none."""
+    return next((name for name in IDS if name in rows), None)
 
 
 def count_rows(chosen: np.ndarray) -> str:

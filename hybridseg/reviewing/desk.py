@@ -6,7 +6,7 @@ import getpass
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from glob import has_magic
 from pathlib import Path
@@ -17,18 +17,23 @@ import yaml
 from pydantic import ValidationError
 
 from hybridseg.errors import OutputError, ReviewError, ThemeError
-from hybridseg.files import check_not_input
+from hybridseg.files import check_not_input, check_output
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.read.opening import files_of, open_scene
 from hybridseg.read.scene import Scene
+from hybridseg.reviewing.check import check, on_scene
+from hybridseg.reviewing.difference import difference_of
 from hybridseg.reviewing.edits import Edits
+from hybridseg.reviewing.findings import Finding, ranked
 from hybridseg.reviewing.given import fingerprint, frame_of, objects_of
 from hybridseg.reviewing.objects import MACHINE, PRESENT, Action, Done, Kind, Object
 from hybridseg.reviewing.order import Estimate, Order, was_right
 from hybridseg.reviewing.segment import Segmenter
 from hybridseg.reviewing.teaching import Teaching
 from hybridseg.reviewing.tiles import Tiles
+from hybridseg.run.progress import Progress
 from hybridseg.run.request import parse_bands, parse_nodata
+from hybridseg.run.survey import Survey
 from hybridseg.run.themes import resolve_themes
 from hybridseg.theme import Theme
 from hybridseg.write.formats import FORMATS
@@ -52,7 +57,8 @@ class Desk:
     teaching: learns from the decisions.
     who: the person.
     provenance: of the extraction; empty where the map does not say.
-    result: the map; None: the review began with none.
+    result: the map, or a layer from elsewhere; None: the review began with none.
+    findings: what imagery says of a layer from elsewhere, by key.
     """
 
     scene: Scene
@@ -65,6 +71,7 @@ class Desk:
     who: str
     provenance: Mapping[str, Any]
     result: str | Path | None = None
+    findings: Mapping[int, Finding] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -79,13 +86,18 @@ class Desk:
         edits: str | Path | None = None,
         who: str | None = None,
         device: str = "auto",
+        layer: str | Path | None = None,
+        progress: Progress | None = None,
     ) -> Desk:
-        """Open everything; arguments as of the verb `review`.
+        """Open everything; arguments as of the verb `review`, and who is told how far the check of a layer is.
 
         Raises:
             HybridsegError: something cannot be used; one line says what.
         """
+        if layer is not None and result is not None:
+            raise ReviewError(f"{result} and --layer {layer} came; review one of them at a time")
         provenance = _provenance(result)
+        result = result if layer is None else layer
         asked = provenance.get("request", {})
         while isinstance(asked.get("map"), dict):  # the map is the export of a review
             asked = asked["map"].get("request", {})
@@ -102,13 +114,26 @@ class Desk:
         path = _place(scene, result) if edits is None else Path(edits)
         check_not_input(path, [*files_of(opened), result])
         objects = [] if result is None else objects_of(result, opened.crs, themes[0].label)
+        if layer is not None:
+            objects = on_scene(objects, opened, layer)
         mark = fingerprint(objects)
         facts = {"scene": opened.fingerprint, "map": mark}
         named = refiner or next((one for one in asked.get("refiners", []) if one != "none"), themes[0].refiner)
         model = load_refiner("sam2-lite" if named == "none" else named, device)
         segmenter = Segmenter(opened, model, themes[0].prompts.span, themes[0].prompts.max_zoom)
-        store = Edits.open(path, objects, opened.crs, facts)
-        order = Order.of(objects, int(mark[:12], 16))
+        if layer is not None:
+            facts["check"] = "against imagery"
+        if layer is not None and not path.exists():
+            check_output(path, [".gpkg"])
+            surveys = [Survey.open(opened, one, named, device, progress=progress) for one in themes]
+            scored, said = check(objects, surveys)
+            store = Edits.open(path, scored, opened.crs, facts, said)
+        else:
+            store = Edits.open(path, objects, opened.crs, facts)
+        findings, seed = store.findings(), int(mark[:12], 16)
+        order = Order.of(objects, seed)
+        if findings:
+            order = Order.mixed(ranked(findings), [one.key for one in objects], seed)
         return cls(
             scene=opened,
             themes=tuple(themes),
@@ -120,6 +145,7 @@ class Desk:
             who=who or _user(),
             provenance=provenance,
             result=result,
+            findings=findings,
         )
 
     @cached_property
@@ -214,19 +240,25 @@ class Desk:
             version = now.version
         return self._judged[key, version]
 
-    def export(self, path: Path, decided_only: bool = False) -> int:
+    def export(self, path: Path, decided_only: bool = False, difference: bool = False) -> int:
         """Write the map as it is now, with verdict and lineage; returns the number of objects.
 
         Args:
             path: the suffix chooses the format, as of `extract`.
             decided_only: leave out what nobody has looked at yet.
+            difference: write how it differs from what the review began with instead, see `difference_of`.
 
         Raises:
             OutputError: it cannot be written there.
         """
         check_not_input(path, [self.edits.path, self.result, *files_of(self.scene)])
-        chosen = [one for one in self.edits.all() if one.present and not (decided_only and one.verdict == "unseen")]
-        frame = frame_of(chosen, self.scene.crs)
+        objects = self.edits.all()
+        if difference:
+            frame = difference_of(objects, self.before, self.findings, self.scene)
+            frame = frame[~(frame["verdict"].isin(MACHINE) & decided_only)]
+        else:
+            chosen = [one for one in objects if one.present and not (decided_only and one.verdict == "unseen")]
+            frame = frame_of(chosen, self.scene.crs)
         there = self.edits.counts()
         counts = {verdict: there.get(verdict, 0) for verdict in (*PRESENT, "rejected", "deleted")}
         asked = {"review": self.edits.path.name, "actions": self.edits.head, "verdicts": counts}
@@ -240,18 +272,19 @@ class Desk:
         write_result(frame, path, made.to_dict())
         return len(frame)
 
-    def exported(self, suffix: str, decided_only: bool) -> bytes:
+    def exported(self, suffix: str, decided_only: bool, difference: bool = False) -> bytes:
         """Return the export as the bytes of one file.
 
         Args:
             suffix: one of `FORMATS`.
             decided_only: as of `export`.
+            difference: as of `export`.
         """
         if suffix not in FORMATS:
             raise OutputError(f"{suffix[:20]!r} is no format; choose one of {', '.join(sorted(FORMATS))}")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{self.edits.path.stem}{suffix}"
-            self.export(path, decided_only)
+            self.export(path, decided_only, difference)
             return path.read_bytes()
 
     def close(self) -> None:

@@ -15,7 +15,8 @@ from typing import Any, Self
 
 from hybridseg.errors import ReviewError
 from hybridseg.files import check_output
-from hybridseg.reviewing import geopackage
+from hybridseg.reviewing import findings, geopackage
+from hybridseg.reviewing.findings import Finding
 from hybridseg.reviewing.geopackage import FACTS, LAYER, RECORD
 from hybridseg.reviewing.objects import OPEN, Action, Conflict, Done, Object, Unknown, Verdict, outcome
 from hybridseg.types import Extent
@@ -44,7 +45,14 @@ class Edits:
         self._catch_up()
 
     @classmethod
-    def open(cls, path: Path, objects: Sequence[Object], crs: Any, facts: Mapping[str, str]) -> Self:
+    def open(
+        cls,
+        path: Path,
+        objects: Sequence[Object],
+        crs: Any,
+        facts: Mapping[str, str],
+        said: Sequence[Finding] = (),
+    ) -> Self:
         """Open a review file, or begin one.
 
         Args:
@@ -52,6 +60,7 @@ class Edits:
             objects: those of the extraction.
             crs: of their geometries.
             facts: what is under review; a file that is there must have begun with the same.
+            said: what imagery says of the objects.
 
         Raises:
             OutputError: it cannot be written there.
@@ -59,7 +68,7 @@ class Edits:
         """
         if not path.exists():
             check_output(path, [".gpkg"])
-            geopackage.create(path, objects, crs, dict(facts))
+            geopackage.create(path, objects, crs, dict(facts), said)
         edits = cls(path)
         for name, value in facts.items():
             if edits.facts().get(name) != value:
@@ -84,6 +93,11 @@ class Edits:
         """Return what is under review."""
         with self._lock:
             return dict(self._database.execute(f"SELECT name, value FROM {FACTS}").fetchall())
+
+    def findings(self) -> dict[int, Finding]:
+        """Return what imagery says of the objects, by key."""
+        with self._lock:
+            return findings.read(self._database)
 
     def get(self, keys: Iterable[int]) -> list[Object]:
         """Return objects by key.

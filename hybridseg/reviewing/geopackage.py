@@ -17,6 +17,8 @@ import shapely
 
 from hybridseg.errors import ReviewError
 from hybridseg.files import replacing
+from hybridseg.reviewing import findings as found
+from hybridseg.reviewing.findings import Finding
 from hybridseg.reviewing.objects import Object
 from hybridseg.write.result import ERRORS
 
@@ -33,7 +35,9 @@ _FLAGS = 0b00000011
 """Little-endian, with an envelope of x and y."""
 
 
-def create(path: Path, objects: Sequence[Object], crs: Any, facts: dict[str, str]) -> None:
+def create(
+    path: Path, objects: Sequence[Object], crs: Any, facts: dict[str, str], findings: Sequence[Finding] = ()
+) -> None:
     """Make a review file; it appears whole or not at all.
 
     Args:
@@ -41,6 +45,7 @@ def create(path: Path, objects: Sequence[Object], crs: Any, facts: dict[str, str
         objects: those of the extraction, keys from 1 on.
         crs: of their geometries.
         facts: what is under review, by name.
+        findings: what imagery says of each object.
 
     Raises:
         OutputError: it cannot be written there.
@@ -78,6 +83,8 @@ def create(path: Path, objects: Sequence[Object], crs: Any, facts: dict[str, str
                 """
             )
             database.executemany(f"INSERT INTO {FACTS} VALUES (?, ?)", facts.items())
+            if findings:
+                found.write(database, findings)
             database.commit()
         finally:
             database.close()

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from hybridseg.errors import LayerError, ReviewError
-from hybridseg.read.vectors import read_layer
+from hybridseg.read.vectors import id_column, read_layer
 from hybridseg.reviewing import geopackage
 from hybridseg.reviewing.objects import Object
 from hybridseg.shape.measure import area_m2
@@ -40,7 +40,8 @@ def objects_of(result: Path | str | gpd.GeoDataFrame, crs: Any, label: str) -> l
     count = len(rows)
     labels = rows["class"].astype(str).tolist() if "class" in rows else [label] * count
     origins = rows["origin"].astype(str).tolist() if "origin" in rows else ["given"] * count
-    names = rows["id"].astype(str).tolist() if "id" in rows else [f"{label}-{row}" for row in range(1, count + 1)]
+    column = id_column(rows)
+    names = [f"{label}-{row}" for row in range(1, count + 1)] if column is None else rows[column].astype(str).tolist()
     figures = pd.DataFrame(
         {
             name: pd.to_numeric(rows[name], errors="coerce") if name in rows else np.full(count, np.nan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import geopandas as gpd
 import numpy as np
 import shapely
 
@@ -42,7 +43,7 @@ class Improvement:
             objects: all of the review, as they are now.
         """
         fresh = [after for before, after in self.changes if before is None]
-        taken = _covered(_outlines(fresh), _outlines([one for one in objects if one.decided]))
+        taken = covered(outlines(fresh), outlines([one for one in objects if one.decided]))
         left = [(None, after) for after, gone in zip(fresh, taken.tolist(), strict=True) if not gone]
         return [*(pair for pair in self.changes if pair[0] is not None), *left]
 
@@ -71,16 +72,16 @@ def found_anew(objects: Sequence[Object], survey: Survey) -> Improvement:
     """
     label = survey.theme.label
     open_ = [one for one in objects if not one.decided and one.label == label]
-    decided = _outlines([one for one in objects if one.decided])
+    decided = outlines([one for one in objects if one.decided])
     prompts = survey.prompts()
-    prompts = prompts.take(~_covered(prompts.rows.geometry.to_numpy(), decided))
-    there, found = _outlines(open_), prompts.rows.geometry.to_numpy()
+    prompts = prompts.take(~covered(prompts.rows.geometry.to_numpy(), decided))
+    there, found = outlines(open_), prompts.rows.geometry.to_numpy()
     same = match(found, there, iou=SAME_IOU)
     fresh = np.setdiff1d(np.arange(len(found)), same.pred)
-    fresh = fresh[~_covered(found[fresh], there[same.truth])]
+    fresh = fresh[~covered(found[fresh], there[same.truth])]
     made = _made(survey, prompts.take(fresh))
     lost = np.setdiff1d(np.arange(len(there)), same.truth)
-    moved = match(_outlines(made), there[lost], iou=MOVED_IOU)
+    moved = match(outlines(made), there[lost], iou=MOVED_IOU)
     changes: list[tuple[Object | None, Object]] = []
     for new, old in zip(moved.pred.tolist(), lost[moved.truth].tolist(), strict=True):
         changes.append((open_[old], replace(made[new], key=open_[old].key, id=open_[old].id)))
@@ -105,34 +106,39 @@ def missing(objects: Sequence[Object], survey: Survey) -> Improvement:
     faint = policy.model_copy(update={name: FAINT * getattr(policy, name) for name in ("extent", "peak", "min_score")})
     looking = replace(survey, theme=survey.theme.model_copy(update={"objects": faint}))
     prompts = looking.prompts()
-    known = _outlines([one for one in objects if one.verdict != "withdrawn"])
-    prompts = prompts.take(~_covered(prompts.rows.geometry.to_numpy(), known))
+    known = outlines([one for one in objects if one.verdict != "withdrawn"])
+    prompts = prompts.take(~covered(prompts.rows.geometry.to_numpy(), known))
     made = _made(looking, prompts)
-    made = [one for one, taken in zip(made, _covered(_outlines(made), known).tolist(), strict=True) if not taken]
+    made = [one for one, taken in zip(made, covered(outlines(made), known).tolist(), strict=True) if not taken]
     return Improvement(tuple((None, replace(one, verdict="proposed")) for one in made), 0)
 
 
 def _made(survey: Survey, prompts: Prompts) -> list[Object]:
     """Objects of prompts, refined."""
-    rows = survey.features(survey.refine(prompts)).rows
+    return objects_from(survey.features(survey.refine(prompts)).rows, survey.theme.label)
+
+
+def objects_from(rows: gpd.GeoDataFrame, label: str) -> list[Object]:
+    """Return features of a class as objects that have no key yet."""
     return [
         Object(
-            0, row.id, survey.theme.label, row.score, row.iou_pred, row.stability, row.agreement,
+            0, row.id, label, row.score, row.iou_pred, row.stability, row.agreement,
             single(row.geometry), row.origin,
         )
         for row in rows.itertuples(index=False)
     ]  # fmt: skip
 
 
-def _outlines(objects: Sequence[Object]) -> np.ndarray:
+def outlines(objects: Sequence[Object]) -> np.ndarray:
+    """Return the outlines (N,) of objects."""
     return np.array([one.geometry for one in objects], dtype=object)
 
 
-def _covered(shapes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(N,) bool, which shapes are one thing with one of others, by the share of the smaller of both."""
-    covered = np.zeros(len(shapes), bool)
+def covered(shapes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return (N,) bool, which shapes are one thing with one of others, by the share of the smaller of both."""
+    taken = np.zeros(len(shapes), bool)
     own, other = shapely.STRtree(others).query(shapes, "intersects")
     common = shapely.area(shapely.intersection(shapes[own], others[other]))
     least = np.minimum(shapely.area(shapes[own]), shapely.area(others[other]))
-    covered[own[common >= COVERED * least]] = True
-    return covered
+    taken[own[common >= COVERED * least]] = True
+    return taken

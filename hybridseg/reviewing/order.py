@@ -35,8 +35,18 @@ class Order:
             seed: of the random order.
         """
         keys = np.array([one.key for one in objects], int)
-        doubtful = keys[doubt(objects)].tolist()
-        drawn = np.random.default_rng(seed).permutation(keys).tolist()
+        return cls.mixed(keys[doubt(objects)].tolist(), keys, seed)
+
+    @classmethod
+    def mixed(cls, doubtful: Sequence[int], keys: Sequence[int] | np.ndarray, seed: int) -> Order:
+        """Mix an order with a random one.
+
+        Args:
+            doubtful: keys in order, proposals among them.
+            keys: those of the map, of which a sample is to speak.
+            seed: of the random order.
+        """
+        drawn = np.random.default_rng(seed).permutation(np.asarray(keys, int)).tolist()
         return cls(tuple(_mixed(doubtful, drawn)), tuple(drawn))
 
     def __len__(self) -> int:
@@ -91,11 +101,12 @@ def was_right(before: Object, now: Object) -> bool:
 
 
 def _mixed(doubtful: Sequence[int], drawn: Sequence[int]) -> Iterator[int]:
-    """Each key once: the next that is left of `doubtful`, at each `AUDIT`th place that of `drawn`."""
+    """Each key once: the next that is left of `doubtful`, at each `AUDIT`th place that of `drawn`, while it lasts."""
     used = set[int]()
     sources = iter(doubtful), iter(drawn)
     for place in range(len(doubtful)):
         source = sources[(place + 1) % AUDIT == 0]
-        key = next(key for key in source if key not in used)
+        left = (key for source in (source, sources[0]) for key in source if key not in used)
+        key = next(left)
         used.add(key)
         yield key

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridseg.errors import HybridsegError, MissingExtra
+from hybridseg.run.progress import Progress
 
 
 def review(
@@ -21,8 +22,10 @@ def review(
     source_crs: str | None = None,
     edits: str | Path | None = None,
     who: str | None = None,
+    layer: str | Path | None = None,
     export: str | Path | None = None,
     decided_only: bool = False,
+    difference: bool = False,
     browser: bool = True,
     host: str = "127.0.0.1",
     port: int = 0,
@@ -30,6 +33,7 @@ def review(
     idle_minutes: float = 60.0,
     device: str = "auto",
     progress: Callable[[Any], None] | None = None,
+    checking: Progress | None = None,
 ) -> int:
     """Open a page where a person checks and corrects a map by clicking; every decision is saved at once.
 
@@ -44,8 +48,13 @@ def review(
         source_crs: CRS of a scene that states none.
         edits: the review file (.gpkg); default: beside the map, as in map.review.gpkg. One that is there goes on.
         who: name that is written beside each decision; default: that of the account.
+        layer: in place of a map, any layer of polygons from elsewhere, as an OpenStreetMap extract or last year's
+            cadastre, to be held against the imagery when the review begins: what is shown elsewhere, not shown, and
+            lacking comes first. `theme` says what its objects are.
         export: write the map as it is now to this file (.gpkg, .parquet, .fgb, .geojson) and open no page.
         decided_only: export only what somebody has decided on.
+        difference: export how the map differs from the one that came: added, removed, moved, changed and kept objects
+            with their old ids.
         browser: open the page in the browser, not only print its address.
         host: address to listen on; another than this machine's own needs others_may_connect.
         port: to listen on; 0 for any free one.
@@ -54,6 +63,7 @@ def review(
         idle_minutes: the server ends when nobody has asked anything for so long; an open page asks all the time.
         device: auto, cpu, cuda, cuda:1, mps.
         progress: told the `Address` when the server is ready (Python only).
+        checking: told how far the check of a layer is (Python only).
 
     Returns:
         the number of objects exported, or 0 after the page was served.
@@ -62,14 +72,16 @@ def review(
         HybridsegError: bad input; one line that says what came, what is allowed and what to do.
     """
     _check(host, others_may_connect, idle_minutes)
+    if difference and export is None:
+        raise HybridsegError("--difference came without --export; give the file to write, as in --export diff.gpkg")
     from hybridseg.reviewing.desk import Desk
 
     with Desk.open(
         scene, result, theme=theme, refiner=refiner, bands=bands, source_crs=source_crs, edits=edits, who=who,
-        device=device,
+        device=device, layer=layer, progress=checking,
     ) as desk:  # fmt: skip
         if export is not None:
-            return desk.export(Path(export), decided_only)
+            return desk.export(Path(export), decided_only, difference)
         serving = _serving(desk, True, host, port, others_may_connect, progress)
         if browser:
             webbrowser.open(serving.address.link)
@@ -87,6 +99,7 @@ def serve(
     source_crs: str | None = None,
     edits: str | Path | None = None,
     who: str | None = None,
+    layer: str | Path | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     others_may_connect: bool = False,
@@ -94,6 +107,7 @@ def serve(
     with_parent: bool = False,
     device: str = "auto",
     progress: Callable[[Any], None] | None = None,
+    checking: Progress | None = None,
 ) -> None:
     """Serve a review without the page, for another program such as a plug-in of a desktop GIS.
 
@@ -106,6 +120,7 @@ def serve(
         source_crs: as of `review`.
         edits: as of `review`.
         who: as of `review`.
+        layer: as of `review`.
         host: as of `review`.
         port: as of `review`.
         others_may_connect: as of `review`.
@@ -113,6 +128,7 @@ def serve(
         with_parent: end when the program that started this one is gone.
         device: as of `review`.
         progress: told the `Address` when the server is ready (Python only).
+        checking: as of `review`.
 
     Raises:
         HybridsegError: bad input; one line that says what came, what is allowed and what to do.
@@ -122,7 +138,7 @@ def serve(
 
     with Desk.open(
         scene, result, theme=theme, refiner=refiner, bands=bands, source_crs=source_crs, edits=edits, who=who,
-        device=device,
+        device=device, layer=layer, progress=checking,
     ) as desk:  # fmt: skip
         serving = _serving(desk, False, host, port, others_may_connect, progress)
         serving.run(idle_minutes * 60, os.getppid if with_parent else None)

@@ -11,18 +11,14 @@ import shapely
 
 from hybridseg.heatmap import Heatmap
 from hybridseg.read.vectors import repair
-from hybridseg.tracking.evidence import Evidence, evidence
 from hybridseg.tracking.tracks import Known, assign, polygonal
+from hybridseg.what.evidence import SEEN, STILL_THERE, Evidence, evidence
 
 PRESENT, ABSENT, UNKNOWN = "present", "absent", "unknown"
 CARRIED = "carried"
 """Origin of an outline of another date that the heatmap of this one agrees with."""
 GIVEN = "given"
 """Origin of an outline of a layer that the user has."""
-SEEN = 0.5
-"""Share of an object's ground that must be seen to tell whether it is there."""
-STILL_THERE = 0.4
-"""Mean probability of the class on an object's ground from which on it is there, though it was not found."""
 HELD = 3
 """Dates whose outlines make up the ground that an object holds, the last at which it is present: one poor date does not
 give it to another."""

@@ -12,13 +12,10 @@ import pandas as pd
 
 from hybridseg.errors import LayerError
 from hybridseg.read.scene import Scene
-from hybridseg.read.vectors import read_layer
+from hybridseg.read.vectors import id_column, read_layer
 from hybridseg.tracking.change import BRIEF, GONE
 from hybridseg.tracking.dates import date_in, parse_date
 from hybridseg.tracking.follow import GIVEN
-
-IDS = ("track_id", "id", "osm_id", "@id", "full_id", "osm_way_id", "fid")
-"""Columns that name an object, the first that a layer has."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class OldLayer:
             raise LayerError(f"{found.name} has no date in its name; give --layer-date, e.g. --layer-date 2024-05-01")
         if day >= first:
             raise LayerError(f"{found.name} is of {day}, and the first scene of {first}; the layer must be the earlier")
-        column = next((name for name in IDS if name in rows), None)
+        column = id_column(rows)
         names = [f"{label}-{row}" for row in rows.index] if column is None else rows[column].astype(str).tolist()
         doubled = pd.Index(names).duplicated()
         if doubled.any():

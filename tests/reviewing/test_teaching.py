@@ -71,7 +71,7 @@ def test_decisions_survive_an_improvement_and_undo_takes_it_back(real: Desk):
     assert records(real.edits.get(decided)) == stood
     there = np.array([one.geometry for one in real.edits.all() if one.present and not one.decided], dtype=object)
     rejected = [one.geometry for one in real.edits.get(decided) if one.verdict == "rejected"]
-    assert not improve._covered(np.array(rejected, dtype=object), there).any()  # they do not come back
+    assert not improve.covered(np.array(rejected, dtype=object), there).any()  # they do not come back
     assert real.estimate().seen <= LEAST  # what went was not decided by anybody
     real.edits.undo(real.edits.head, "Ada")
     assert records(real.edits.all()) == before
@@ -145,8 +145,8 @@ def test_what_is_missing_is_proposed_and_added_when_accepted(town: tuple[Path, P
         found = desk.teaching.propose()
         lacking = rows.iloc[1::2].geometry.to_numpy()
         proposed = np.array([one.geometry for one in found.new], dtype=object)
-        assert improve._covered(lacking, proposed).mean() > 0.9
-        assert not improve._covered(proposed, rows.iloc[::2].geometry.to_numpy()).any()
+        assert improve.covered(lacking, proposed).mean() > 0.9
+        assert not improve.covered(proposed, rows.iloc[::2].geometry.to_numpy()).any()
         desk.teaching.agree(found, "Ada", "propose")
         kept = desk.export(tmp_path / "out.gpkg")
         assert kept == len(rows.iloc[::2])  # a proposal is not on the map

@@ -9,7 +9,7 @@ import shapely
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from hybridseg.errors import ReviewError
-from hybridseg.reviewing.objects import OPEN, Action, Object
+from hybridseg.reviewing.objects import OPEN, Action, Hand, Object
 
 PROTOCOL = 1
 """Raised when an answer changes its meaning or a field goes."""
@@ -105,7 +105,7 @@ class Act(_Message):
     objects: Annotated[dict[Key, Version], Field(max_length=50)] = {}
     label: Annotated[Label | None, Field(alias="class")] = None
     geometry: Geometry | None = None
-    origin: Literal["clicked", "drawn"] = "drawn"
+    origin: Hand = "drawn"
 
     def to_action(self, classes: tuple[str, ...], bounds: tuple[float, float, float, float]) -> Action:
         """Return the action.

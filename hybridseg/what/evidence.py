@@ -1,4 +1,4 @@
-"""What a date's heatmap says of outlines: whether their ground was seen, and how much of it is the class."""
+"""What a heatmap says of outlines that it was not made for: whether their ground was seen, and how much of it is the class."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from hybridseg.heatmap import Heatmap
 from hybridseg.read.tiles import tile, transformed
 from hybridseg.types import Window
 
+SEEN = 0.5
+"""Share of an object's ground that must be seen to tell whether it is there."""
+STILL_THERE = 0.4
+"""Mean probability of the class on an object's ground from which on it is there, though it was not found."""
 _CELL_PX = 1024
 """Outlines whose middles lie in one square of this side are looked at together."""
 _READ_PX = 4096

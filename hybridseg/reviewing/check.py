@@ -1,0 +1,172 @@
+"""Hold a layer that came from elsewhere against imagery: what is there, lies elsewhere, is not shown, is lacking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import shapely
+
+from hybridseg.errors import ReviewError
+from hybridseg.heatmap import Heatmap
+from hybridseg.metrics.objects import take_free
+from hybridseg.read.scene import Scene
+from hybridseg.read.vectors import repair
+from hybridseg.reviewing.difference import ALIKE, Likeness, in_metres, likeness
+from hybridseg.reviewing.findings import Finding
+from hybridseg.reviewing.geopackage import single
+from hybridseg.reviewing.improve import MOVED_IOU, SAME_IOU, covered, objects_from, outlines
+from hybridseg.reviewing.objects import Object
+from hybridseg.run.survey import Survey
+from hybridseg.tables import FIGURES, Refined
+from hybridseg.what.evidence import SEEN, STILL_THERE, evidence
+from hybridseg.what.prompts import read_prompts
+
+REACH_M = 8.0
+"""How far an object's middle may lie from that of what shows it."""
+AGREES = 0.7
+"""IoU of SAM2's mask with an outline from which on imagery shows it, though it was found as one with a neighbour."""
+
+
+def on_scene(objects: Sequence[Object], scene: Scene, layer: str | Path) -> list[Object]:
+    """Return the objects that touch a scene, numbered anew: an extract often reaches further.
+
+    Args:
+        objects: of the layer, in the scene's CRS.
+        scene: the imagery.
+        layer: what messages call it.
+
+    Raises:
+        ReviewError: none does.
+    """
+    ground = scene.geobox.extent.geom
+    shapely.prepare(ground)
+    kept = [one for one in objects if ground.intersects(one.geometry)]
+    if not kept:
+        raise ReviewError(
+            f"none of the {len(objects)} objects of {layer} lies on {scene.name}; check the CRS of both, or give "
+            "another scene"
+        )
+    return [replace(one, key=key) for key, one in enumerate(kept, 1)]
+
+
+def check(objects: Sequence[Object], surveys: Sequence[Survey]) -> tuple[list[Object], list[Finding]]:
+    """Return a layer's objects with scores, then what it lacks as proposals, and what imagery says of each.
+
+    Objects count as the class of the first survey where none of the layer's classes is looked for; else those of classes
+    that are not looked for stay unknown.
+
+    Args:
+        objects: of the layer, by key from 1 on.
+        surveys: of the scene, one for each class that is looked for.
+
+    Raises:
+        HybridsegError: a model cannot be had, or every window failed.
+    """
+    labels = [survey.theme.label for survey in surveys]
+    if not any(one.label in labels for one in objects):
+        objects = [replace(one, label=labels[0]) for one in objects]
+    scored = {one.key: one for one in objects}
+    findings = {one.key: Finding(one.key, "unknown", 0.0) for one in objects}
+    lacking: list[Object] = []
+    for survey in surveys:
+        mine = [one for one in objects if one.label == survey.theme.label]
+        made, said, new = _checked(mine, survey)
+        scored |= {one.key: one for one in made}
+        findings |= {one.key: one for one in said}
+        lacking += new
+    taken = {one.id for one in objects}
+    for key, one in enumerate(lacking, len(objects) + 1):
+        name = one.id if one.id not in taken else f"{one.id}#{key}"
+        scored[key] = replace(one, key=key, id=name, verdict="proposed")
+        findings[key] = Finding(key, "added", one.score)
+    return list(scored.values()), list(findings.values())
+
+
+def _checked(objects: Sequence[Object], survey: Survey) -> tuple[list[Object], list[Finding], list[Object]]:
+    """The objects of one class with their figures, what is said of each, and what is found besides."""
+    label, scene = survey.theme.label, survey.scene
+    steps = survey.steps()
+    found = objects_from(steps.features.rows, label)
+    if not objects:
+        return [], [], found
+    assert steps.heatmap is not None
+    drawn, shown = repair(outlines(objects)), outlines(found)
+    said = evidence(steps.heatmap, label, drawn)
+    masks = _refined(survey, objects, drawn)
+    figures = masks.rows[list(FIGURES)].to_numpy(float)
+    scores = np.where(said.seen >= SEEN, said.extent, np.nan)
+    scored = [
+        replace(one, score=score, iou_pred=row[0], stability=row[1], agreement=row[2])
+        for one, score, row in zip(objects, scores.tolist(), figures.tolist(), strict=True)
+    ]
+    own, other, alike = _matched(drawn, shown, scene)
+    places = np.full(len(drawn), None, object)
+    origins = np.full(len(drawn), "refined", object)
+    agrees = figures[:, FIGURES.index("agreement")]
+    # one outline over several objects: the refiner, asked for each, tells them apart
+    apart = (alike.iou < SAME_IOU) & (agrees[own] >= AGREES) & (said.extent[own] >= STILL_THERE)
+    differs = alike.moved(scene) | ((alike.iou < SAME_IOU) & ~apart)
+    places[own[differs]] = shown[other[differs]]
+    origins[own[differs]] = [found[at].origin for at in other[differs].tolist()]
+    best = np.nan_to_num(agrees)
+    best[own] = np.maximum(best[own], alike.iou)
+    lone = np.setdiff1d(np.flatnonzero(said.seen >= SEEN), own)
+    strayed = _strayed(masks, lone, drawn, shown[other], steps.heatmap, survey)
+    places[strayed] = masks.rows.geometry.to_numpy()[strayed]
+    elsewhere = ~shapely.is_missing(places)
+    whole = np.where(elsewhere, places, drawn)
+    to = likeness(in_metres(drawn, scene), in_metres(whole, scene))
+    moved = to.moved(scene)
+    gone = np.isin(np.arange(len(drawn)), lone) & ~elsewhere & (said.extent < STILL_THERE)
+    findings = []
+    for at, one in enumerate(objects):
+        if said.seen[at] < SEEN:
+            findings.append(Finding(one.key, "unknown", 0.0))
+        elif gone[at]:
+            findings.append(Finding(one.key, "removed", 1 - float(said.extent[at])))
+        elif elsewhere[at]:
+            what = "moved" if moved[at] else "changed"
+            place = single(places[at])
+            findings.append(Finding(one.key, what, 1 - float(to.iou[at]), float(to.shift_m[at]), place, origins[at]))
+        else:
+            findings.append(Finding(one.key, "kept", 1 - float(best[at])))
+    free = np.setdiff1d(np.arange(len(found)), other)
+    free = free[~covered(shown[free], whole[~gone])]
+    return scored, findings, [found[at] for at in free.tolist()]
+
+
+def _matched(drawn: np.ndarray, shown: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray, Likeness]:
+    """Pairs of an object and what shows it, one to one: those that overlap and those of one shape near by, best first."""
+    old, new = in_metres(drawn, scene), in_metres(shown, scene)
+    own, other = shapely.STRtree(new).query(old, "dwithin", distance=REACH_M)
+    alike = likeness(old[own], new[other])
+    near = alike.shift_m / REACH_M
+    rated = np.flatnonzero((alike.iou >= MOVED_IOU) | ((alike.fit >= ALIKE) & (near <= 1)))
+    rated = rated[np.argsort(-(alike.iou + alike.fit * (1 - near.clip(0, 1)))[rated], kind="stable")]
+    taken = rated[take_free(own[rated], other[rated])]
+    return own[taken], other[taken], Likeness(*(part[taken] for part in alike))
+
+
+def _refined(survey: Survey, objects: Sequence[Object], drawn: np.ndarray) -> Refined:
+    """What the refiner makes of outlines."""
+    rows = gpd.GeoDataFrame(
+        {"id": [str(one.key) for one in objects], "class": survey.theme.label}, geometry=drawn, crs=survey.scene.crs
+    )
+    prompts, _ = read_prompts(rows, [survey.theme.label], survey.scene)
+    return survey.refine(prompts)
+
+
+def _strayed(
+    masks: Refined, lone: np.ndarray, drawn: np.ndarray, others: np.ndarray, heatmap: Heatmap, survey: Survey
+) -> np.ndarray:
+    """Return those of `lone`, objects that were not found, of which mask and heatmap together show another outline."""
+    gate, scene = survey.theme.gate.model_copy(update={"agreement": 0.0}), survey.scene
+    lone = lone[gate.passes(masks)[lone]]
+    place = masks.rows.geometry.to_numpy()[lone]
+    there = evidence(heatmap, survey.theme.label, place).extent >= STILL_THERE
+    there &= ~covered(place, others)
+    return lone[there & (likeness(in_metres(drawn[lone], scene), in_metres(place, scene)).iou < SAME_IOU)]
