@@ -69,7 +69,9 @@ def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> ArgumentPars
     examples = "".join(f"\n  $ {example}" for example in verb.examples)
     parser = ArgumentParser(description=verb.about, epilog=f"examples:{examples}")
     command = _as_command(function, ("out",) if name in ("extract", "track") else ())
-    parser.add_function_arguments(command, skip={"progress", "checking", *_OPTIONAL}, as_positional=True, as_group=False)
+    parser.add_function_arguments(
+        command, skip={"progress", "checking", *_OPTIONAL}, as_positional=True, as_group=False
+    )
     for optional in _OPTIONAL.keys() & inspect.signature(function).parameters:
         parser.add_argument(optional, nargs="?", help=_OPTIONAL[optional])
     if name not in ("train", "tune"):

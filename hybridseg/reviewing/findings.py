@@ -40,9 +40,7 @@ class Finding:
 
 def ranked(findings: Mapping[int, Finding]) -> list[int]:
     """Return the keys in the order in which a person should see them: what disagrees first, and most."""
-    return [
-        one.key for one in sorted(findings.values(), key=lambda one: (one.said not in FLAGGED, -one.disagreement))
-    ]
+    return [one.key for one in sorted(findings.values(), key=lambda one: (one.said not in FLAGGED, -one.disagreement))]
 
 
 def write(database: sqlite3.Connection, findings: Sequence[Finding]) -> None:

@@ -21,6 +21,7 @@ from hybridseg.reviewing.desk import Desk
 from hybridseg.reviewing.objects import PRESENT, Conflict, Done, Unknown
 from hybridseg.reviewing.order import AUDIT
 from hybridseg.reviewing.segment import Candidate, Clicks
+from hybridseg.reviewing.server.layer import add_layer
 from hybridseg.reviewing.server.learning import add_learning
 from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Look, Step, ToShape, feature, placed
 from hybridseg.reviewing.tiles import OWN_ZOOM, TILE_PX
@@ -49,6 +50,7 @@ def make_app(desk: Desk, page: bool) -> FastAPI:
     _click_routes(app, desk)
     _edit_routes(app, desk)
     add_learning(app, desk)
+    add_layer(app, desk)
     if page:
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
@@ -103,6 +105,7 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
             "queue": len(desk.line),
             "teachable": list(desk.teaching.labels),
             "head": edits.head,
+            "layer": bool(desk.findings),
         }
 
     @app.get("/api/tiles/{z}/{x}/{y}", response_class=Response)
@@ -255,9 +258,11 @@ def _edit_routes(app: FastAPI, desk: Desk) -> None:
         return {"head": head, "all": many, "changed": [] if many else [feature(one) for one in found]}
 
     @app.get("/api/export", response_class=Response)
-    def export(format: Literal["gpkg", "parquet", "fgb", "geojson"] = "gpkg", decided: bool = False) -> Response:
-        """The map as it is now, as a file, with verdict and lineage."""
-        content = desk.exported(f".{format}", decided)
+    def export(
+        format: Literal["gpkg", "parquet", "fgb", "geojson"] = "gpkg", decided: bool = False, difference: bool = False
+    ) -> Response:
+        """The map as it is now, or how it differs from the one that came, as a file, with verdict and lineage."""
+        content = desk.exported(f".{format}", decided, difference)
         name = f"{edits.path.stem}.{format}".encode("ascii", "replace").decode().replace('"', "_").replace("?", "_")
         headers = {"Content-Disposition": f'attachment; filename="{name}"'}
         return Response(content, media_type="application/octet-stream", headers=headers)

@@ -23,7 +23,7 @@ class Review extends View {
     this.colours = new Map(scene.classes.map((one) => [one.name, one.colour]));
     this.clicks = new Clicks(this.scene, () => this.label, (busy) => this.proposed(busy), (error) => this.say(error));
     this.drawing = new Drawing(this.scene);
-    Object.assign(this, { object: null, others: [], position: null, class: scene.classes[0]?.name, decided: [], hidden: false, work: Promise.resolve() });
+    Object.assign(this, { object: null, finding: null, reading: 0, others: [], position: null, class: scene.classes[0]?.name, decided: [], hidden: false, work: Promise.resolve() });
     this.keys = new Keys(this.actions());
   }
 
@@ -37,7 +37,7 @@ class Review extends View {
       click: { key: "c", about: "Correct the outline by clicking", brief: "Correct", run: () => this.click(this.object) },
       fresh: { key: "n", about: "Add an object by clicking", brief: "Add", run: () => this.click(null) },
       keep: { key: "Enter", about: "Keep the outline that is proposed or edited", brief: "Keep", run: () => this.keep() },
-      other: { key: "Tab", about: "Another reading of the clicks", brief: "Other", run: async () => this.clicks.step() },
+      other: { key: "Tab", about: "Another reading of the clicks, or another place", brief: "Other", run: async () => this.other() },
       unclick: { key: "Backspace", about: "Take back the last click", run: async () => this.clicks.back() },
       leave: { key: "Escape", about: "Leave clicking or drawing; choose nothing", brief: "Leave", run: async () => this.leave() },
       edit: { key: "e", about: "Move the corners by hand", brief: "Corners", run: () => this.edit() },
@@ -76,6 +76,7 @@ class Review extends View {
     byId("scene").textContent = this.about.name;
     byId("file").textContent = `${this.about.model}; saved in ${this.about.file} as ${this.about.who}`;
     byId("format").replaceChildren(...this.about.formats.map((one) => element("option", { value: one.slice(1), selected: one === ".gpkg" }, one)));
+    byId("differs").hidden = !this.about.layer;
     byId("export").onclick = () => this.export();
     byId("help").onclick = () => this.keys.actions.help.run();
     const map = this.scene.map;
@@ -119,7 +120,45 @@ class Review extends View {
     Object.assign(this, { object: feature, position: feature ? position : this.position, others: [] });
     this.scene.select(feature);
     if (show) this.scene.show(feature);
+    this.looked = this.look(feature).catch((error) => this.say(error));
     this.shown();
+  }
+
+  // What imagery says of an object of a layer from elsewhere, and where it proposes to put it.
+  async look(feature) {
+    Object.assign(this, { finding: null, reading: 0 });
+    this.offer();
+    if (!this.about.layer || !feature) return;
+    const found = await get(`/api/findings/${feature.id}`);
+    if (this.object?.id !== feature.id) return;
+    this.finding = found;
+    this.offer();
+    this.shown();
+  }
+
+  get proposal() {
+    const free = !this.clicks.active && !this.drawing.active && this.object?.properties.verdict === "unseen";
+    return free ? (this.finding?.places[this.reading] ?? null) : null;
+  }
+
+  offer() {
+    if (!this.clicks.active) this.scene.propose(this.proposal?.geometry ?? null, []);
+  }
+
+  async other() {
+    if (this.clicks.active) return this.clicks.step();
+    if (this.proposal) this.reading = (this.reading + 1) % this.finding.places.length;
+    this.offer();
+    return this.shown();
+  }
+
+  async move() {
+    await this.looked;
+    if (!this.proposal) return;
+    const { geometry, origin } = this.proposal;
+    await this.act("replace", [this.object], { geometry, origin });
+    this.counted();
+    await this.next();
   }
 
   async pick(event) {
@@ -203,7 +242,7 @@ class Review extends View {
       this.counted();
       return this.shown();
     }
-    if (!this.clicks.active) return undefined;
+    if (!this.clicks.active) return this.move();
     const geometry = await this.clicks.outline();
     if (!geometry) return this.tell("There is no outline yet: click on the object.");
     const corrected = this.clicks.object;
@@ -266,6 +305,7 @@ class Review extends View {
     if (this.clicks.active) this.clicks.stop();
     this.drawing.stop();
     if (choose && !busy) this.choose(null, null);
+    this.offer();
     this.shown();
   }
 

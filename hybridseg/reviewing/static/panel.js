@@ -7,6 +7,7 @@ const SAID = {
   deleted: "deleted", split: "split", merged: "merged", proposed: "may be missing",
   withdrawn: "taken away by an improvement",
 };
+const SHOWN = { kept: "as here", moved: "elsewhere", changed: "another outline", removed: "not shown", added: "not in the layer", unknown: "none" };
 const MADE = { refined: "SAM2", coarse: "classifier", clicked: "clicks", drawn: "by hand", given: "as given" };
 
 export function element(name, values = {}, ...inner) {
@@ -15,7 +16,7 @@ export function element(name, values = {}, ...inner) {
   return made;
 }
 
-export function card(at, feature, position, length, colours, metres2) {
+export function card(at, feature, position, length, colours, metres2, finding) {
   if (!feature) {
     at.replaceChildren(element("h2", {}, "Nothing chosen"), element("p", {}, "Choose an object on the map, go on with the queue, or add what is missing."));
     return;
@@ -32,6 +33,7 @@ export function card(at, feature, position, length, colours, metres2) {
     ["SAM2's estimate", share(one.iou_pred)],
     ["area", `${metres2.toLocaleString("en", { maximumFractionDigits: metres2 < 100 ? 1 : 0 })} m²`],
   ];
+  if (finding?.said) rows.push(["imagery", SHOWN[finding.said] + (finding.shift_m === null ? "" : `, ${finding.shift_m.toFixed(1)} m off`)]);
   const list = element("dl");
   rows.forEach(([what, value]) => list.append(element("dt", {}, what), element("dd", {}, value)));
   const place = position === null ? "" : `${(position + 1).toLocaleString("en")} of ${length.toLocaleString("en")}`;

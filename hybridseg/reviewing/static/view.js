@@ -5,17 +5,25 @@ import * as panel from "./panel.js";
 
 export const byId = (id) => document.getElementById(id);
 
+// What to do about an object that imagery does not show as the layer has it.
+const TOLD = {
+  moved: "Imagery shows it elsewhere: Enter moves it there, Tab its own outline, A leaves it where it is.",
+  changed: "Imagery shows another outline: Enter takes it, A leaves it as it is.",
+  removed: "Imagery does not show it: D rejects it, A keeps it.",
+  added: "The layer lacks this one: A adds it, D rejects it.",
+};
+
 export class View {
   shown() {
     const one = this.object;
-    panel.card(byId("card"), one, this.position, this.about.queue, this.colours, one ? area(one.geometry) * (this.place.metres / this.place.unit) ** 2 : 0);
+    panel.card(byId("card"), one, this.position, this.about.queue, this.colours, one ? area(one.geometry) * (this.place.metres / this.place.unit) ** 2 : 0, this.finding);
     const groups = [["accept", "reject", "skip", "back"], ["click", "fresh", "keep", "other"], ["edit", "square", "split", "merge", "draw", "remove"], ["undo", "redo"]];
     const pressed = new Set(this.clicks.active ? [this.clicks.object ? "click" : "fresh"] : []);
     const disabled = new Set();
     if (!one?.properties.open) ["accept", "reject", "click", "edit", "square", "split", "remove"].forEach((name) => disabled.add(name));
     if (!this.others.length) disabled.add("merge");
-    if (!this.clicks.current && !this.drawing.edited) disabled.add("keep");
-    if (this.clicks.candidates.length < 2) disabled.add("other");
+    if (!this.clicks.current && !this.drawing.edited && !this.proposal) disabled.add("keep");
+    if (this.clicks.candidates.length < 2 && !(this.proposal && this.finding.places.length > 1)) disabled.add("other");
     panel.buttons(byId("does"), this.keys, groups, pressed, disabled);
     byId("hint").textContent = this.hint();
   }
@@ -24,6 +32,8 @@ export class View {
     const { clicks } = this;
     if (this.drawing.edited) return "Drag corners and midpoints; right click deletes a corner. Enter keeps, Esc leaves.";
     if (this.drawing.active) return "Click from corner to corner; click the last one again, or Enter, to end. Esc leaves.";
+    const said = this.finding?.said;
+    if (!clicks.active && !this.others.length && ["unseen", "proposed"].includes(this.object?.properties.verdict) && TOLD[said]) return TOLD[said];
     if (!clicks.active) return this.others.length ? `${this.others.length + 1} chosen: M merges them.` : "A accepts, D rejects, C corrects, N adds. ? shows all keys.";
     if (clicks.current) {
       const which = clicks.candidates.length > 1 ? ` (${clicks.chosen + 1} of ${clicks.candidates.length}, Tab for another)` : "";
@@ -62,7 +72,7 @@ export class View {
 
   async export() {
     try {
-      const name = await download("/api/export", { format: byId("format").value, decided: byId("decided").checked });
+      const name = await download("/api/export", { format: byId("format").value, decided: byId("decided").checked, difference: byId("difference").checked });
       this.tell(`${name} is in the browser's downloads.`);
     } catch (error) {
       this.say(error);
