@@ -16,7 +16,7 @@ from hybridseg.metrics.objects import take_free
 from hybridseg.read.scene import Scene
 from hybridseg.read.vectors import repair
 from hybridseg.reviewing.difference import ALIKE, Likeness, in_metres, likeness
-from hybridseg.reviewing.findings import Finding
+from hybridseg.reviewing.findings import Finding, Said
 from hybridseg.reviewing.geopackage import single
 from hybridseg.reviewing.improve import MOVED_IOU, SAME_IOU, covered, objects_from, outlines
 from hybridseg.reviewing.objects import Object
@@ -56,8 +56,8 @@ def on_scene(objects: Sequence[Object], scene: Scene, layer: str | Path) -> list
 def check(objects: Sequence[Object], surveys: Sequence[Survey]) -> tuple[list[Object], list[Finding]]:
     """Return a layer's objects with scores, then what it lacks as proposals, and what imagery says of each.
 
-    Objects count as the class of the first survey where none of the layer's classes is looked for; else those of classes
-    that are not looked for stay unknown.
+    Objects count as the class of the first survey where none of the layer's classes is looked for; else those of
+    classes that are not looked for stay unknown.
 
     Args:
         objects: of the layer, by key from 1 on.
@@ -95,7 +95,7 @@ def _checked(objects: Sequence[Object], survey: Survey) -> tuple[list[Object], l
         return [], [], found
     assert steps.heatmap is not None
     drawn, shown = repair(outlines(objects)), outlines(found)
-    said = evidence(steps.heatmap, label, drawn)
+    said = evidence(steps.heatmap, label, list(drawn))
     masks = _refined(survey, objects, drawn)
     figures = masks.rows[list(FIGURES)].to_numpy(float)
     scores = np.where(said.seen >= SEEN, said.extent, np.nan)
@@ -129,7 +129,7 @@ def _checked(objects: Sequence[Object], survey: Survey) -> tuple[list[Object], l
         elif gone[at]:
             findings.append(Finding(one.key, "removed", 1 - float(said.extent[at])))
         elif elsewhere[at]:
-            what = "moved" if moved[at] else "changed"
+            what: Said = "moved" if moved[at] else "changed"
             place = single(places[at])
             findings.append(Finding(one.key, what, 1 - float(to.iou[at]), float(to.shift_m[at]), place, origins[at]))
         else:
@@ -140,7 +140,7 @@ def _checked(objects: Sequence[Object], survey: Survey) -> tuple[list[Object], l
 
 
 def _matched(drawn: np.ndarray, shown: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray, Likeness]:
-    """Pairs of an object and what shows it, one to one: those that overlap and those of one shape near by, best first."""
+    """Pairs of an object and what shows it, one to one: those that overlap, and those of one shape near by."""
     old, new = in_metres(drawn, scene), in_metres(shown, scene)
     own, other = shapely.STRtree(new).query(old, "dwithin", distance=REACH_M)
     alike = likeness(old[own], new[other])
@@ -167,6 +167,6 @@ def _strayed(
     gate, scene = survey.theme.gate.model_copy(update={"agreement": 0.0}), survey.scene
     lone = lone[gate.passes(masks)[lone]]
     place = masks.rows.geometry.to_numpy()[lone]
-    there = evidence(heatmap, survey.theme.label, place).extent >= STILL_THERE
+    there = evidence(heatmap, survey.theme.label, list(place)).extent >= STILL_THERE
     there &= ~covered(place, others)
     return lone[there & (likeness(in_metres(drawn[lone], scene), in_metres(place, scene)).iou < SAME_IOU)]

@@ -62,8 +62,8 @@ def difference_of(
     """Return how a review's objects differ from those of the layer that it began with, in the columns of an export.
 
     What somebody decided on counts as decided; elsewhere what imagery says, and `verdict` is `unseen` or `proposed`.
-    `difference` says what (see `Said`), `old_ids` the ids of the layer that a row takes the place of, `shift_m` how far it
-    lies from there. An object that is split gives several rows, several that are merged give one.
+    `difference` says what (see `Said`), `old_ids` the ids of the layer that a row takes the place of, `shift_m` how far
+    it lies from there. An object that is split gives several rows, several that are merged give one.
 
     Args:
         objects: all of the review, gone or not.
@@ -119,10 +119,10 @@ def _frame(
     return frame.drop(columns="parents")
 
 
-def in_metres(outlines: Sequence[Any], scene: Scene) -> np.ndarray:
+def in_metres(outlines: Sequence[Any] | np.ndarray, scene: Scene) -> np.ndarray:
     """Return outlines (N,) of a scene's CRS with metres along both of its axes."""
     scale = scene.metres_per_unit
-    return shapely.transform(np.array(outlines, object), lambda xy: xy * scale)  # type: ignore[no-any-return]
+    return shapely.transform(np.array(outlines, object), lambda xy: xy * scale)
 
 
 def _olds(one: Object, by_id: Mapping[str, Object], before: Mapping[int, Object]) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from typing import Literal
 import shapely
 
 Said = Literal["kept", "moved", "changed", "removed", "added", "unknown"]
-"""How an object differs from the layer. moved: the same shape elsewhere; removed: it is not there; added: the layer lacks
-it; unknown: there is no imagery of it. `became` of tracks tells of growth between dates instead."""
+"""How an object differs from the layer. moved: the same shape elsewhere; removed: it is not there; added: the layer
+lacks it; unknown: there is no imagery of it. `became` of tracks tells of growth between dates instead."""
 
 FLAGGED: tuple[Said, ...] = ("moved", "changed", "removed", "added")
 

@@ -31,8 +31,8 @@ Kind = Literal["accept", "reject", "relabel", "replace", "add", "delete", "split
 """Actions, apart from undo and redo."""
 
 Hand = Literal["clicked", "drawn", "refined", "coarse", "given"]
-"""`origin` of an outline that a person made by clicks that SAM2 answered, or point by point; or of a proposed place that a
-person took: as in an extraction, or the object's own outline, moved (given)."""
+"""`origin` of an outline that a person made by clicks that SAM2 answered, or point by point; or of a proposed place
+that a person took: as in an extraction, or the object's own outline, moved (given)."""
 
 MOST_MERGED = 50
 

@@ -1,4 +1,4 @@
-"""What a heatmap says of outlines that it was not made for: whether their ground was seen, and how much of it is the class."""
+"""What a heatmap says of any outlines: whether their ground was seen, and how much of it is the class."""
 
 from __future__ import annotations
 

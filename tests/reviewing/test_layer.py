@@ -35,7 +35,7 @@ def elsewhere(town: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
     what = np.full(len(truth), "same", object)
     what[large[::4]], what[large[1::4]] = "shifted", "lacking"
     drawn = truth.geometry.to_numpy().copy()
-    drawn[what == "shifted"] = shapely.transform(drawn[what == "shifted"], lambda xy: xy + [SHIFT_M, 0])
+    drawn[what == "shifted"] = shapely.transform(drawn[what == "shifted"], lambda xy: np.add(xy, (SHIFT_M, 0)))
     known = gpd.GeoDataFrame({"what": what, "truth": truth.geometry.to_numpy()}, geometry=drawn, crs=truth.crs)
     x0, y0, x1, y1 = truth.total_bounds
     rng, taken = np.random.default_rng(0), truth.union_all().buffer(3)

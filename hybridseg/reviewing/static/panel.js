@@ -7,7 +7,7 @@ const SAID = {
   deleted: "deleted", split: "split", merged: "merged", proposed: "may be missing",
   withdrawn: "taken away by an improvement",
 };
-const SHOWN = { kept: "as here", moved: "elsewhere", changed: "another outline", removed: "not shown", added: "not in the layer", unknown: "none" };
+const SHOWN = { kept: "as here", changed: "another outline", removed: "not shown", added: "not in the layer", unknown: "none" };
 const MADE = { refined: "SAM2", coarse: "classifier", clicked: "clicks", drawn: "by hand", given: "as given" };
 
 export function element(name, values = {}, ...inner) {
@@ -33,7 +33,7 @@ export function card(at, feature, position, length, colours, metres2, finding) {
     ["SAM2's estimate", share(one.iou_pred)],
     ["area", `${metres2.toLocaleString("en", { maximumFractionDigits: metres2 < 100 ? 1 : 0 })} m²`],
   ];
-  if (finding?.said) rows.push(["imagery", SHOWN[finding.said] + (finding.shift_m === null ? "" : `, ${finding.shift_m.toFixed(1)} m off`)]);
+  if (finding?.said) rows.push(["imagery", finding.said === "moved" ? `${finding.shift_m.toFixed(1)} m away` : SHOWN[finding.said]]);
   const list = element("dl");
   rows.forEach(([what, value]) => list.append(element("dt", {}, what), element("dd", {}, value)));
   const place = position === null ? "" : `${(position + 1).toLocaleString("en")} of ${length.toLocaleString("en")}`;
