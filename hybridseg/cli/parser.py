@@ -28,6 +28,10 @@ _OPTIONAL = {
 """Positional words that may be left out, which signatures cannot say, with their help."""
 
 
+PYTHON_ONLY = {"progress", "ready"}
+"""Parameters that take what words cannot say. `progress` is a word here, too, of its own."""
+
+
 class Formatter(DefaultHelpFormatter):
     """Help for people: what a flag does and its default, without types; examples as they are written."""
 
@@ -69,9 +73,7 @@ def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> ArgumentPars
     examples = "".join(f"\n  $ {example}" for example in verb.examples)
     parser = ArgumentParser(description=verb.about, epilog=f"examples:{examples}")
     command = _as_command(function, ("out",) if name in ("extract", "track") else ())
-    parser.add_function_arguments(
-        command, skip={"progress", "checking", *_OPTIONAL}, as_positional=True, as_group=False
-    )
+    parser.add_function_arguments(command, skip={*PYTHON_ONLY, *_OPTIONAL}, as_positional=True, as_group=False)
     for optional in _OPTIONAL.keys() & inspect.signature(function).parameters:
         parser.add_argument(optional, nargs="?", help=_OPTIONAL[optional])
     if name not in ("train", "tune"):

@@ -89,7 +89,7 @@ def _finetune(finetune: Callable[..., Any], settings: Namespace, said: Reporter)
 
 def _review(review: Callable[..., Any], settings: Namespace, said: Reporter) -> int:
     as_json = settings.pop("json")
-    count = review(**settings.as_dict(), progress=partial(_address, as_json=as_json), checking=said)
+    count = review(**settings.as_dict(), ready=partial(_address, as_json=as_json), progress=said)
     if settings.export is not None:
         written = {"written": str(settings.export), "features": count}
         if as_json:
@@ -101,7 +101,7 @@ def _review(review: Callable[..., Any], settings: Namespace, said: Reporter) -> 
 
 def _serve(serve: Callable[..., Any], settings: Namespace, said: Reporter) -> int:
     as_json = settings.pop("json")
-    serve(**settings.as_dict(), progress=partial(_address, as_json=as_json), checking=said)
+    serve(**settings.as_dict(), ready=partial(_address, as_json=as_json), progress=said)
     return OK
 
 

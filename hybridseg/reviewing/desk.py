@@ -32,6 +32,7 @@ from hybridseg.reviewing.segment import Segmenter
 from hybridseg.reviewing.teaching import Teaching
 from hybridseg.reviewing.tiles import Tiles
 from hybridseg.run.progress import Progress
+from hybridseg.run.provenance import input_of
 from hybridseg.run.request import parse_bands, parse_nodata
 from hybridseg.run.survey import Survey
 from hybridseg.run.themes import resolve_themes
@@ -261,7 +262,8 @@ class Desk:
             frame = frame_of(chosen, self.scene.crs)
         there = self.edits.counts()
         counts = {verdict: there.get(verdict, 0) for verdict in (*PRESENT, "rejected", "deleted")}
-        asked = {"review": self.edits.path.name, "actions": self.edits.head, "verdicts": counts}
+        given = {"layer": input_of(self.result)} if self.findings else {}
+        asked = {**given, "review": self.edits.path.name, "actions": self.edits.head, "verdicts": counts}
         model = self.segmenter.model
         made = Provenance.collect(
             request={**asked, "map": self.provenance},

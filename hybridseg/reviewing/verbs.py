@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hybridseg.errors import HybridsegError, MissingExtra
+from hybridseg.files import check_output
 from hybridseg.run.progress import Progress
+from hybridseg.write.formats import FORMATS
 
 
 def review(
@@ -32,8 +34,8 @@ def review(
     others_may_connect: bool = False,
     idle_minutes: float = 60.0,
     device: str = "auto",
-    progress: Callable[[Any], None] | None = None,
-    checking: Progress | None = None,
+    ready: Callable[[Any], None] | None = None,
+    progress: Progress | None = None,
 ) -> int:
     """Open a page where a person checks and corrects a map by clicking; every decision is saved at once.
 
@@ -62,8 +64,8 @@ def review(
             nothing is encrypted on the way.
         idle_minutes: the server ends when nobody has asked anything for so long; an open page asks all the time.
         device: auto, cpu, cuda, cuda:1, mps.
-        progress: told the `Address` when the server is ready (Python only).
-        checking: told how far the check of a layer is (Python only).
+        ready: told the `Address` when the server can be asked (Python only).
+        progress: told how far the check of a layer is (Python only).
 
     Returns:
         the number of objects exported, or 0 after the page was served.
@@ -74,15 +76,17 @@ def review(
     _check(host, others_may_connect, idle_minutes)
     if difference and export is None:
         raise HybridsegError("--difference came without --export; give the file to write, as in --export diff.gpkg")
+    if export is not None:
+        check_output(export, FORMATS)
     from hybridseg.reviewing.desk import Desk
 
     with Desk.open(
         scene, result, theme=theme, refiner=refiner, bands=bands, source_crs=source_crs, edits=edits, who=who,
-        device=device, layer=layer, progress=checking,
+        device=device, layer=layer, progress=progress,
     ) as desk:  # fmt: skip
         if export is not None:
             return desk.export(Path(export), decided_only, difference)
-        serving = _serving(desk, True, host, port, others_may_connect, progress)
+        serving = _serving(desk, True, host, port, others_may_connect, ready)
         if browser:
             webbrowser.open(serving.address.link)
         serving.run(idle_minutes * 60)
@@ -106,8 +110,8 @@ def serve(
     idle_minutes: float = 60.0,
     with_parent: bool = False,
     device: str = "auto",
-    progress: Callable[[Any], None] | None = None,
-    checking: Progress | None = None,
+    ready: Callable[[Any], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Serve a review without the page, for another program such as a plug-in of a desktop GIS.
 
@@ -127,8 +131,8 @@ def serve(
         idle_minutes: as of `review`.
         with_parent: end when the program that started this one is gone.
         device: as of `review`.
-        progress: told the `Address` when the server is ready (Python only).
-        checking: as of `review`.
+        ready: told the `Address` when the server can be asked (Python only).
+        progress: as of `review`.
 
     Raises:
         HybridsegError: bad input; one line that says what came, what is allowed and what to do.
@@ -138,9 +142,9 @@ def serve(
 
     with Desk.open(
         scene, result, theme=theme, refiner=refiner, bands=bands, source_crs=source_crs, edits=edits, who=who,
-        device=device, layer=layer, progress=checking,
+        device=device, layer=layer, progress=progress,
     ) as desk:  # fmt: skip
-        serving = _serving(desk, False, host, port, others_may_connect, progress)
+        serving = _serving(desk, False, host, port, others_may_connect, ready)
         serving.run(idle_minutes * 60, os.getppid if with_parent else None)
 
 
@@ -154,7 +158,7 @@ def _check(host: str, remote: bool, idle_minutes: float) -> None:
         raise HybridsegError(f"idle_minutes is {idle_minutes:g}; give more than 0")
 
 
-def _serving(desk: Any, page: bool, host: str, port: int, remote: bool, progress: Callable[[Any], None] | None) -> Any:
+def _serving(desk: Any, page: bool, host: str, port: int, remote: bool, ready: Callable[[Any], None] | None) -> Any:
     """The server of a desk, announced, once it is certain that its libraries are there."""
     try:
         from hybridseg.reviewing.server.serving import Serving
@@ -163,6 +167,6 @@ def _serving(desk: Any, page: bool, host: str, port: int, remote: bool, progress
             raise
         raise MissingExtra(f"{error.name} is not installed; install hybridseg with the extra `review`") from error
     serving = Serving(desk, page, host, port, remote)
-    if progress is not None:
-        progress(serving.address)
+    if ready is not None:
+        ready(serving.address)
     return serving

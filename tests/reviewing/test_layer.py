@@ -17,7 +17,7 @@ from hybridseg.reviewing import desk as desks
 from hybridseg.reviewing.desk import Desk
 from hybridseg.reviewing.difference import likeness
 from hybridseg.reviewing.findings import FLAGGED
-from hybridseg.write.result import read_result
+from hybridseg.write.result import read_provenance, read_result
 from tests.reviewing.conftest import Client
 
 SHIFT_M = 4.0
@@ -238,3 +238,21 @@ def test_a_shift_is_told_from_a_change_of_shape():
     assert alike.shift_m.tolist() == [5.0, 5.0]
     assert alike.fit.tolist() == [1.0, 0.5]
     assert alike.iou.tolist() == pytest.approx([42 / 158, 0.5])
+
+
+def test_the_verb_tells_its_steps_and_writes_the_difference(
+    town: tuple[Path, Path],
+    elsewhere: tuple[Path, gpd.GeoDataFrame],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    given = ["review", str(town[0]), "--layer", str(elsewhere[0]), "--edits", str(tmp_path / "e.gpkg")]
+    assert main([*given, "--export", str(tmp_path / "out.xyz"), "--difference"]) == 2
+    assert not (tmp_path / "e.gpkg").exists()  # refused before the work
+    out = tmp_path / "diff.geojson"
+    command = [*given, "--export", str(out), "--difference", "--device", "cpu", "--progress", "json", "--json"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert '"refine"' in said.err
+    assert f'"features": {len(read_result(out))}' in said.out
+    assert read_provenance(out)["request"]["layer"]["name"] == str(elsewhere[0])
