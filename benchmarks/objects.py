@@ -12,22 +12,25 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import rasterio
 import shapely
 from affine import Affine
-from odc.geo.geobox import GeoBox
 
 from benchmarks.accuracy import RESULTS
 from hybridseg import Survey, load_theme, open_scene
 from hybridseg.nn.models import Models
+from hybridseg.read.scene import Scene
 from hybridseg.run.engine import Done
 from hybridseg.run.store import Store
 from hybridseg.run.tasks import RefineTask
@@ -35,7 +38,7 @@ from hybridseg.shape import AsTraced
 from hybridseg.tables import Prompts
 from hybridseg.types import NetworkSpec
 
-CRS, LEFT, TOP, STEP_M = "EPSG:32645", 500_000, 3_000_000, 15
+CRS, LEFT, TOP, STEP_M, GSD_M = "EPSG:32645", 500_000, 3_000_000, 15, 0.3
 SPEC = NetworkSpec(("building",), stride=2, snap_px=32, gsd_m=0.25, coarsest_gsd_m=0.6)
 
 
@@ -68,6 +71,15 @@ def prompts(count: int) -> Prompts:
     return Prompts.from_frame(frame, CRS)
 
 
+def empty_raster(path: Path, side_m: int) -> Path:
+    """Write a raster over the grid, of which no block takes room on the disk."""
+    side_px = int(np.ceil(side_m / GSD_M))
+    profile = {"driver": "GTiff", "width": side_px, "height": side_px, "count": 3, "dtype": "uint8", "crs": CRS}
+    where = {"transform": Affine(GSD_M, 0, LEFT, 0, -GSD_M, TOP), "photometric": "rgb", "tiled": True}
+    with rasterio.open(path, "w", sparse_ok=True, **profile, **where):
+        return path
+
+
 def rss_gb() -> float:
     """Most memory that this process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
@@ -76,24 +88,31 @@ def rss_gb() -> float:
 def measure(count: int) -> dict[str, float]:
     """Peaks after each step (GB), beyond what was held before the first."""
     side = int(np.ceil(np.sqrt(count))) * STEP_M
-    pixels = np.broadcast_to(np.uint8(9), (3, 64, 64))
-    grid = GeoBox((64, 64), Affine(0.3, 0, LEFT, 0, -0.3, TOP), CRS)
-    scene = open_scene(np.ascontiguousarray(pixels), geobox=grid)
+    with tempfile.TemporaryDirectory() as folder:
+        return _measured(count, side, open_scene(empty_raster(Path(folder) / "empty.tif", side), nodata="none"))
+
+
+def _measured(count: int, side: int, scene: Scene) -> dict[str, Any]:
     classifier = SimpleNamespace(spec=SPEC, sha256="0" * 64, name="none", card={})
     refiner = SimpleNamespace(sha256="0" * 64, size_px=512, mask_px=128, name="echo")
     theme = load_theme("buildings").model_copy(update={"shape": AsTraced()})
     survey = Survey(scene, theme, Models(classifier, refiner), engine=Echo())  # type: ignore[arg-type]
-    base, begun = rss_gb(), time.process_time()
+    base, row = rss_gb(), {"objects": count, "side_km": side / 1000}
+    last = time.process_time()
+
+    def lap(step: str) -> None:
+        nonlocal last
+        row[f"{step}_gb"], row[f"{step}_s"] = round(rss_gb() - base, 3), round(time.process_time() - last, 1)
+        last = time.process_time()
+
     asked = prompts(count)
-    table = rss_gb() - base
+    lap("prompts")
     refined = survey.refine(asked)
-    refining = rss_gb() - base
-    features = survey.features(replace(refined))
+    lap("refine")
+    features = survey.features(refined)
+    lap("features")
     assert len(features) == count, "each object once"
-    return {
-        "objects": count, "side_km": side / 1000, "prompts_gb": round(table, 3), "refine_gb": round(refining, 3),
-        "features_gb": round(rss_gb() - base, 3), "cpu_s": round(time.process_time() - begun, 1),
-    }  # fmt: skip
+    return row
 
 
 def main(counts: Sequence[int]) -> None:
