@@ -3,7 +3,8 @@
     python -m benchmarks.objects [OBJECTS ...]      writes benchmarks/results/objects.json
 
 Rendered prompts (octagons of 10 m on a grid of 15 m) go through `Survey.refine` with an engine that gives each support
-back as its mask, so that no network and no imagery hide what the tables take. Each count runs in a process of its own.
+back as its mask, so that no network and no imagery hide what the tables take; then they are joined and shaped as the
+theme buildings says. Each count runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ from hybridseg.read.scene import Scene
 from hybridseg.run.engine import Done
 from hybridseg.run.store import Store
 from hybridseg.run.tasks import RefineTask
-from hybridseg.shape import AsTraced
 from hybridseg.tables import Prompts
 from hybridseg.types import NetworkSpec
 
@@ -95,8 +95,7 @@ def measure(count: int) -> dict[str, float]:
 def _measured(count: int, side: int, scene: Scene) -> dict[str, Any]:
     classifier = SimpleNamespace(spec=SPEC, sha256="0" * 64, name="none", card={})
     refiner = SimpleNamespace(sha256="0" * 64, size_px=512, mask_px=128, name="echo")
-    theme = load_theme("buildings").model_copy(update={"shape": AsTraced()})
-    survey = Survey(scene, theme, Models(classifier, refiner), engine=Echo())  # type: ignore[arg-type]
+    survey = Survey(scene, load_theme("buildings"), Models(classifier, refiner), engine=Echo())  # type: ignore[arg-type]
     base, row = rss_gb(), {"objects": count, "side_km": side / 1000}
     last = time.process_time()
 
@@ -112,7 +111,7 @@ def _measured(count: int, side: int, scene: Scene) -> dict[str, Any]:
     features = survey.features(refined)
     lap("features")
     assert len(features) == count, "each object once"
-    return row
+    return row | {"process_gb": round(rss_gb(), 2)}
 
 
 def main(counts: Sequence[int]) -> None:
