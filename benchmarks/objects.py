@@ -1,10 +1,10 @@
 """Memory by the number of objects: what the second sweep and the join hold beside the pixels.
 
-    python -m benchmarks.objects [OBJECTS ...]      writes benchmarks/results/objects.json
+    python -m benchmarks.objects [--traced] [OBJECTS ...]      writes benchmarks/results/objects.json
 
 Rendered prompts (octagons of 10 m on a grid of 15 m) go through `Survey.refine` with an engine that gives each support
 back as its mask, so that no network and no imagery hide what the tables take; then they are joined and shaped as the
-theme buildings says. Each count runs in a process of its own.
+theme buildings says, or left as traced. Each count runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -85,18 +85,19 @@ def rss_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def measure(count: int) -> dict[str, float]:
+def measure(count: int, traced: bool) -> dict[str, float]:
     """Peaks after each step (GB), beyond what was held before the first."""
     side = int(np.ceil(np.sqrt(count))) * STEP_M
     with tempfile.TemporaryDirectory() as folder:
-        return _measured(count, side, open_scene(empty_raster(Path(folder) / "empty.tif", side), nodata="none"))
+        return _measured(count, side, traced, open_scene(empty_raster(Path(folder) / "empty.tif", side), nodata="none"))
 
 
-def _measured(count: int, side: int, scene: Scene) -> dict[str, Any]:
+def _measured(count: int, side: int, traced: bool, scene: Scene) -> dict[str, Any]:
     classifier = SimpleNamespace(spec=SPEC, sha256="0" * 64, name="none", card={})
     refiner = SimpleNamespace(sha256="0" * 64, size_px=512, mask_px=128, name="echo")
-    survey = Survey(scene, load_theme("buildings"), Models(classifier, refiner), engine=Echo())  # type: ignore[arg-type]
-    base, row = rss_gb(), {"objects": count, "side_km": side / 1000}
+    theme = load_theme("buildings").shaped("traced" if traced else "regular")
+    survey = Survey(scene, theme, Models(classifier, refiner), engine=Echo())  # type: ignore[arg-type]
+    base, row = rss_gb(), {"objects": count, "shape": theme.shape.kind, "side_km": side / 1000}
     last = time.process_time()
 
     def lap(step: str) -> None:
@@ -114,24 +115,23 @@ def _measured(count: int, side: int, scene: Scene) -> dict[str, Any]:
     return row | {"process_gb": round(rss_gb(), 2)}
 
 
-def main(counts: Sequence[int]) -> None:
-    """Measure each count in a process of its own, and write the result."""
-    rows = []
+def main(counts: Sequence[int], traced: bool) -> None:
+    """Measure each count in a process of its own, and write the result in place of a former one."""
+    path = RESULTS / "objects.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
     for count in counts:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.objects", "--one", str(count)],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        rows.append(json.loads(done.stdout))
-        print(rows[-1], flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "objects.json").write_text(json.dumps(rows, indent=1) + "\n")
+        command = [sys.executable, "-m", "benchmarks.objects", "--one", str(count), *(["--traced"] if traced else [])]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        made = json.loads(done.stdout)
+        print(made, flush=True)
+        kept = [row for row in rows if (row["shape"], row["objects"]) != (made["shape"], made["objects"])]
+        rows = sorted([*kept, made], key=lambda row: (row["shape"], row["objects"]))
+        path.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(measure(int(sys.argv[2]))))
+    numbers = [int(word) for word in sys.argv[1:] if word.isdecimal()]
+    if "--one" in sys.argv:
+        print(json.dumps(measure(numbers[0], "--traced" in sys.argv)))
     else:
-        main([int(word) for word in sys.argv[1:]] or [10_000, 100_000, 1_000_000])
+        main(numbers or [10_000, 100_000, 1_000_000], "--traced" in sys.argv)

@@ -3,61 +3,71 @@
     python -m benchmarks.shared_run [TOWN_PX [REPEATS]]      writes benchmarks/results/shared_run.json
 
 `hybridseg extract TOWN OUT --run FOLDER` is started once or twice at the same moment, each bound to one core and with
-one thread; the time is that until the last one ends. What a process needs to start is measured with a run that is
-finished, in which it finds nothing to do. Wall times: the machine must be idle otherwise, so its load stands beside.
+one thread; the time is that until the last one ends. Beside it: two processes with a run each, which is the most that
+the machine gives; a run that is finished, in which a process finds nothing to do, which is what starting takes; and the
+processor time of the slower process, which tells waiting from work. Wall times need an idle machine: its load stands
+beside.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from benchmarks.accuracy import RESULTS
 from townscape import render_town
 
 GSD_M = 0.5
-
-
-def extract(scene: Path, folder: Path, cores: list[int]) -> float:
-    """Seconds until the last of as many processes as there are cores has ended, all at one run in a folder."""
-    command = [sys.executable, "-m", "hybridseg", "extract", str(scene), str(folder / "map.gpkg")]
-    command += ["--run", str(folder / "run"), "--device", "cpu"]
-    bound = [["taskset", "--cpu-list", str(core), *command] for core in cores]
-    begun = time.monotonic()
-    started = [subprocess.Popen(each, stdout=subprocess.DEVNULL, env=os.environ | ONE_THREAD) for each in bound]
-    statuses = [process.wait() for process in started]
-    assert not any(statuses), statuses
-    return time.monotonic() - begun
-
-
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
+@dataclass(frozen=True)
+class Took:
+    """Seconds until the last process ended, and seconds of processor time of the one with the most."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def extract(scene: Path, folders: list[Path]) -> Took:
+    """Start a process for each folder of a run, each on a core of its own, and wait for all."""
+    begun, started = time.monotonic(), list[int]()
+    for core, folder in zip(sorted(os.sched_getaffinity(0)), folders, strict=False):
+        folder.mkdir(exist_ok=True)
+        command = ["hybridseg", "extract", str(scene), str(folder / "map.gpkg"), "--device", "cpu"]
+        command = ["taskset", "--cpu-list", str(core), sys.executable, "-m", *command, "--run", str(folder / "run")]
+        silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+        started.append(os.posix_spawnp("taskset", command, os.environ | ONE_THREAD, file_actions=silent))
+    ended = [os.wait4(pid, 0) for pid in started]
+    assert len(ended) == len(folders), "there are fewer cores"
+    assert not any(status for _, status, _ in ended), ended
+    return Took(time.monotonic() - begun, max(used.ru_utime + used.ru_stime for *_, used in ended))
+
+
 def main(town_px: int, repeats: int) -> None:
-    """Measure one process and two in turn, and write the result."""
-    cores = sorted(os.sched_getaffinity(0))[:2]
-    load, alone, both, starts = os.getloadavg()[0], list[float](), list[float](), list[float]()
+    """Measure each in turn, and write the medians."""
+    load, took = os.getloadavg()[0], defaultdict[str, list[Took]](list)
     with tempfile.TemporaryDirectory() as name:
         scene, _ = render_town(town_px, GSD_M, seed=5, density=0.7).write(Path(name))
         for number in range(repeats):
-            one, two = Path(name) / f"one{number}", Path(name) / f"two{number}"
-            one.mkdir()
-            two.mkdir()
-            alone.append(extract(scene, one, cores[:1]))
-            both.append(extract(scene, two, cores))
-            starts.append(extract(scene, one, cores[:1]))
-            print(alone[-1], both[-1], starts[-1], flush=True)
-    one_s, two_s, start_s = (statistics.median(times) for times in (alone, both, starts))
+            one, shared, other, third = (Path(name) / f"{kind}{number}" for kind in ("one", "shared", "other", "third"))
+            asked = {"one": [one], "shared": [shared, shared], "apart": [other, third], "start": [one]}
+            for kind, folders in asked.items():
+                took[kind].append(extract(scene, folders))
+                print(kind, took[kind][-1], flush=True)
+    wall = {kind: median(each.wall_s for each in all_) for kind, all_ in took.items()}
+    cpu = {kind: median(each.cpu_s for each in all_) for kind, all_ in took.items()}
     result = {
-        "town_px": town_px, "gsd_m": GSD_M, "repeats": repeats, "one_process_s": round(one_s, 1),
-        "two_processes_s": round(two_s, 1), "start_s": round(start_s, 1), "times": round(one_s / two_s, 2),
-        "times_without_start": round((one_s - start_s) / (two_s - start_s), 2), "load_before": round(load, 2),
+        "town_px": town_px, "gsd_m": GSD_M, "repeats": repeats, "wall_s": wall, "cpu_s": cpu,
+        "times": wall["one"] / wall["shared"], "most_times": 2 * wall["one"] / wall["apart"],
+        "times_without_start": (wall["one"] - wall["start"]) / (wall["shared"] - wall["start"]), "load_before": load,
     }  # fmt: skip
     (RESULTS / "shared_run.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
