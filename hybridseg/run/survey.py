@@ -151,6 +151,7 @@ class Survey:
             return replace(Heatmap.open(path, key), owner=own)
 
         made, sweep = self._sweeps.value(key, "classify", tasks, gather)
+        self.models.end_first_sweep()
         if sweep.failures:  # with gaps it is another heatmap, and what is found on it not what the whole one holds
             made = replace(made, fingerprint=key_of("heatmap", key, [failure.place for failure in sweep.failures]))
         return replace(made, sweep=sweep)
