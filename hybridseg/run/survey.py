@@ -258,8 +258,7 @@ class Survey:
 
     def relabel(self, refined: Refined, heatmap: Heatmap) -> Refined:
         """Decide by the heatmap which masks are the class, where the prompts do not say so already."""
-        label, lattice = self.theme.label, Lattice.of(heatmap.geobox, self.scene)
-        return self.theme.objects.relabel(refined, heatmap, lattice, label)
+        return self.theme.objects.relabel(refined, heatmap, Lattice.of(heatmap.geobox, self.scene), self.theme.label)
 
     @property
     def _sweeps(self) -> Sweeps:
