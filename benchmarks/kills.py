@@ -30,7 +30,7 @@ from hybridseg.cli import main as hybridseg
 from hybridseg.write.result import read_result
 from townscape import render_town
 
-FORMATS, ENGINES = ("gpkg", "parquet", "geojson"), ("serial", "threads")
+FORMATS, ENGINES = ("gpkg", "parquet", "geojson", "fgb"), ("serial", "threads")
 THEME = load_theme("buildings")
 
 processes = multiprocessing.get_context("forkserver")

@@ -1,6 +1,6 @@
 """Peak memory of extractions from square rasters: does it grow with the raster?
 
-    python -m benchmarks.memory [SIDE_PX ...]      default 20000; writes benchmarks/results/memory.json
+    python -m benchmarks.memory [SIDE_PX ...]      default 4096 8192; writes benchmarks/results/memory.json
 
 A raster repeats a rendered town (0.05 m, as drones see it); the command line runs in a process of its own, whose peak
 and seconds of processor time are those that the kernel reports.
@@ -24,7 +24,7 @@ from benchmarks.accuracy import RESULTS
 from townscape import render_town
 
 TOWN_PX = 1024
-SHOWN = ("windows_classified", "windows_in_raster", "windows_refined", "prompts", "features")
+SHOWN = ("windows_classified", "windows_in_raster", "windows_refined", "prompts", "features", "runtime")
 
 
 def repeat_town(path: Path, side_px: int) -> None:
@@ -70,4 +70,4 @@ def main(sides_px: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
-    main([int(word) for word in sys.argv[1:]] or [20_000])
+    main([int(word) for word in sys.argv[1:]] or [4096, 8192])

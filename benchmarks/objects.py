@@ -1,9 +1,10 @@
 """Memory by the number of objects: what the second sweep and the join hold beside the pixels.
 
-    python -m benchmarks.objects [OBJECTS ...]      writes benchmarks/results/objects.json
+    python -m benchmarks.objects [--traced] [OBJECTS ...]      writes benchmarks/results/objects.json
 
 Rendered prompts (octagons of 10 m on a grid of 15 m) go through `Survey.refine` with an engine that gives each support
-back as its mask, so that no network and no imagery hide what the tables take. Each count runs in a process of its own.
+back as its mask, so that no network and no imagery hide what the tables take; then they are joined and shaped as the
+theme buildings says, or left as traced. Each count runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -12,30 +13,32 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import rasterio
 import shapely
 from affine import Affine
-from odc.geo.geobox import GeoBox
 
 from benchmarks.accuracy import RESULTS
 from hybridseg import Survey, load_theme, open_scene
 from hybridseg.nn.models import Models
+from hybridseg.read.scene import Scene
 from hybridseg.run.engine import Done
 from hybridseg.run.store import Store
 from hybridseg.run.tasks import RefineTask
-from hybridseg.shape import AsTraced
 from hybridseg.tables import Prompts
 from hybridseg.types import NetworkSpec
 
-CRS, LEFT, TOP, STEP_M = "EPSG:32645", 500_000, 3_000_000, 15
+CRS, LEFT, TOP, STEP_M, GSD_M = "EPSG:32645", 500_000, 3_000_000, 15, 0.3
 SPEC = NetworkSpec(("building",), stride=2, snap_px=32, gsd_m=0.25, coarsest_gsd_m=0.6)
 
 
@@ -68,52 +71,67 @@ def prompts(count: int) -> Prompts:
     return Prompts.from_frame(frame, CRS)
 
 
+def empty_raster(path: Path, side_m: int) -> Path:
+    """Write a raster over the grid, of which no block takes room on the disk."""
+    side_px = int(np.ceil(side_m / GSD_M))
+    profile = {"driver": "GTiff", "width": side_px, "height": side_px, "count": 3, "dtype": "uint8", "crs": CRS}
+    where = {"transform": Affine(GSD_M, 0, LEFT, 0, -GSD_M, TOP), "photometric": "rgb", "tiled": True}
+    with rasterio.open(path, "w", sparse_ok=True, **profile, **where):
+        return path
+
+
 def rss_gb() -> float:
     """Most memory that this process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def measure(count: int) -> dict[str, float]:
+def measure(count: int, traced: bool) -> dict[str, float]:
     """Peaks after each step (GB), beyond what was held before the first."""
     side = int(np.ceil(np.sqrt(count))) * STEP_M
-    pixels = np.broadcast_to(np.uint8(9), (3, 64, 64))
-    grid = GeoBox((64, 64), Affine(0.3, 0, LEFT, 0, -0.3, TOP), CRS)
-    scene = open_scene(np.ascontiguousarray(pixels), geobox=grid)
+    with tempfile.TemporaryDirectory() as folder:
+        return _measured(count, side, traced, open_scene(empty_raster(Path(folder) / "empty.tif", side), nodata="none"))
+
+
+def _measured(count: int, side: int, traced: bool, scene: Scene) -> dict[str, Any]:
     classifier = SimpleNamespace(spec=SPEC, sha256="0" * 64, name="none", card={})
     refiner = SimpleNamespace(sha256="0" * 64, size_px=512, mask_px=128, name="echo")
-    theme = load_theme("buildings").model_copy(update={"shape": AsTraced()})
+    theme = load_theme("buildings").shaped("traced" if traced else "regular")
     survey = Survey(scene, theme, Models(classifier, refiner), engine=Echo())  # type: ignore[arg-type]
-    base, begun = rss_gb(), time.process_time()
+    base, row = rss_gb(), {"objects": count, "shape": theme.shape.kind, "side_km": side / 1000}
+    last = time.process_time()
+
+    def lap(step: str) -> None:
+        nonlocal last
+        row[f"{step}_gb"], row[f"{step}_s"] = round(rss_gb() - base, 3), round(time.process_time() - last, 1)
+        last = time.process_time()
+
     asked = prompts(count)
-    table = rss_gb() - base
+    lap("prompts")
     refined = survey.refine(asked)
-    refining = rss_gb() - base
-    features = survey.features(replace(refined))
+    lap("refine")
+    features = survey.features(refined)
+    lap("features")
     assert len(features) == count, "each object once"
-    return {
-        "objects": count, "side_km": side / 1000, "prompts_gb": round(table, 3), "refine_gb": round(refining, 3),
-        "features_gb": round(rss_gb() - base, 3), "cpu_s": round(time.process_time() - begun, 1),
-    }  # fmt: skip
+    return row | {"process_gb": round(rss_gb(), 2)}
 
 
-def main(counts: Sequence[int]) -> None:
-    """Measure each count in a process of its own, and write the result."""
-    rows = []
+def main(counts: Sequence[int], traced: bool) -> None:
+    """Measure each count in a process of its own, and write the result in place of a former one."""
+    path = RESULTS / "objects.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
     for count in counts:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.objects", "--one", str(count)],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        rows.append(json.loads(done.stdout))
-        print(rows[-1], flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "objects.json").write_text(json.dumps(rows, indent=1) + "\n")
+        command = [sys.executable, "-m", "benchmarks.objects", "--one", str(count), *(["--traced"] if traced else [])]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        made = json.loads(done.stdout)
+        print(made, flush=True)
+        kept = [row for row in rows if (row["shape"], row["objects"]) != (made["shape"], made["objects"])]
+        rows = sorted([*kept, made], key=lambda row: (row["shape"], row["objects"]))
+        path.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--one"]:
-        print(json.dumps(measure(int(sys.argv[2]))))
+    numbers = [int(word) for word in sys.argv[1:] if word.isdecimal()]
+    if "--one" in sys.argv:
+        print(json.dumps(measure(numbers[0], "--traced" in sys.argv)))
     else:
-        main([int(word) for word in sys.argv[1:]] or [10_000, 100_000, 1_000_000])
+        main(numbers or [10_000, 100_000, 1_000_000], "--traced" in sys.argv)

@@ -76,6 +76,11 @@ class Models:
         """What computes the networks, part by part."""
         return (*self.classifier.runners, *(() if self.refiner is None else self.refiner.runners))
 
+    def end_first_sweep(self) -> None:
+        """Give back what the classifier took for its windows, which are much larger than the refiner's."""
+        for runner in self.classifier.runners:
+            runner.release()
+
     @property
     def hashes(self) -> dict[str, str]:
         """sha256 of the weights of each, by name."""

@@ -101,6 +101,12 @@ class Runner:
             return None
         return ("torch", compiled) if isinstance(compiled, str) else ("openvino", "")
 
+    def release(self) -> None:
+        """Give back the memory that OpenVINO keeps for the largest input so far; the next call takes it again."""
+        compiled = self.__dict__.get("_compiled")
+        if isinstance(compiled, _Compiled):
+            compiled.model.release_memory()
+
     @cached_property
     def _compiled(self) -> _Compiled | str:
         """The converted network, or why torch is to run it."""

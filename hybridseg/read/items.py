@@ -1,10 +1,10 @@
-"""STAC Items and ItemCollections as sources: the imagery that their assets name."""
+"""STAC Items, ItemCollections and searches of an API as sources: the imagery that their assets name."""
 
 from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,10 @@ from hybridseg.read.paths import display_name
 from hybridseg.read.raster import open_raster
 
 SUFFIXES = (".json", ".geojson")
+_SEARCHES = ("/search", "/items")
+"""Ends of the paths under which an API searches all its collections, or one."""
+_MOST = 1_000
+"""Items of one search: a server that knows no end of pages must not hold us."""
 _SERVED = ("http://", "https://")
 _WANTED = (*RGB, "nir")
 _NOT_IMAGERY = {"thumbnail", "overview", "metadata", "data-mask"}
@@ -26,9 +30,11 @@ _TIMEOUT_S = 30.0
 
 
 def is_item(source: str) -> bool:
-    """Return whether a path or URL may be of STAC: by its suffix."""
-    named = source.partition("?")[0].lower().endswith(SUFFIXES)
-    return named and (source.startswith(_SERVED) or ("://" not in source and Path(source).is_file()))
+    """Return whether a path or URL may be of STAC: by its suffix, or because it is the address of a search."""
+    path = source.partition("?")[0].lower()
+    if source.startswith(_SERVED):
+        return path.endswith((*SUFFIXES, *_SEARCHES))
+    return path.endswith(SUFFIXES) and "://" not in source and Path(source).is_file()
 
 
 def rasters_of(source: str) -> list[str] | None:
@@ -39,22 +45,52 @@ def rasters_of(source: str) -> list[str] | None:
     item states are not applied.
 
     Args:
-        source: path or URL (http, https) of an Item or ItemCollection.
+        source: path or URL (http, https) of an Item or ItemCollection, or of a search with its parameters, of which all
+            pages are asked for (STAC API - Item Search, by GET).
 
     Returns:
         None where it is neither.
 
     Raises:
-        SourceError: an item has no such assets, or a band cannot be opened.
+        SourceError: an item has no such assets, a band cannot be opened, or a search finds no item or too many.
         SourceUnavailable: the server does not give it.
     """
     found = _load(source)
     if not isinstance(found, Mapping):
         return None
-    items = found.get("features") if found.get("type") == "FeatureCollection" else [found]
-    if not isinstance(items, Sequence) or not items or not all(_is_stac(item) for item in items):
+    items = _all_pages(found, source) if found.get("type") == "FeatureCollection" else [found]
+    if not items or not all(_is_stac(item) for item in items):
         return None
     return [_raster_of(item, source) for item in items]
+
+
+def _all_pages(page: Mapping[str, Any], source: str) -> list[Any]:
+    """The items of a collection, and those of the pages that follow it."""
+    items, name = list[Any](), display_name(source)
+    searched = source.partition("?")[0].lower().endswith(_SEARCHES)
+    following: str | None = source
+    while following is not None:
+        features = page.get("features") if isinstance(page, Mapping) else None
+        if not isinstance(features, list):
+            raise SourceError(f"{name} gives pages that are no ItemCollections; give the address of an Item")
+        items += features
+        if len(items) > _MOST:
+            raise SourceError(f"{name} finds more than {_MOST:,} items; narrow its bbox or datetime")
+        following = _next(page, following) if features else None
+        page = _load(following) if following else {}
+    if searched and not items:
+        raise SourceError(f"{name} finds no items; widen its bbox or datetime, or name another collection")
+    return items
+
+
+def _next(page: Mapping[str, Any], source: str) -> str | None:
+    """The address of the page that follows one."""
+    links = page.get("links")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, Mapping) and link.get("rel") == "next" and isinstance(link.get("href"), str):
+            address = urljoin(source, link["href"])
+            return address if address.startswith(_SERVED) else None
+    return None
 
 
 def _load(source: str) -> Any:

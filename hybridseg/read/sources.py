@@ -28,9 +28,9 @@ def raster_files(source: Rasters) -> list[str]:
 
     Args:
         source: a raster's path or URL, which is returned as it is; a folder (the rasters in it, not those in folders
-            below); a STAC Item or ItemCollection (.json, also a URL), see `items`; a pattern such as `tiles/*.tif` or
-            `tiles/**/*.tif`; a .zip, also as zip:// or /vsizip/ without the name of a member; a .txt with one of these
-            a line, relative to its folder; or a sequence of these.
+            below); a STAC Item or ItemCollection (.json, also a URL), or the address of a search, see `items`; a
+            pattern such as `tiles/*.tif` or `tiles/**/*.tif`; a .zip, also as zip:// or /vsizip/ without the name of a
+            member; a .txt with one of these a line, relative to its folder; or a sequence of these.
 
     Raises:
         SourceError: there is none in it.

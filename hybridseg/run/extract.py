@@ -78,7 +78,7 @@ def extract(
     Args:
         scene: GeoTIFF, COG or any raster that GDAL opens; 1, 3 or more bands, any size. A folder, a pattern in quotes
             ('tiles/*.tif'), a .zip or a .txt with a path a line: tiles, seen as one scene. A STAC Item or
-            ItemCollection (.json, also a URL). From Python also what `open_scene` takes.
+            ItemCollection (.json, also a URL), or the address of a search. From Python also what `open_scene` takes.
         out: result: .gpkg, .parquet, .fgb or .geojson for polygons, .tif for a class raster; None (Python) for no file.
         theme: what to look for: buildings, fields, roads, solar, water, or the path of a theme's YAML; several with
             commas between. Default: buildings, or the themes of `model`.

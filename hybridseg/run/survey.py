@@ -151,6 +151,7 @@ class Survey:
             return replace(Heatmap.open(path, key), owner=own)
 
         made, sweep = self._sweeps.value(key, "classify", tasks, gather)
+        self.models.end_first_sweep()
         if sweep.failures:  # with gaps it is another heatmap, and what is found on it not what the whole one holds
             made = replace(made, fingerprint=key_of("heatmap", key, [failure.place for failure in sweep.failures]))
         return replace(made, sweep=sweep)
@@ -257,8 +258,7 @@ class Survey:
 
     def relabel(self, refined: Refined, heatmap: Heatmap) -> Refined:
         """Decide by the heatmap which masks are the class, where the prompts do not say so already."""
-        label, lattice = self.theme.label, Lattice.of(heatmap.geobox, self.scene)
-        return self.theme.objects.relabel(refined, heatmap, lattice, label)
+        return self.theme.objects.relabel(refined, heatmap, Lattice.of(heatmap.geobox, self.scene), self.theme.label)
 
     @property
     def _sweeps(self) -> Sweeps:

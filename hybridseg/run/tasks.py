@@ -21,6 +21,7 @@ from hybridseg.read.tiles import tile
 from hybridseg.run.extents import to_pixels
 from hybridseg.run.store import key_of
 from hybridseg.shape import Shape
+from hybridseg.shape.blocks import blocks_of
 from hybridseg.shape.measure import area_m2
 from hybridseg.shape.overlaps import resolve_overlaps, union_pieces
 from hybridseg.tables import FIGURES, Prompts, table_hash
@@ -227,7 +228,17 @@ class JoinTask:
         return joined.assign(area_m2=area_m2(joined.geometry))
 
     def _shaped(self, rows: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-        """Shape all rows, but for those whose outlines GEOS cannot work with: these stay as they were traced."""
+        """Shape all rows, block by block where the stage may."""
+        if self.shape.block_m is None:
+            return self._shaped_at_once(rows)
+        outlines, unshaped = rows.geometry.to_numpy().copy(), np.full(len(rows), None, object)
+        for core, known in blocks_of(rows.geometry, self.shape.block_m, 2 * self.shape.reach_m):
+            shaped = self._shaped_at_once(rows.iloc[known]).iloc[np.searchsorted(known, core)]
+            outlines[core], unshaped[core] = shaped.geometry.to_numpy(), shaped["unshaped"].to_numpy()
+        return rows.assign(unshaped=unshaped).set_geometry(gpd.GeoSeries(outlines, rows.index, rows.crs))
+
+    def _shaped_at_once(self, rows: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+        """Shape rows, but for those whose outlines GEOS cannot work with: these stay as they were traced."""
         try:
             return self.shape.shape(rows, self.gsd_m, coarse_m=self.coarse_m) if len(rows) else rows
         except shapely.errors.ShapelyError as error:
@@ -236,7 +247,7 @@ class JoinTask:
             if sound.all():  # none alone: it takes several, and nobody knows which
                 return rows.assign(unshaped=f"{type(error).__name__}: {error}")
             left = rows[~sound].assign(unshaped=[reason for reason in reasons if reason is not None])
-            both = pd.concat([self._shaped(rows[sound]), left]).sort_index()
+            both = pd.concat([self._shaped_at_once(rows[sound]), left]).sort_index()
             return gpd.GeoDataFrame(both, geometry="geometry", crs=rows.crs)
 
     def _reason(self, row: gpd.GeoDataFrame) -> str | None:

@@ -18,6 +18,8 @@ from pyproj import CRS
 from hybridseg.errors import NoGeoreference
 
 _LON_LAT = CRS.from_epsg(4326)
+_AT_ONCE = 20_000
+"""Geometries that are brought to another CRS at once."""
 
 
 def local_metric_crs(bounds: tuple[float, float, float, float], crs: CRS | None) -> CRS:
@@ -46,8 +48,8 @@ def by_metric_crs(geometries: gpd.GeoSeries) -> Iterator[tuple[CRS, np.ndarray]]
     """
     array = geometries.to_numpy()
     rows = np.flatnonzero(~(shapely.is_empty(array) | shapely.is_missing(array)))
-    centroids = gpd.GeoSeries(shapely.centroid(array[rows]), crs=geometries.crs)
-    cells, member = np.unique(_cells(centroids), axis=0, return_inverse=True)
+    found = [_cells(gpd.GeoSeries(shapely.centroid(array[some]), crs=geometries.crs)) for some in _few(rows)]
+    cells, member = np.unique(np.concatenate(found), axis=0, return_inverse=True)
     for number, cell in enumerate(cells):
         yield _equal_area(*cell), rows[member.ravel() == number]
 
@@ -60,7 +62,8 @@ def area_m2(geometries: gpd.GeoSeries) -> np.ndarray:
     """
     areas = np.zeros(len(geometries))
     for crs, rows in by_metric_crs(geometries):
-        areas[rows] = shapely.area(geometries.iloc[rows].to_crs(crs).to_numpy())
+        for some in _few(rows):
+            areas[some] = shapely.area(geometries.iloc[some].to_crs(crs).to_numpy())
     return areas
 
 
@@ -90,6 +93,11 @@ def same_turn(x: np.ndarray, middle: float, crs: CRS) -> np.ndarray:
         return x
     turn = round(2 * np.pi / crs.axis_info[0].unit_conversion_factor, 6)  # mostly degrees, but there are maps in grads
     return np.asarray(x + turn * np.round((middle - x) / turn))
+
+
+def _few(rows: np.ndarray) -> list[np.ndarray]:
+    """Return rows in parts: their geometries in another CRS would take as much room again."""
+    return np.array_split(rows, len(rows) // _AT_ONCE + 1)
 
 
 def _cells(points: gpd.GeoSeries) -> np.ndarray:

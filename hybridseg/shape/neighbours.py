@@ -148,9 +148,9 @@ def noded(polygons: np.ndarray) -> np.ndarray:
     order = np.lexsort((np.concatenate([np.zeros(len(z)), along]), position))
     every, row = np.concatenate([z, places[of]])[order], np.concatenate([ring, ring[edge[on]]])[order]
     whole = shapely.linearrings(as_xy(every), indices=row)
-    out = moved.copy()
+    out, first = moved.copy(), np.searchsorted(polygon, np.arange(len(single) + 1))
     for row in np.unique(polygon[ring[edge[on]]]):
-        outer, *holes = whole[polygon == row]
+        outer, *holes = whole[first[row] : first[row + 1]]
         out[single[row]] = shapely.Polygon(outer, holes)
     return np.asarray(out)
 

@@ -54,6 +54,11 @@ class Rows(ShapeStage):
         """Twice `near_m`: the largest array near decides, and those near that one voted on its direction."""
         return 2 * self.near_m
 
+    @property
+    def block_m(self) -> float:
+        """1 km, as of buildings."""
+        return 1000.0
+
     def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
         """Return the same rows, order, index and columns, with new geometries (`area_m2` is not computed anew).
 

@@ -22,6 +22,14 @@ class ShapeStage(Settings):
         """
         return 0.0
 
+    @property
+    def block_m(self) -> float | None:
+        """Side of the blocks of ground (m) that are shaped one by one, each with twice `reach_m` around it.
+
+        None: the layer is shaped at once, because outlines decide about others at any distance.
+        """
+        return None
+
     def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
         """Return the features with outlines fit for a map; other columns stay (`area_m2` is not computed anew).
 

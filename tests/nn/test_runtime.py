@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -286,3 +287,31 @@ def test_bf16_is_taken_where_it_gives_about_the_numbers_of_torch(own_cache: Path
         torch.testing.assert_close(made(x)[0], net(x), atol=1e-2 if bound > 0 else 1e-6, rtol=0)
         assert summarise([made]) == "openvino"
         assert len(list(own_cache.iterdir())) == files
+
+
+class Wide(Small):
+    """Small, with a middle that takes 64 times its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Sequential(nn.Conv2d(1, 64, 3, padding=1), nn.Sigmoid(), nn.Conv2d(64, 1, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.wide(x)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux what the process holds")
+def test_what_a_large_input_took_is_given_back(own_cache: Path) -> None:
+    def held_mb() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+    examples = [(torch.rand(1, 1, side, side),) for side in (16, 24)]
+    runner = Runner("wide", Wide().eval(), "openvino", lambda: examples)
+    models = Models(SimpleNamespace(runners=(runner,)))
+    models.end_first_sweep()  # nothing was computed yet
+    large = torch.rand(1, 1, 1024, 1024)
+    (before,) = runner(large)
+    held = held_mb()
+    models.end_first_sweep()
+    assert held - held_mb() > 100
+    torch.testing.assert_close(runner(large)[0], before, rtol=0, atol=0)

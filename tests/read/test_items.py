@@ -15,7 +15,9 @@ import rasterio
 
 from hybridseg import cli
 from hybridseg.errors import SourceError, SourceUnavailable
+from hybridseg.read import items
 from hybridseg.read.opening import open_scene
+from hybridseg.read.sources import raster_files
 from tests.rasters import make
 
 COLOURS = ("red", "green", "blue", "nir")
@@ -103,6 +105,38 @@ def test_an_item_behind_a_server_is_read_there(folder: Path, address: str):
         same(open_scene(f"{address}/{name}.json"), open_scene(folder / "rgb.tif"))
     with pytest.raises(SourceUnavailable, match=r"missing\.json cannot be read"):
         open_scene(f"{address}/missing.json")
+
+
+def search(folder: Path, name: str, count: int, following: str | None = None) -> None:
+    """Write what an API answers a search with: so many items, and the address of the next page."""
+    one = json.loads(item(folder, visual=str(folder / "rgb.tif")).read_text())
+    links = [{"rel": "self", "href": "elsewhere"}] + ([{"rel": "next", "href": following}] if following else [])
+    (folder / name).write_text(json.dumps({"type": "FeatureCollection", "features": [one] * count, "links": links}))
+
+
+def test_a_search_of_an_api_is_a_scene_of_all_its_pages(folder: Path, address: str):
+    search(folder, "search", 2, f"{address}/page2?token=b")
+    search(folder, "page2", 1, "page3")
+    search(folder, "page3", 0, "page3")
+    asked = f"{address}/search?collections=naip&bbox=-96,40,-95,41&datetime=2021-01-01/2021-12-31"
+    assert raster_files(asked) == [str(folder / "rgb.tif")] * 3
+    same(open_scene(asked), open_scene([folder / "rgb.tif"] * 3))
+
+
+def test_a_search_that_finds_nothing_or_too_much_is_refused(
+    folder: Path, address: str, monkeypatch: pytest.MonkeyPatch
+):
+    search(folder, "search", 0)
+    with pytest.raises(SourceError, match=r"/search finds no items; widen its bbox"):
+        open_scene(f"{address}/search?collections=naip")
+    monkeypatch.setattr(items, "_MOST", 5)
+    search(folder, "search", 2, "search")  # a server that gives the same page for ever
+    with pytest.raises(SourceError, match="finds more than 5 items; narrow its bbox"):
+        open_scene(f"{address}/search?collections=naip")
+    search(folder, "search", 2, "broken")
+    (folder / "broken").write_text("{")
+    with pytest.raises(SourceError, match="gives pages that are no ItemCollections"):
+        open_scene(f"{address}/search")
 
 
 def test_what_cannot_be_used_is_refused_in_a_line(folder: Path, capsys: pytest.CaptureFixture[str]):
