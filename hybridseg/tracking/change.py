@@ -3,7 +3,8 @@
 An outline is off by about half a pixel of what it was traced on, to one side along all of an object (so the error of
 an area is the perimeter times that), independently between objects and dates. A date that lies off the first by d moves
 all outlines by d: that leaves areas and net change as they are, but looks like gain on one side and loss on the other,
-each d times the perimeter over pi for a convex object.
+each d times the perimeter over pi for a convex object. Whether an object is there at all is told with a probability p,
+see `follow.settle`, which adds the area times the root of p (1 - p) to the error of the net change.
 """
 
 from __future__ import annotations
@@ -106,12 +107,12 @@ def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Erro
     rows = [
         {"track_id": track.id, "class": label, "number": number, "status": one.status, "score": one.score,
          "origin": one.origin, "seen": one.seen, "heatmap": one.extent, "joined": ",".join(one.joined) or None,
-         "parts": one.parts,
+         "parts": one.parts, "doubt": one.doubt,
          "into": track.into, "outline": one.outline}
         for track in tracks for number, one in sorted(track.seen_at.items())
     ]  # fmt: skip
     table = pd.DataFrame(rows, columns=["track_id", "class", "number", "status", "score", "origin", "seen", "heatmap",
-                                        "joined", "parts", "into", "outline"])  # fmt: skip
+                                        "joined", "parts", "doubt", "into", "outline"])  # fmt: skip
     places = gpd.GeoSeries(table.pop("outline").to_numpy(object), crs=crs)
     metric = _metric(places, crs)
     # a change of CRS may bend an outline across itself
@@ -121,6 +122,8 @@ def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Erro
         errors[n].of(origin) * outline.length if outline is not None else 0.0
         for n, origin, outline in zip(flat["number"], flat["origin"], flat.geometry, strict=True)
     ]
+    # of an object that may be there or not, its ground
+    flat["doubt_m2"] = np.sqrt(flat["doubt"].astype(float)) * flat.groupby("track_id")["area_m2"].transform("max")
     pieces = [_pieces(flat, errors, start, start + 1) for start in range(len(days) - 1)]
     intervals = [_change(flat, errors, days, start, start + 1, found) for start, found in enumerate(pieces)]
     overall = None
@@ -195,7 +198,7 @@ def _change(
 ) -> Change:
     pairs = _pairs(flat, first, last)
     gain, loss = (float(pieces.loc[pieces["change"] == kind, "area_m2"].sum()) for kind in ("gain", "loss"))
-    net_sd = float(np.sqrt((pairs["sd_m2_0"] ** 2 + pairs["sd_m2_1"] ** 2).sum()))
+    net_sd = float(np.sqrt(sum((pairs[f"{name}_{k}"] ** 2).sum() for name in ("sd_m2", "doubt_m2") for k in (0, 1))))
     place_m = float(np.hypot(errors[first].place_m, errors[last].place_m))
     both = pairs[(pairs["status_0"] == PRESENT) & (pairs["status_1"] == PRESENT)]
     lengths = [g.length for g in both["geometry_0"]]
