@@ -11,6 +11,7 @@ import shapely
 
 from hybridseg.heatmap import Heatmap
 from hybridseg.read.vectors import repair
+from hybridseg.tracking.chain import likeliest, odds, probability
 from hybridseg.tracking.tracks import Known, assign, polygonal
 from hybridseg.what.evidence import SEEN, STILL_THERE, Evidence, evidence
 
@@ -33,7 +34,8 @@ class Observation:
     date: number of the date.
     outline: where it lies; None where it is not present.
     origin: refined, coarse, given or carried.
-    seen, extent: what the heatmap says of its ground, see `evidence`; NaN of a layer, which has none.
+    seen, extent: what the heatmap says of its ground, see `evidence`; extent is 0 where another object holds it.
+    doubt: probability times its complement that the object is there, by all dates, see `settle`.
     joined: other objects that were found as one with it. parts: outlines that it was found in.
     """
 
@@ -46,6 +48,7 @@ class Observation:
     extent: float = float("nan")
     joined: tuple[str, ...] = ()
     parts: int = 1
+    doubt: float = 0.0
 
 
 @dataclass
@@ -88,9 +91,14 @@ class Dated:
     heatmap: Heatmap | None
 
     def evidence(self, label: str, outlines: Sequence[shapely.Geometry]) -> Evidence:
-        """Return what the date says of outlines; a layer is seen all over and holds nothing but its rows."""
+        """Return what the date says of outlines; a layer is seen all over and sure of its rows."""
         if self.heatmap is None:
-            return Evidence(np.ones(len(outlines)), np.zeros(len(outlines)))
+            tree = shapely.STRtree(self.features.geometry.to_numpy())
+            inside = np.zeros(len(outlines))
+            # those that it holds: the outlines are its own rows, or parts of them
+            points = shapely.point_on_surface(np.array(outlines, object))
+            inside[tree.query(points, "intersects")[0]] = 1.0
+            return Evidence(np.ones(len(outlines)), inside)
         return evidence(self.heatmap, label, outlines)
 
 
@@ -119,14 +127,17 @@ def follow(dates: Iterator[Dated], label: str, carry: Carry) -> list[Track]:
         outlines = list(repair(rows.geometry.to_numpy()))
         made = assign([last for _, last in known], outlines)
         shared = _shared(made.rows)
+        rowwise = date.evidence(label, outlines)
+        here = date.evidence(label, list(made.held.values()))
+        said = {at: (float(seen), float(extent)) for at, seen, extent in zip(made.held, *here, strict=True)}
         for at, (track, _) in enumerate(known):
             track.into = known[made.merged[at]][0].id if at in made.merged else None
             if at in made.held:
                 row = rows.iloc[made.rows[at][0]]
                 others = tuple(known[other][0].id for other in shared[at])
                 track.seen_at[number] = Observation(
-                    number, PRESENT, made.held[at], float(row["score"]), str(row["origin"]), joined=others,
-                    parts=len(made.rows[at]),
+                    number, PRESENT, made.held[at], float(row["score"]), str(row["origin"]), *said[at],
+                    joined=others, parts=len(made.rows[at]),
                 )  # fmt: skip
         missing = [track for at, (track, _) in enumerate(known) if at not in made.held]
         _look(date, number, label, missing, tracks, carry)
@@ -136,7 +147,10 @@ def follow(dates: Iterator[Dated], label: str, carry: Carry) -> list[Track]:
             name = next(n for k in range(1, 10**6) if (n := row["id"] if k == 1 else f"{row['id']}#{k}") not in taken)
             taken.add(name)
             track = Track(str(name))
-            track.seen_at[number] = Observation(number, PRESENT, outlines[at], float(row["score"]), str(row["origin"]))
+            track.seen_at[number] = Observation(
+                number, PRESENT, outlines[at], float(row["score"]), str(row["origin"]),
+                float(rowwise.seen[at]), float(rowwise.extent[at]),
+            )  # fmt: skip
             tracks.append(track)
         new = tracks[len(tracks) - len(made.fresh) :]
         for back in range(number - 1, -1, -1):
@@ -144,20 +158,56 @@ def follow(dates: Iterator[Dated], label: str, carry: Carry) -> list[Track]:
     return tracks
 
 
-def without_doubtful(tracks: Sequence[Track], sure: float) -> list[Track]:
-    """Return the objects without those that may be mistakes of a single date.
+def settle(tracks: Sequence[Track], change: float) -> list[Track]:
+    """Return the objects with the likeliest of what all dates together say, without those that are never there.
+
+    What was found at a date and is not likely there is absent; what was not found and likely is stays as it was at the
+    nearest date, where no other object holds that ground. What a date does not show stays unknown.
 
     Args:
         tracks: as `follow` gives them.
-        sure: least score of an object that was found at one date and absent at another.
+        change: probability that an object comes or goes between two dates.
     """
-    return [track for track in tracks if not _doubtful(track, sure)]
+    if not tracks:
+        return []
+    dates = sorted(tracks[0].seen_at)
+    seen, extent = (
+        np.array([[getattr(track.seen_at[date], name) for date in dates] for track in tracks])
+        for name in ("seen", "extent")
+    )
+    told = odds(extent, seen >= SEEN)
+    states, likely = likeliest(told, change), probability(told, change)
+    kept: list[Track] = []
+    for track, there, chance in zip(tracks, states, likely, strict=True):
+        found = [one for one in track.found if there[dates.index(one.date)]]
+        if found:
+            doubts = (chance * (1 - chance)).tolist()
+            now = {date: replace(track.seen_at[date], doubt=doubts[at]) for at, date in enumerate(dates)}
+            for at, (date, one) in enumerate(now.items()):
+                if one.status == PRESENT and not there[at]:
+                    now[date] = Observation(date, ABSENT, seen=one.seen, extent=one.extent, doubt=one.doubt)
+            kept.append(Track(track.id, track.into, now))
+    ids = {track.id for track in kept}
+    for track in kept:
+        track.into = track.into if track.into in ids else None
+        for date, one in track.seen_at.items():
+            track.seen_at[date] = replace(one, joined=tuple(name for name in one.joined if name in ids))
+    wanted = {track.id: there for track, there in zip(tracks, states, strict=True)}
+    for at, date in enumerate(dates):
+        _bridge(kept, date, [track for track in kept if wanted[track.id][at] and track.seen_at[date].status == ABSENT])
+    return kept
 
 
-def _doubtful(track: Track, sure: float) -> bool:
-    found = [one for one in track.found if one.origin != CARRIED]
-    absent = any(one.status == ABSENT for one in track.seen_at.values())
-    return absent and len(found) == 1 and found[0].score < sure  # a layer has no score, and is not doubted
+def _bridge(tracks: Sequence[Track], date: int, missed: Sequence[Track]) -> None:
+    """Leave objects that were missed at a date where they were found at the nearest one."""
+    taken = np.array([o for track in tracks if (o := track.seen_at[date].outline) is not None], object)
+    tree = shapely.STRtree(taken)
+    for track in missed:
+        nearest, outline = _nearest(track, date)
+        left = polygonal(outline.difference(shapely.union_all(taken[tree.query(outline, "intersects")])))
+        if left.area > (1 - COVERED) * outline.area:
+            carried = {"status": PRESENT, "outline": left, "score": nearest.score, "origin": CARRIED}
+            track.seen_at[date] = replace(track.seen_at[date], **carried)
 
 
 def _shared(rows: dict[int, list[int]]) -> dict[int, list[int]]:
@@ -193,7 +243,8 @@ def _look(date: Dated, number: int, label: str, wanted: Sequence[Track], tracks:
         if told and not gap and not covered and said.extent[at] >= STILL_THERE:
             there.append(at)
         status = ABSENT if told else UNKNOWN
-        track.seen_at[number] = Observation(number, status, seen=float(said.seen[at]), extent=float(said.extent[at]))
+        extent = 0.0 if covered else float(said.extent[at])
+        track.seen_at[number] = Observation(number, status, seen=float(said.seen[at]), extent=extent)
     if not there:
         return
     drawn = [outline or shapely.Polygon() for outline in carry(number, [wanted[at] for at in there])]

@@ -23,7 +23,7 @@ class TrackSummary:
     shifts: of each scene against the first: date, metres to the right and down, their standard error, whether it was
         moved back.
     carried: observations that were not found but are there.
-    doubtful: objects left out, see `sure` of `track`.
+    doubtful: objects left out, see `change` of `track`.
     """
 
     theme: str
@@ -86,7 +86,7 @@ class TrackSummary:
             ("observations", f"{self.observations:,}, of them {self.carried:,} seen in the heatmap and not found"),
         ]
         if self.doubtful:
-            rows.append(("left out", f"{self.doubtful:,} found at a single date and not sure enough (--sure)"))
+            rows.append(("left out", f"{self.doubtful:,} found, but not likely there by all dates together (--change)"))
         rows += [(f"{one.start} to {one.end}", _line(one)) for one in self.intervals]
         if self.overall is not None and len(self.intervals) > 1:
             rows.append(("first to last", _line(self.overall)))

@@ -26,7 +26,7 @@ from hybridseg.theme import Theme
 from hybridseg.tracking.carry import MemoryCarry
 from hybridseg.tracking.change import Errors, history
 from hybridseg.tracking.dates import dates_of
-from hybridseg.tracking.follow import Dated, follow, in_place, without_doubtful
+from hybridseg.tracking.follow import Dated, follow, in_place, settle
 from hybridseg.tracking.layers import write_tracks
 from hybridseg.tracking.old import OldLayer
 from hybridseg.tracking.page import write_page
@@ -35,6 +35,9 @@ from hybridseg.tracking.series import Series
 
 OUTLINE_PX = 0.5
 """Pixels that an outline is off by (standard error), of those that it was traced on."""
+
+BY_CLASSIFIER, BY_INDEX = 0.05, 0.5
+"""Probability that an object comes or goes between two dates; 0.5 tells each date by itself."""
 
 
 def track(
@@ -48,7 +51,7 @@ def track(
     report: str | Path | None = None,
     model: str | Path | None = None,
     refiner: str | None = None,
-    sure: float = 0.9,
+    change: float | None = None,
     memory: bool = False,
     align: bool = True,
     bands: str | Sequence[int] | None = None,
@@ -82,8 +85,9 @@ def track(
         report: an HTML file with charts and pictures of all dates.
         model: as for extract.
         refiner: as for extract.
-        sure: least score of an object that is found at a single date and absent at another; below, it is left out as
-            a mistake. 0 keeps all.
+        change: probability that an object comes or goes between two dates. The smaller, the more it takes: a find that
+            no other date bears out is left out, an object missed at one date is bridged. 0.5: each date by itself.
+            Default: 0.05; where most dates are told by an index of the bands, which measures and does not guess, 0.5.
         memory: let SAM2's memory draw objects at dates where they were not found but are there; else they stay as at
             the nearest date. It was not found to help.
         align: find how far the dates lie off the first, and take that back.
@@ -117,7 +121,7 @@ def track(
         if path is not None:
             check_output(path, suffixes, inputs)
     check_crs(crs, out)
-    _check(sure, layer, layer_date, run, retry_failed)
+    _check(change, layer, layer_date, run, retry_failed)
     runner, shown = parse_engine(engine, workers), progress or Quiet()
     shown.start("open scenes", None, "")
     opened = [
@@ -147,7 +151,10 @@ def track(
     ]
     found: list[Steps] = []
     followed = follow(_dated(surveys, old, found), named.label, carry)
-    tracks = without_doubtful(followed, sure)
+    if change is None:
+        by_index = sum(one.classifier.startswith("index:") for one in themes)
+        change = BY_INDEX if 2 * by_index > len(themes) else BY_CLASSIFIER
+    tracks = settle(followed, change)
     all_days = [*([] if old is None else [old.day]), *(frame.day for frame in series.frames)]
     made = history(tracks, all_days, _errors(series, found, old), series.frames[0].scene.crs.to_wkt(), named.label)
     failures = tuple(failure for steps in found for failure in steps.failures)
@@ -158,8 +165,8 @@ def track(
     request = dict(
         scenes=[frame.name for frame in series.frames], dates=[str(day) for day in all_days],
         shifts_px=[[frame.shift.x_px, frame.shift.y_px] for frame in series.frames],
-        moved=[frame.moved for frame in series.frames], layer=input_of(layer), memory=memory, sure=sure, align=align,
-        clear_mask=[str(mask) for mask in clear_mask or ()], crs=crs, source_crs=source_crs, nodata=nodata,
+        moved=[frame.moved for frame in series.frames], layer=input_of(layer), memory=memory, change=change,
+        align=align, clear_mask=[str(mask) for mask in clear_mask or ()], crs=crs, source_crs=source_crs, nodata=nodata,
         runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)),
     )  # fmt: skip
     first_of: dict[str, Survey] = {}  # of each theme that was looked for at some date
@@ -185,10 +192,10 @@ def _given(scenes: Sequence[Any] | str | Path, layer: object) -> list[Any]:
     return given
 
 
-def _check(sure: float, layer: object, layer_date: object, run: object, retry_failed: bool) -> None:
+def _check(change: float | None, layer: object, layer_date: object, run: object, retry_failed: bool) -> None:
     """Refuse settings that make no sense, or not together."""
-    if not 0 <= sure <= 1:
-        raise HybridsegError(f"sure is {sure:g}; give a score from 0 to 1")
+    if change is not None and not 0 < change <= 0.5:
+        raise HybridsegError(f"change is {change:g}; give a probability above 0, up to 0.5")
     if layer_date is not None and layer is None:
         raise HybridsegError("--layer-date came without --layer; give both or none")
     if run is None and retry_failed:

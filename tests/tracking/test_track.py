@@ -184,6 +184,7 @@ def test_a_folder_holds_the_dates(scenes):
         ({"layer_date": "2001"}, "--layer-date came without --layer"),
         ({"theme": "water,buildings"}, "objects of one are tracked at a time"),
         ({"retry_failed": True}, "--retry-failed goes with --run"),
+        ({"change": 0.7}, "change is 0.7; give a probability above 0, up to 0.5"),
     ],
 )
 def test_bad_input_is_one_line(scenes, tmp_path, change, words):
