@@ -21,10 +21,13 @@ from hybridseg.files import check_not_input
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.read.opening import files_of, open_scene
 from hybridseg.read.scene import Scene
+from hybridseg.reviewing.audit import Audit
+from hybridseg.reviewing.draft import Drafts
 from hybridseg.reviewing.edits import Edits
+from hybridseg.reviewing.filters import Filter
 from hybridseg.reviewing.given import fingerprint, frame_of, objects_of
-from hybridseg.reviewing.objects import MACHINE, PRESENT, Action, Done, Kind, Object
-from hybridseg.reviewing.order import Estimate, Order, was_right
+from hybridseg.reviewing.objects import PRESENT, Action, Done, Kind, Object
+from hybridseg.reviewing.order import Order
 from hybridseg.reviewing.segment import Segmenter
 from hybridseg.reviewing.teaching import Teaching
 from hybridseg.reviewing.tiles import Tiles
@@ -47,8 +50,10 @@ class Desk:
     themes: what was looked for.
     before: objects of the extraction, by key.
     order: the queue.
+    audit: what the decisions say of the map.
     edits: the store.
     segmenter: answers clicks.
+    drafts: answers them before it can.
     teaching: learns from the decisions.
     who: the person.
     provenance: of the extraction; empty where the map does not say.
@@ -59,8 +64,10 @@ class Desk:
     themes: tuple[Theme, ...]
     before: Mapping[int, Object]
     order: Order
+    audit: Audit
     edits: Edits
     segmenter: Segmenter
+    drafts: Drafts
     teaching: Teaching
     who: str
     provenance: Mapping[str, Any]
@@ -108,14 +115,17 @@ class Desk:
         model = load_refiner("sam2-lite" if named == "none" else named, device)
         segmenter = Segmenter(opened, model, themes[0].prompts.span, themes[0].prompts.max_zoom)
         store = Edits.open(path, objects, opened.crs, facts)
-        order = Order.of(objects, int(mark[:12], 16))
+        seed, before = int(mark[:12], 16), {one.key: one for one in objects}
+        order = Order.of(objects, seed)
         return cls(
             scene=opened,
             themes=tuple(themes),
-            before={one.key: one for one in objects},
+            before=before,
             order=order,
+            audit=Audit(opened, before, order, store, seed),
             edits=store,
             segmenter=segmenter,
+            drafts=Drafts(opened, themes, device),
             teaching=Teaching(opened, themes, store, named, device),
             who=who or _user(),
             provenance=provenance,
@@ -145,10 +155,12 @@ class Desk:
 
     @property
     def line(self) -> tuple[int, ...]:
-        """Keys in the queue: the extraction's, then what improvements and proposals added, as they came."""
-        return self.order.keys + tuple(self.edits.found)
+        """Keys in the queue: the extraction's, then those that came since, as they came."""
+        return self.order.keys + tuple(self.edits.later(len(self.order)))
 
-    def queue(self, position: int, step: int, count: int, undecided: bool = False) -> list[tuple[int, Object]]:
+    def queue(
+        self, position: int, step: int, count: int, undecided: bool = False, only: Filter = Filter()
+    ) -> list[tuple[int, Object]]:
         """Return places in the queue with their objects.
 
         Args:
@@ -156,19 +168,27 @@ class Desk:
             step: 1 (on) or -1 (back).
             count: most objects.
             undecided: whether others are passed over.
+            only: whatever it does not let through is passed over.
         """
         line = self.line
+        chosen = None if only == Filter() else self.matching(only)
         places = range(min(position, len(line) - 1) if step < 0 else position, len(line) if step > 0 else -1, step)
+        wanted = places if chosen is None else [place for place in places if line[place] in chosen]
         found: list[tuple[int, Object]] = []
-        for start in range(0, len(places), _BATCH):
-            batch = places[start : start + _BATCH]
+        for start in range(0, len(wanted), _BATCH):
+            batch = wanted[start : start + _BATCH]
             states = self.edits.states([line[place] for place in batch])
             there = {key for key, (verdict, _) in states.items() if not undecided or verdict in ("unseen", "proposed")}
-            chosen = [place for place in batch if line[place] in there][: count - len(found)]
-            found += zip(chosen, self.edits.get(line[place] for place in chosen), strict=True)
+            here = [place for place in batch if line[place] in there][: count - len(found)]
+            found += zip(here, self.edits.get(line[place] for place in here), strict=True)
             if len(found) == count:
                 break
         return found
+
+    def matching(self, only: Filter) -> dict[int, bool]:
+        """Return the keys that a filter lets through, and whether a person has still to decide on each."""
+        mx, my = self.scene.metres_per_unit
+        return self.edits.matching(only, mx * my)
 
     def decide(self, kind: Kind, *keys: int, label: str | None = None, geometry: Any = None) -> Done:
         """Decide on objects as they are now, as the page does by key and click.
@@ -184,35 +204,6 @@ class Desk:
         """
         seen = {key: version for key, (_, version) in self.edits.states(keys).items()}
         return self.edits.act(Action(kind, label, geometry), {key: seen.get(key, 0) for key in keys}, self.who)
-
-    @cached_property
-    def _judged(self) -> dict[tuple[int, int], bool]:
-        """Whether an object of the extraction was right, by key and version."""
-        return {}
-
-    def estimate(self) -> Estimate:
-        """Return what the beginning of the random order that is decided, without a gap, says of the map's precision.
-
-        What is decided in another order is no fair sample, so whatever comes after the first that is not counts not.
-        """
-        right = seen = 0
-        for start in range(0, len(self.order.drawn), _BATCH):
-            batch = self.order.drawn[start : start + _BATCH]
-            states = self.edits.states(batch)
-            for key in batch:
-                verdict, version = states[key]
-                if verdict in MACHINE:
-                    return Estimate.of(right, seen)
-                seen += 1
-                right += self._was_right(key, version)
-        return Estimate.of(right, seen)
-
-    def _was_right(self, key: int, version: int) -> bool:
-        if (key, version) not in self._judged:
-            (now,) = self.edits.get([key])
-            self._judged[key, now.version] = was_right(self.before[key], now)
-            version = now.version
-        return self._judged[key, version]
 
     def export(self, path: Path, decided_only: bool = False) -> int:
         """Write the map as it is now, with verdict and lineage; returns the number of objects.

@@ -8,20 +8,23 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import count as count_from
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from hybridseg.errors import ReviewError
 from hybridseg.files import check_output
 from hybridseg.reviewing import geopackage
+from hybridseg.reviewing.filters import Filter
 from hybridseg.reviewing.geopackage import FACTS, LAYER, RECORD
-from hybridseg.reviewing.objects import OPEN, Action, Conflict, Done, Object, Unknown, Verdict, outcome
+from hybridseg.reviewing.objects import OPEN, Action, Conflict, Done, Kind, Object, Unknown, Verdict, outcome
 from hybridseg.types import Extent
 
-FOUND = ("improve", "propose")
-"""Kinds of actions by which a machine adds objects."""
+LOOK = "look "
+"""Begins the kind of an action that says that a square of ground was looked over; its name follows."""
+RECENT_S = 300
+"""Time that the rate of decisions is taken over."""
 _BATCH = 500
 """Keys in one query."""
 
@@ -30,7 +33,6 @@ class Edits:
     """A review file that is open. One writer at a time; any thread may call.
 
     path: of the file.
-    found: keys of objects that `change` ever added, in its order; those that were undone are not there any more.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +42,7 @@ class Edits:
         (self._srs,) = self._one("SELECT srs_id FROM gpkg_geometry_columns WHERE table_name = ?", LAYER)
         self._undoable: list[int] = []
         self._redoable: list[int] = []
-        self.found: list[int] = []
+        self._squares: dict[int, str] = {}
         self._catch_up()
 
     @classmethod
@@ -126,11 +128,34 @@ class Edits:
         chosen = large if count > most else f"WHERE fid IN {near} AND {there} ORDER BY fid"
         return self._read(chosen, [*values, most] if count > most else values), int(count)
 
+    def later(self, key: int) -> list[int]:
+        """Return the keys after one, in order."""
+        with self._lock:
+            found = self._database.execute(f"SELECT fid FROM {LAYER} WHERE fid > ? ORDER BY fid", [key])
+            return [later for (later,) in found]
+
+    def matching(self, only: Filter, m2: float) -> dict[int, bool]:
+        """Return the keys that a filter lets through, and whether a person has still to decide on each.
+
+        Args:
+            only: the filter.
+            m2: square metres of a square unit of the CRS.
+        """
+        where, values = only.condition(f"rtree_{LAYER}_geom", f"{m2!r} * area_of(fid, version, geom)")
+        with self._lock:
+            query = f"SELECT fid, verdict IN ('unseen', 'proposed') FROM {LAYER} WHERE {where}"
+            return {key: bool(left) for key, left in self._database.execute(query, values)}
+
     def counts(self) -> dict[str, int]:
         """Return how many objects there are of each verdict."""
         with self._lock:
             query = f"SELECT verdict, count(*) FROM {LAYER} GROUP BY verdict"
             return dict(self._database.execute(query).fetchall())
+
+    def origins(self) -> list[str]:
+        """Return the origins that objects have."""
+        with self._lock:
+            return [name for (name,) in self._database.execute(f"SELECT DISTINCT origin FROM {LAYER} ORDER BY origin")]
 
     def states(self, keys: Sequence[int]) -> dict[int, tuple[Verdict, int]]:
         """Return verdict and version by key, of the objects that are there."""
@@ -188,6 +213,31 @@ class Edits:
             ]
             return self._write(kind, who, fitting)
 
+    def look(self, square: str, who: str) -> Done:
+        """Write down that a square of ground was looked over, an action that undo takes back.
+
+        Args:
+            square: its name.
+            who: the person.
+        """
+        with self._writing():
+            return self._write(LOOK + square, who, [])
+
+    @property
+    def looked(self) -> set[str]:
+        """Squares of ground that were looked over."""
+        with self._lock:
+            return {self._squares[seq] for seq in self._undoable if seq in self._squares}
+
+    def a_minute(self) -> float | None:
+        """Return the decisions a minute of the last `RECENT_S`; None where there are fewer than two."""
+        since = (datetime.now(UTC) - timedelta(seconds=RECENT_S)).isoformat(timespec="milliseconds")
+        query = f"SELECT count(*), min(at), max(at) FROM {RECORD} WHERE at > ? AND kind IN {get_args(Kind)}"
+        count, first, last = self._one(query, since)
+        if count < 2 or first == last:
+            return None
+        return (count - 1) * 60 / (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
+
     def undo(self, head: int, who: str) -> Done:
         """Take back the last action that is not taken back yet.
 
@@ -226,7 +276,7 @@ class Edits:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 if self._read_to > self.head:  # what was written is not there
-                    self._read_to, self._undoable, self._redoable, self.found = 0, [], [], []
+                    self._read_to, self._undoable, self._redoable = 0, [], []
                     self._catch_up()
                 if isinstance(error, sqlite3.OperationalError):
                     raise ReviewError(f"{self.path} cannot be written ({error}); make room on the disk") from error
@@ -275,8 +325,8 @@ class Edits:
 
     def _catch_up(self) -> None:
         """Read what the record holds beyond what was read, to know what can be undone and redone."""
-        query = f"SELECT seq, kind, iif(kind IN {FOUND}, changes, '[]') FROM {RECORD} WHERE seq > ? ORDER BY seq"
-        for seq, kind, changes in self._database.execute(query, (self._read_to,)):
+        query = f"SELECT seq, kind FROM {RECORD} WHERE seq > ? ORDER BY seq"
+        for seq, kind in self._database.execute(query, (self._read_to,)):
             if kind == "undo":
                 self._redoable.append(self._undoable.pop())
             elif kind == "redo":
@@ -284,7 +334,8 @@ class Edits:
             else:
                 self._undoable.append(seq)
                 self._redoable.clear()
-            self.found += [change["after"]["key"] for change in json.loads(changes) if change["before"] is None]
+            if kind.startswith(LOOK):
+                self._squares[seq] = kind.removeprefix(LOOK)
             self._read_to = seq
 
     def _read(self, where: str = "", values: Sequence[Any] = ()) -> list[Object]:

@@ -18,11 +18,11 @@ from starlette.exceptions import HTTPException
 from hybridseg.errors import HybridsegError, ReviewError
 from hybridseg.read.scene import Scene
 from hybridseg.reviewing.desk import Desk
-from hybridseg.reviewing.objects import PRESENT, Conflict, Done, Unknown
-from hybridseg.reviewing.order import AUDIT
+from hybridseg.reviewing.objects import Conflict, Done, Unknown
 from hybridseg.reviewing.segment import Candidate, Clicks
 from hybridseg.reviewing.server.learning import add_learning
-from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Look, Step, ToShape, feature, placed
+from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Draft, Look, Step, ToShape, feature, placed
+from hybridseg.reviewing.server.queue import add_queue
 from hybridseg.reviewing.tiles import OWN_ZOOM, TILE_PX
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.lineage import installed_version
@@ -48,6 +48,7 @@ def make_app(desk: Desk, page: bool) -> FastAPI:
     _scene_routes(app, desk)
     _click_routes(app, desk)
     _edit_routes(app, desk)
+    add_queue(app, desk)
     add_learning(app, desk)
     if page:
         app.mount("/", StaticFiles(directory=STATIC, html=True))
@@ -95,6 +96,7 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
             "affine": list(geobox.affine)[:6],
             "metres_per_pixel": scene.gsd_m,
             "tiles": {"side_px": TILE_PX, "own_zoom": OWN_ZOOM},
+            "origins": edits.origins(),
             "classes": [{"name": name, "colour": colour(name)} for name in desk.classes],
             "formats": sorted(FORMATS),
             "model": desk.segmenter.model.name,
@@ -139,24 +141,6 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
         """An object, on the map or not, with all that is known of it."""
         return feature(edits.get([key])[0])
 
-    @app.get("/api/queue")
-    def queue(
-        position: Annotated[int, Query(ge=0, le=2**53)] = 0,
-        count: Annotated[int, Query(ge=1, le=50)] = 2,
-        back: bool = False,
-        undecided: bool = True,
-    ) -> dict[str, Any]:
-        """Objects from a place in the queue on: undecided ones, or all; or, going back, all."""
-        found = desk.queue(position, -1, count) if back else desk.queue(position, 1, count, undecided)
-        return {"length": len(desk.line), "places": [{"position": p, "object": feature(o)} for p, o in found]}
-
-    @app.get("/api/progress")
-    def progress() -> dict[str, Any]:
-        """Objects by verdict, and the precision that the ones drawn at random speak for."""
-        counts, sample = edits.counts(), desk.estimate()
-        audit = {"each": AUDIT, "right": sample.right, "seen": sample.seen, "low": sample.low, "high": sample.high}
-        return {"counts": counts, "on_map": sum(counts.get(v, 0) for v in PRESENT), "audit": audit, "head": edits.head}
-
 
 @dataclass(frozen=True)
 class _Pixels:
@@ -200,6 +184,12 @@ def _click_routes(app: FastAPI, desk: Desk) -> None:
         if inside.width and inside.height:
             segmenter.encode(window)
         return {"ready": bool(inside.width and inside.height)}
+
+    @app.post("/api/draft")
+    def draft(click: Draft) -> dict[str, Any]:
+        """The outline that the classifier's heatmap shows at a click, until the refiner answers; null: none."""
+        found = desk.drafts.at(*pixels.place(click.x, click.y), click.label)
+        return {"geometry": None if found is None else shapely.geometry.mapping(found)}
 
     @app.post("/api/segment")
     def segment(ask: Ask) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import shapely
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from hybridseg.errors import ReviewError
-from hybridseg.reviewing.objects import OPEN, Action, Object
+from hybridseg.reviewing.filters import Filter
+from hybridseg.reviewing.objects import OPEN, Action, Object, Verdict
 
 PROTOCOL = 1
 """Raised when an answer changes its meaning or a field goes."""
@@ -85,6 +86,60 @@ class Ask(_Message):
     previous: Annotated[str, Field(max_length=40)] | None = None
     object: Key | None = None
     preview: bool = False
+
+
+class Draft(_Message):
+    """A lone click to be answered from the heatmap."""
+
+    x: FiniteFloat
+    y: FiniteFloat
+    label: Annotated[Label, Field(alias="class")]
+
+
+class Square(_Message):
+    """A square of ground that was looked over. square: its name."""
+
+    square: Annotated[str, Field(max_length=40)]
+
+
+class Walk(_Message):
+    """Where to go on in the queue: undecided objects from a place on, or all; or, going back, all.
+
+    class, verdict, origin, least_score, most_score, least_m2, most_m2: objects to which that does not apply are passed
+        over.
+    left, bottom, right, top: so are those whose boxes do not meet this extent, in the scene's CRS; all four or none.
+    """
+
+    position: Version = 0
+    count: Annotated[int, Field(ge=1, le=50)] = 2
+    back: bool = False
+    undecided: bool = True
+    label: Annotated[Label | None, Field(alias="class")] = None
+    verdict: Verdict | None = None
+    origin: Annotated[str | None, Field(max_length=40)] = None
+    least_score: FiniteFloat | None = None
+    most_score: FiniteFloat | None = None
+    least_m2: FiniteFloat | None = None
+    most_m2: FiniteFloat | None = None
+    left: FiniteFloat | None = None
+    bottom: FiniteFloat | None = None
+    right: FiniteFloat | None = None
+    top: FiniteFloat | None = None
+
+    @property
+    def only(self) -> Filter:
+        """What is not passed over.
+
+        Raises:
+            ReviewError: an extent of fewer than four sides.
+        """
+        sides = [self.left, self.bottom, self.right, self.top]
+        given = [side for side in sides if side is not None]
+        if len(given) not in (0, 4):
+            raise ReviewError("a place needs left, bottom, right and top; give all four or none")
+        extent = (given[0], given[1], given[2], given[3]) if given else None
+        score, area = (self.least_score, self.most_score), (self.least_m2, self.most_m2)
+        return Filter(self.label, self.verdict, self.origin, score, area, extent)
 
 
 class ToShape(_Message):
