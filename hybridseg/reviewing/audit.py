@@ -39,7 +39,7 @@ class Audit:
 
     def _sample(self) -> list[tuple[int, bool, str]]:
         """Key, whether it was right, and verdict of each object of the sample."""
-        found = []
+        found = list[tuple[int, bool, str]]()
         for start in range(0, len(self._order.drawn), _BATCH):
             batch = self._order.drawn[start : start + _BATCH]
             states = self._edits.states(batch)
@@ -74,16 +74,25 @@ class Audit:
     @cached_property
     def squares(self) -> list[str]:
         """All squares of the scene, in random order; none where the map has no object."""
-        side, (wide, high) = self.side_px, self._scene.window.stop
-        if not side:
+        if not self.side_px:
             return []
-        names = [f"{col}-{row}-{side}" for row in range(-(-high // side)) for col in range(-(-wide // side))]
+        cols, rows = self._edges
+        names = [f"{col}-{row}-{self.side_px}" for row in range(len(rows) - 1) for col in range(len(cols) - 1)]
         return [names[k] for k in np.random.default_rng(self._seed).permutation(len(names))]
 
     def window(self, square: str) -> Window:
         """Return the pixels of a square."""
-        col, row, side = map(int, square.split("-"))
-        return Window(col * side, row * side, side, side).clip(self._scene.window)
+        col, row, _ = map(int, square.split("-"))
+        cols, rows = self._edges
+        left, top = int(cols[col]), int(rows[row])
+        return Window(left, top, int(cols[col + 1]) - left, int(rows[row + 1]) - top)
+
+    @cached_property
+    def _edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where squares begin and end in the scene, across and down: all about as large."""
+        sides = self._scene.window.stop
+        across, down = (np.linspace(0, px, max(1, round(px / self.side_px)) + 1).round().astype(int) for px in sides)
+        return across, down
 
     def next(self) -> str | None:
         """Return the next square to be looked over; None: all are, or there is none."""
@@ -145,8 +154,9 @@ class Audit:
     def _place(self, one: Object) -> str:
         """The square that an object lies in, by a point inside it."""
         point = one.geometry.representative_point()
-        col, row = ~self._scene.geobox.affine @ (point.x, point.y)
-        return f"{int(col // self.side_px)}-{int(row // self.side_px)}-{self.side_px}"
+        at = ~self._scene.geobox.affine @ (point.x, point.y)
+        col, row = (int(np.searchsorted(edges, px, "right")) - 1 for edges, px in zip(self._edges, at, strict=True))
+        return f"{col}-{row}-{self.side_px}"
 
     def _shown(self, one: Object) -> bool:
         """Whether the map as it came has the object, though another now stands in its place."""

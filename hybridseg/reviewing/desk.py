@@ -159,7 +159,7 @@ class Desk:
         return self.order.keys + tuple(self.edits.later(len(self.order)))
 
     def queue(
-        self, position: int, step: int, count: int, undecided: bool = False, only: Filter = Filter()
+        self, position: int, step: int, count: int, undecided: bool = False, only: Filter | None = None
     ) -> list[tuple[int, Object]]:
         """Return places in the queue with their objects.
 
@@ -168,10 +168,10 @@ class Desk:
             step: 1 (on) or -1 (back).
             count: most objects.
             undecided: whether others are passed over.
-            only: whatever it does not let through is passed over.
+            only: whatever it does not let through is passed over; None: nothing.
         """
         line = self.line
-        chosen = None if only == Filter() else self.matching(only)
+        chosen = None if only is None else self.matching(only)
         places = range(min(position, len(line) - 1) if step < 0 else position, len(line) if step > 0 else -1, step)
         wanted = places if chosen is None else [place for place in places if line[place] in chosen]
         found: list[tuple[int, Object]] = []

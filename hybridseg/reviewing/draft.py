@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+import numpy as np
 import shapely
 
 from hybridseg.errors import HybridsegError
@@ -19,7 +20,7 @@ from hybridseg.what.classify import Network, crop, view_for
 from hybridseg.what.lattice import Block, Lattice
 
 SIDE_PX = 384
-"""Of the ground that is classified for a click, on the classifier's grid: a tenth of a second with the embedded ones."""
+"""Of the ground that is classified for a click, on the classifier's grid."""
 _STEPS = 4
 """Such windows lie on every fourth of their side, so that clicks near each other share one."""
 _KEPT = 64
@@ -28,7 +29,7 @@ _KEPT = 64
 class Drafts:
     """Outlines of the heatmap around a place; made when asked for, those used last are kept. Any thread may call.
 
-    The classifier sees less around such a window than in a run, so its heatmap may differ a little from that of the map.
+    The classifier sees less around such a window than in a run, so its heatmap may differ a little from the map's.
 
     scene, themes, device: of the review.
     """
@@ -84,7 +85,7 @@ class Drafts:
         found = list[shapely.Polygon]()
         if chip.valid.any():
             side = step // stride
-            valid = chip.valid.reshape(side, stride, side, stride).any((1, 3))
+            valid = np.any(chip.valid.reshape(side, stride, side, stride), axis=(1, 3))
             first = 2 * network.spec.classes.index(theme.label)
             extent, interior = network.predict(chip.pixels)[first : first + 2] * valid
             whole = Window(0, 0, side, side)

@@ -170,8 +170,8 @@ def _object(row: tuple[Any, ...]) -> Object:
     score, iou_pred, stability, agreement = (math.nan if value is None else float(value) for value in rest[:4])
     origin, verdict, parents, version, who, when, blob = rest[4:]
     return Object(
-        key, name, label, score, iou_pred, stability, agreement, single(_geometry(blob)), origin, verdict, tuple(json.loads(parents)),
-        version, who, when,
+        key, name, label, score, iou_pred, stability, agreement, single(_geometry(blob)), origin,
+        verdict, tuple(json.loads(parents)), version, who, when,
     )  # fmt: skip
 
 

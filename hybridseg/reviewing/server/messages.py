@@ -127,8 +127,8 @@ class Walk(_Message):
     top: FiniteFloat | None = None
 
     @property
-    def only(self) -> Filter:
-        """What is not passed over.
+    def only(self) -> Filter | None:
+        """What is not passed over; None: nothing is.
 
         Raises:
             ReviewError: an extent of fewer than four sides.
@@ -139,7 +139,8 @@ class Walk(_Message):
             raise ReviewError("a place needs left, bottom, right and top; give all four or none")
         extent = (given[0], given[1], given[2], given[3]) if given else None
         score, area = (self.least_score, self.most_score), (self.least_m2, self.most_m2)
-        return Filter(self.label, self.verdict, self.origin, score, area, extent)
+        only = Filter(self.label, self.verdict, self.origin, score, area, extent)
+        return None if only == Filter() else only
 
 
 class ToShape(_Message):

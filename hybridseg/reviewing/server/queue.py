@@ -9,7 +9,6 @@ import shapely
 from fastapi import FastAPI, Query
 
 from hybridseg.reviewing.desk import Desk
-from hybridseg.reviewing.filters import Filter
 from hybridseg.reviewing.objects import PRESENT
 from hybridseg.reviewing.order import AUDIT
 from hybridseg.reviewing.server.messages import Square, Walk, feature
@@ -31,7 +30,7 @@ def add_queue(app: FastAPI, desk: Desk) -> None:
         found = desk.queue(walk.position, -1 if walk.back else 1, walk.count, walk.undecided and not walk.back, only)
         places = [{"position": place, "object": feature(one)} for place, one in found]
         told: dict[str, Any] = {"length": len(desk.line), "places": places}
-        if only != Filter():
+        if only is not None:
             matching = desk.matching(only)
             told["matching"] = {"count": len(matching), "left": sum(matching.values())}
         return told
