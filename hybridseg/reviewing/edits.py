@@ -23,8 +23,8 @@ from hybridseg.types import Extent
 
 LOOK = "look "
 """Begins the kind of an action that says that a square of ground was looked over; its name follows."""
-RECENT_S = 300
-"""Time that the rate of decisions is taken over."""
+RECENT_S, LEAST_S = 300, 10
+"""Time that the rate of decisions is taken over, and the least that it takes."""
 _BATCH = 500
 """Keys in one query."""
 
@@ -230,13 +230,14 @@ class Edits:
             return {self._squares[seq] for seq in self._undoable if seq in self._squares}
 
     def a_minute(self) -> float | None:
-        """Return the decisions a minute of the last `RECENT_S`; None where there are fewer than two."""
+        """Return the decisions a minute of the last `RECENT_S`; None where fewer than two, or `LEAST_S`, tell of it."""
         since = (datetime.now(UTC) - timedelta(seconds=RECENT_S)).isoformat(timespec="milliseconds")
         query = f"SELECT count(*), min(at), max(at) FROM {RECORD} WHERE at > ? AND kind IN {get_args(Kind)}"
         count, first, last = self._one(query, since)
-        if count < 2 or first == last:
+        if count < 2:
             return None
-        return (count - 1) * 60 / (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
+        elapsed = (datetime.fromisoformat(last) - datetime.fromisoformat(first)).total_seconds()
+        return (count - 1) * 60 / elapsed if elapsed >= LEAST_S else None
 
     def undo(self, head: int, who: str) -> Done:
         """Take back the last action that is not taken back yet.

@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not there: pip install schemathesis")
+
+from schemathesis.core.failures import FailureGroup  # noqa: E402
+from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
 from hybridseg.reviewing.desk import Desk  # noqa: E402
 from hybridseg.reviewing.server.api import make_app  # noqa: E402
@@ -28,7 +32,10 @@ def schema(town: tuple[Path, Path], tmp_path: Path) -> Any:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
 def test_the_server_does_as_its_description_says(schema: Any, mode: Any):
-    """No failure of the server, no status, type or shape that is not described, nothing wrong taken for right."""
+    """No failure of the server, no status, type or shape that is not described, nothing wrong taken for right.
+
+    What is right in shape may still mean nothing, as an outline beside the scene: 422 is an answer to it.
+    """
     operations = [found.ok() for found in schema.get_all_operations()]
     assert len(operations) > 15
     faults = []
@@ -40,10 +47,12 @@ def test_the_server_does_as_its_description_says(schema: Any, mode: Any):
                   suppress_health_check=list(HealthCheck))  # fmt: skip
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: Any) -> None:
-            case.call_and_validate()
+            case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
         try:
             ask()
-        except Exception as fault:
+        except Unsatisfiable:  # it takes nothing that could be wrong
+            continue
+        except (FailureGroup, Exception) as fault:
             faults.append(f"{operation.label}: {fault}")
     assert not faults, "\n\n".join(faults)

@@ -21,7 +21,7 @@ from hybridseg.reviewing.desk import Desk
 from hybridseg.reviewing.objects import Conflict, Done, Unknown
 from hybridseg.reviewing.segment import Candidate, Clicks
 from hybridseg.reviewing.server.learning import add_learning
-from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Draft, Look, Step, ToShape, feature, placed
+from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Draft, Look, Refused, Step, ToShape, feature, placed
 from hybridseg.reviewing.server.queue import add_queue
 from hybridseg.reviewing.tiles import OWN_ZOOM, TILE_PX
 from hybridseg.write.formats import FORMATS
@@ -32,6 +32,15 @@ STATIC = FilePath(__file__).parent.parent / "static"
 MOST_OBJECTS = 10_000
 """Objects given for one view; of more, the largest are."""
 MOST_CHANGES = 1_000
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refused, "description": about}
+    for status, about in (
+        (400, "The body cannot be read."),
+        (404, "There is no such object."),
+        (409, "Somebody else was faster."),
+        (422, "The request means nothing, or nothing can be done."),
+    )
+}
 
 Number = Annotated[float, Query(allow_inf_nan=False)]
 
@@ -43,7 +52,9 @@ def make_app(desk: Desk, page: bool) -> FastAPI:
         desk: what it is about.
         page: whether the page is served, too.
     """
-    app = FastAPI(title="hybridseg review", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app = FastAPI(
+        title="hybridseg review", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", responses=_REFUSALS
+    )
     _say_errors(app)
     _scene_routes(app, desk)
     _click_routes(app, desk)
@@ -79,6 +90,11 @@ def _say_errors(app: FastAPI) -> None:
         return JSONResponse({"error": f"a fault of hybridseg itself: {what}"}, 500)
 
 
+def _file(*types: str) -> dict[int | str, dict[str, Any]]:
+    """What a route answers that gives no JSON."""
+    return {200: {"content": {kind: {} for kind in types}}}
+
+
 def _scene_routes(app: FastAPI, desk: Desk) -> None:
     scene, edits = desk.scene, desk.edits
 
@@ -107,7 +123,7 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
             "head": edits.head,
         }
 
-    @app.get("/api/tiles/{z}/{x}/{y}", response_class=Response)
+    @app.get("/api/tiles/{z}/{x}/{y}", response_class=Response, responses=_file("image/jpeg", "image/png"))
     def tile(
         z: Annotated[int, Path(ge=1, le=OWN_ZOOM)],
         x: Annotated[int, Path(ge=0, le=2**OWN_ZOOM)],
@@ -117,7 +133,7 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
         content, kind = desk.tiles(z, x, y)
         return Response(content, media_type=kind)
 
-    @app.get("/api/objects")
+    @app.get("/api/objects", response_class=Response, responses=_file("application/geo+json"))
     def objects(
         left: Number, bottom: Number, right: Number, top: Number, tolerance: Annotated[float, Query(ge=0, le=1e6)] = 0.0
     ) -> Response:
@@ -244,7 +260,7 @@ def _edit_routes(app: FastAPI, desk: Desk) -> None:
         many = len(found) > MOST_CHANGES
         return {"head": head, "all": many, "changed": [] if many else [feature(one) for one in found]}
 
-    @app.get("/api/export", response_class=Response)
+    @app.get("/api/export", response_class=Response, responses=_file("application/octet-stream"))
     def export(format: Literal["gpkg", "parquet", "fgb", "geojson"] = "gpkg", decided: bool = False) -> Response:
         """The map as it is now, as a file, with verdict and lineage."""
         content = desk.exported(f".{format}", decided)

@@ -107,7 +107,7 @@ export function progress(at, { counts, audit, a_minute }, left_off, classes) {
     ? `Precision of the map as it came: ${percent(audit.right / audit.seen)} % (${range(audit)}), of ${audit.seen} drawn at random.`
     : `Each ${audit.each}th of the queue is drawn at random; they will tell the map's precision.`;
   const recalled = recall.share !== null
-    ? `Recall: ${percent(recall.share)} % (${range(recall)}), of ${recall.squares} squares of ground drawn at random, where ${Math.round(recall.missing)} were missing.`
+    ? `Recall: ${percent(recall.share)} % (${range(recall)}), by squares of ground drawn at random: ${recall.squares} looked over, ${Math.round(recall.missing)} missing in them.`
     : recall.squares ? "Recall will be told when an object drawn at random is decided, too." : "Squares of ground drawn at random, looked over, will tell its recall.";
   const said = [precise, recalled].map((text, k) => element("p", { id: k ? "recall" : "audit" }, text));
   const legend = element("div", { className: "legend" });
