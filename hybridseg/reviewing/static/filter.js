@@ -29,8 +29,7 @@ export class Filter {
       if (event.target.name === "place") this.place = event.target.checked ? review.place.extent(review.scene.map.getBounds()) : null;
       this.set();
     };
-    this.form.onkeydown = (event) => event.key === "Escape" && this.leave();
-    this.box.onkeydown = (event) => event.key === "Escape" && this.leave();
+    this.box.addEventListener("keydown", (event) => event.key === "Escape" && this.leave());
     this.said();
   }
 
