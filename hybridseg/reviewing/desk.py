@@ -8,26 +8,26 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from glob import has_magic
 from pathlib import Path
 from typing import Any, Self
 
 import geopandas as gpd
-import yaml
-from pydantic import ValidationError
 
-from hybridseg.errors import OutputError, ReviewError, ThemeError
+from hybridseg.errors import OutputError, ReviewError
 from hybridseg.files import check_not_input, check_output
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.read.opening import files_of, open_scene
 from hybridseg.read.scene import Scene
+from hybridseg.reviewing.audit import Audit
 from hybridseg.reviewing.check import check, on_scene
 from hybridseg.reviewing.difference import difference_of
+from hybridseg.reviewing.draft import Drafts
 from hybridseg.reviewing.edits import Edits
+from hybridseg.reviewing.filters import Filter
 from hybridseg.reviewing.findings import Finding, ranked
-from hybridseg.reviewing.given import fingerprint, frame_of, objects_of
+from hybridseg.reviewing.given import file_of, fingerprint, frame_of, objects_of, provenance_of, theme_of
 from hybridseg.reviewing.objects import MACHINE, PRESENT, Action, Done, Kind, Object
-from hybridseg.reviewing.order import Estimate, Order, was_right
+from hybridseg.reviewing.order import Order
 from hybridseg.reviewing.segment import Segmenter
 from hybridseg.reviewing.teaching import Teaching
 from hybridseg.reviewing.tiles import Tiles
@@ -39,7 +39,7 @@ from hybridseg.run.themes import resolve_themes
 from hybridseg.theme import Theme
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.lineage import Provenance
-from hybridseg.write.result import read_provenance, write_result
+from hybridseg.write.result import write_result
 
 _BATCH = 200
 """Objects asked for at once when walking along an order."""
@@ -53,8 +53,10 @@ class Desk:
     themes: what was looked for.
     before: objects of the extraction, by key.
     order: the queue.
+    audit: what the decisions say of the map.
     edits: the store.
     segmenter: answers clicks.
+    drafts: answers them before it can.
     teaching: learns from the decisions.
     who: the person.
     provenance: of the extraction; empty where the map does not say.
@@ -66,8 +68,10 @@ class Desk:
     themes: tuple[Theme, ...]
     before: Mapping[int, Object]
     order: Order
+    audit: Audit
     edits: Edits
     segmenter: Segmenter
+    drafts: Drafts
     teaching: Teaching
     who: str
     provenance: Mapping[str, Any]
@@ -97,13 +101,13 @@ class Desk:
         """
         if layer is not None and result is not None:
             raise ReviewError(f"{result} and --layer {layer} came; review one of them at a time")
-        provenance = _provenance(result)
+        provenance = provenance_of(result)
         result = result if layer is None else layer
         asked = provenance.get("request", {})
         while isinstance(asked.get("map"), dict):  # the map is the export of a review
             asked = asked["map"].get("request", {})
         if theme is None and (texts := asked.get("themes")):
-            themes = [_theme(text) for text in texts]
+            themes = [theme_of(text) for text in texts]
         else:
             themes = resolve_themes(theme)
         opened = open_scene(
@@ -112,7 +116,7 @@ class Desk:
             crs=source_crs or asked.get("source_crs"),
             nodata=parse_nodata(asked.get("nodata")),
         )
-        path = _place(scene, result) if edits is None else Path(edits)
+        path = file_of(scene, result) if edits is None else Path(edits)
         check_not_input(path, [*files_of(opened), result])
         objects = [] if result is None else objects_of(result, opened.crs, themes[0].label)
         if layer is not None:
@@ -132,16 +136,19 @@ class Desk:
         else:
             store = Edits.open(path, objects, opened.crs, facts)
         findings, seed = store.findings(), int(mark[:12], 16)
+        before = {one.key: one for one in objects}
         order = Order.of(objects, seed)
         if findings:
-            order = Order.mixed(ranked(findings), [one.key for one in objects], seed)
+            order = Order.mixed(ranked(findings), list(before), seed)
         return cls(
             scene=opened,
             themes=tuple(themes),
-            before={one.key: one for one in objects},
+            before=before,
             order=order,
+            audit=Audit(opened, before, order, store, seed),
             edits=store,
             segmenter=segmenter,
+            drafts=Drafts(opened, themes, device),
             teaching=Teaching(opened, themes, store, named, device),
             who=who or _user(),
             provenance=provenance,
@@ -172,10 +179,12 @@ class Desk:
 
     @property
     def line(self) -> tuple[int, ...]:
-        """Keys in the queue: the extraction's, then what improvements and proposals added, as they came."""
-        return self.order.keys + tuple(self.edits.found)
+        """Keys in the queue: the extraction's, then those that came since, as they came."""
+        return self.order.keys + tuple(self.edits.later(len(self.order)))
 
-    def queue(self, position: int, step: int, count: int, undecided: bool = False) -> list[tuple[int, Object]]:
+    def queue(
+        self, position: int, step: int, count: int, undecided: bool = False, only: Filter | None = None
+    ) -> list[tuple[int, Object]]:
         """Return places in the queue with their objects.
 
         Args:
@@ -183,19 +192,27 @@ class Desk:
             step: 1 (on) or -1 (back).
             count: most objects.
             undecided: whether others are passed over.
+            only: whatever it does not let through is passed over; None: nothing.
         """
         line = self.line
+        chosen = None if only is None else self.matching(only)
         places = range(min(position, len(line) - 1) if step < 0 else position, len(line) if step > 0 else -1, step)
+        wanted = places if chosen is None else [place for place in places if line[place] in chosen]
         found: list[tuple[int, Object]] = []
-        for start in range(0, len(places), _BATCH):
-            batch = places[start : start + _BATCH]
+        for start in range(0, len(wanted), _BATCH):
+            batch = wanted[start : start + _BATCH]
             states = self.edits.states([line[place] for place in batch])
             there = {key for key, (verdict, _) in states.items() if not undecided or verdict in ("unseen", "proposed")}
-            chosen = [place for place in batch if line[place] in there][: count - len(found)]
-            found += zip(chosen, self.edits.get(line[place] for place in chosen), strict=True)
+            here = [place for place in batch if line[place] in there][: count - len(found)]
+            found += zip(here, self.edits.get(line[place] for place in here), strict=True)
             if len(found) == count:
                 break
         return found
+
+    def matching(self, only: Filter) -> dict[int, bool]:
+        """Return the keys that a filter lets through, and whether a person has still to decide on each."""
+        mx, my = self.scene.metres_per_unit
+        return self.edits.matching(only, mx * my)
 
     def decide(self, kind: Kind, *keys: int, label: str | None = None, geometry: Any = None) -> Done:
         """Decide on objects as they are now, as the page does by key and click.
@@ -211,35 +228,6 @@ class Desk:
         """
         seen = {key: version for key, (_, version) in self.edits.states(keys).items()}
         return self.edits.act(Action(kind, label, geometry), {key: seen.get(key, 0) for key in keys}, self.who)
-
-    @cached_property
-    def _judged(self) -> dict[tuple[int, int], bool]:
-        """Whether an object of the extraction was right, by key and version."""
-        return {}
-
-    def estimate(self) -> Estimate:
-        """Return what the beginning of the random order that is decided, without a gap, says of the map's precision.
-
-        What is decided in another order is no fair sample, so whatever comes after the first that is not counts not.
-        """
-        right = seen = 0
-        for start in range(0, len(self.order.drawn), _BATCH):
-            batch = self.order.drawn[start : start + _BATCH]
-            states = self.edits.states(batch)
-            for key in batch:
-                verdict, version = states[key]
-                if verdict in MACHINE:
-                    return Estimate.of(right, seen)
-                seen += 1
-                right += self._was_right(key, version)
-        return Estimate.of(right, seen)
-
-    def _was_right(self, key: int, version: int) -> bool:
-        if (key, version) not in self._judged:
-            (now,) = self.edits.get([key])
-            self._judged[key, now.version] = was_right(self.before[key], now)
-            version = now.version
-        return self._judged[key, version]
 
     def export(self, path: Path, decided_only: bool = False, difference: bool = False) -> int:
         """Write the map as it is now, with verdict and lineage; returns the number of objects.
@@ -299,33 +287,6 @@ class Desk:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _provenance(result: str | Path | None) -> dict[str, Any]:
-    """What the map says of its origin; nothing where it is not one of ours."""
-    if result is None or Path(result).suffix.lower() not in FORMATS or not Path(result).is_file():
-        return {}
-    try:
-        found = read_provenance(result)
-    except Exception:  # a damaged file, or a map of another program: `objects_of` says what is wrong with it
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _theme(text: str) -> Theme:
-    """A theme as a map's provenance holds it."""
-    try:
-        return Theme.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise ThemeError("the map was made with a theme of another version; name one with --theme") from error
-
-
-def _place(scene: Any, result: str | Path | None) -> Path:
-    """Where the review file lies unless told otherwise: beside the map, or beside the scene where there is none."""
-    named = result if result is not None else scene
-    if not isinstance(named, str | Path) or has_magic(str(named)) or not Path(named).parent.is_dir():
-        raise ReviewError("a scene that is no local file needs the name of a review file; give --edits")
-    return Path(named).with_suffix(".review.gpkg")
 
 
 def _user() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,23 +15,20 @@ from typing import Any, Self
 
 from hybridseg.errors import ReviewError
 from hybridseg.files import check_output
-from hybridseg.reviewing import findings, geopackage
+from hybridseg.reviewing import geopackage
 from hybridseg.reviewing.findings import Finding
-from hybridseg.reviewing.geopackage import FACTS, LAYER, RECORD
-from hybridseg.reviewing.objects import OPEN, Action, Conflict, Done, Object, Unknown, Verdict, outcome
-from hybridseg.types import Extent
+from hybridseg.reviewing.geopackage import LAYER, RECORD
+from hybridseg.reviewing.objects import Action, Conflict, Done, Object, outcome
+from hybridseg.reviewing.records import Records
 
-FOUND = ("improve", "propose")
-"""Kinds of actions by which a machine adds objects."""
-_BATCH = 500
-"""Keys in one query."""
+LOOK = "look "
+"""Begins the kind of an action that says that a square of ground was looked over; its name follows."""
 
 
-class Edits:
+class Edits(Records):
     """A review file that is open. One writer at a time; any thread may call.
 
     path: of the file.
-    found: keys of objects that `change` ever added, in its order; those that were undone are not there any more.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,7 +38,7 @@ class Edits:
         (self._srs,) = self._one("SELECT srs_id FROM gpkg_geometry_columns WHERE table_name = ?", LAYER)
         self._undoable: list[int] = []
         self._redoable: list[int] = []
-        self.found: list[int] = []
+        self._squares: dict[int, str] = {}
         self._catch_up()
 
     @classmethod
@@ -83,81 +80,6 @@ class Edits:
         """Close the file."""
         with self._lock:
             self._database.close()
-
-    @property
-    def head(self) -> int:
-        """Number of the last action; 0: there is none."""
-        return int(self._one(f"SELECT coalesce(max(seq), 0) FROM {RECORD}")[0])
-
-    def facts(self) -> dict[str, str]:
-        """Return what is under review."""
-        with self._lock:
-            return dict(self._database.execute(f"SELECT name, value FROM {FACTS}").fetchall())
-
-    def findings(self) -> dict[int, Finding]:
-        """Return what imagery says of the objects, by key."""
-        with self._lock:
-            return findings.read(self._database)
-
-    def get(self, keys: Iterable[int]) -> list[Object]:
-        """Return objects by key.
-
-        Raises:
-            Unknown: there is none of one of these keys.
-        """
-        found = []
-        for key in keys:
-            rows = self._read("WHERE fid = ?", [key])
-            if not rows:
-                raise Unknown(f"there is no object {key}; load the map again")
-            found += rows
-        return found
-
-    def all(self) -> list[Object]:
-        """Return every object, gone or not, by key."""
-        return self._read()
-
-    def since(self, seq: int, most: int) -> list[Object]:
-        """Return objects that actions after `seq` touched, those touched first before others."""
-        return self._read("WHERE version > ? ORDER BY version, fid LIMIT ?", [seq, most])
-
-    def within(self, extent: Extent, most: int) -> tuple[list[Object], int]:
-        """Return objects on the map, and those proposed, whose boxes meet an extent, and how many there are.
-
-        Args:
-            extent: in the CRS.
-            most: where there are more, the largest are given.
-        """
-        left, bottom, right, top = extent
-        near = f"(SELECT id FROM rtree_{LAYER}_geom WHERE maxx >= ? AND minx <= ? AND maxy >= ? AND miny <= ?)"
-        there = f"verdict IN {OPEN}"
-        values = [left, right, bottom, top]
-        (count,) = self._one(f"SELECT count(*) FROM {LAYER} WHERE fid IN {near} AND {there}", *values)
-        large = (
-            f"JOIN (SELECT id AS r, (maxx - minx) * (maxy - miny) AS size FROM rtree_{LAYER}_geom) ON r = fid "
-            f"WHERE fid IN {near} AND {there} ORDER BY size DESC LIMIT ?"
-        )
-        chosen = large if count > most else f"WHERE fid IN {near} AND {there} ORDER BY fid"
-        return self._read(chosen, [*values, most] if count > most else values), int(count)
-
-    def counts(self) -> dict[str, int]:
-        """Return how many objects there are of each verdict."""
-        with self._lock:
-            query = f"SELECT verdict, count(*) FROM {LAYER} GROUP BY verdict"
-            return dict(self._database.execute(query).fetchall())
-
-    def states(self, keys: Sequence[int]) -> dict[int, tuple[Verdict, int]]:
-        """Return verdict and version by key, of the objects that are there."""
-        with self._lock:
-            return {
-                key: (verdict, version)
-                for start in range(0, len(keys), _BATCH)
-                for key, verdict, version in self._states(keys[start : start + _BATCH])
-            }
-
-    def _states(self, keys: Sequence[int]) -> list[tuple[int, Verdict, int]]:
-        query = f"SELECT fid, verdict, version FROM {LAYER} WHERE fid IN ({', '.join('?' * len(keys))})"
-        return self._database.execute(query, list(keys)).fetchall()
 
     def act(self, action: Action, seen: Mapping[int, int], who: str) -> Done:
         """Do an action and write it down, both or neither.
@@ -202,6 +124,22 @@ class Edits:
             ]
             return self._write(kind, who, fitting)
 
+    def look(self, square: str, who: str) -> Done:
+        """Write down that a square of ground was looked over, an action that undo takes back.
+
+        Args:
+            square: its name.
+            who: the person.
+        """
+        with self._writing():
+            return self._write(LOOK + square, who, [])
+
+    @property
+    def looked(self) -> set[str]:
+        """Squares of ground that were looked over."""
+        with self._lock:
+            return {self._squares[seq] for seq in self._undoable if seq in self._squares}
+
     def undo(self, head: int, who: str) -> Done:
         """Take back the last action that is not taken back yet.
 
@@ -240,7 +178,7 @@ class Edits:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 if self._read_to > self.head:  # what was written is not there
-                    self._read_to, self._undoable, self._redoable, self.found = 0, [], [], []
+                    self._read_to, self._undoable, self._redoable = 0, [], []
                     self._catch_up()
                 if isinstance(error, sqlite3.OperationalError):
                     raise ReviewError(f"{self.path} cannot be written ({error}); make room on the disk") from error
@@ -289,8 +227,8 @@ class Edits:
 
     def _catch_up(self) -> None:
         """Read what the record holds beyond what was read, to know what can be undone and redone."""
-        query = f"SELECT seq, kind, iif(kind IN {FOUND}, changes, '[]') FROM {RECORD} WHERE seq > ? ORDER BY seq"
-        for seq, kind, changes in self._database.execute(query, (self._read_to,)):
+        query = f"SELECT seq, kind FROM {RECORD} WHERE seq > ? ORDER BY seq"
+        for seq, kind in self._database.execute(query, (self._read_to,)):
             if kind == "undo":
                 self._redoable.append(self._undoable.pop())
             elif kind == "redo":
@@ -298,13 +236,6 @@ class Edits:
             else:
                 self._undoable.append(seq)
                 self._redoable.clear()
-            self.found += [change["after"]["key"] for change in json.loads(changes) if change["before"] is None]
+            if kind.startswith(LOOK):
+                self._squares[seq] = kind.removeprefix(LOOK)
             self._read_to = seq
-
-    def _read(self, where: str = "", values: Sequence[Any] = ()) -> list[Object]:
-        with self._lock:
-            return geopackage.read(self._database, where, values)
-
-    def _one(self, query: str, *values: Any) -> tuple[Any, ...]:
-        with self._lock:
-            return tuple(self._database.execute(query, values).fetchone())

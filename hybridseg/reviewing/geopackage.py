@@ -115,6 +115,15 @@ def connect(path: Path) -> sqlite3.Connection:
     for name, place in (("ST_MinX", 4), ("ST_MaxX", 5), ("ST_MinY", 6), ("ST_MaxY", 7)):
         database.create_function(name, 1, lambda blob, at=place: _HEADER.unpack_from(blob)[at], deterministic=True)
     database.create_function("ST_IsEmpty", 1, lambda blob: int(blob is None), deterministic=True)
+    areas: dict[int, tuple[int, float]] = {}
+
+    def area_of(key: int, version: int, blob: bytes) -> float:
+        """Area of an object in square units of the CRS, kept until another action touches it."""
+        if areas.get(key, (-1,))[0] != version:
+            areas[key] = version, float(_geometry(blob).area)
+        return areas[key][1]
+
+    database.create_function("area_of", 3, area_of)
     return database
 
 
@@ -167,12 +176,16 @@ def _object(row: tuple[Any, ...]) -> Object:
     key, name, label, *rest = row
     score, iou_pred, stability, agreement = (math.nan if value is None else float(value) for value in rest[:4])
     origin, verdict, parents, version, who, when, blob = rest[4:]
-    envelope = (0, 32, 48, 48, 64)[blob[3] >> 1 & 7]
-    geometry = single(shapely.from_wkb(blob[8 + envelope :]))
     return Object(
-        key, name, label, score, iou_pred, stability, agreement, geometry, origin, verdict, tuple(json.loads(parents)),
-        version, who, when,
+        key, name, label, score, iou_pred, stability, agreement, single(_geometry(blob)), origin,
+        verdict, tuple(json.loads(parents)), version, who, when,
     )  # fmt: skip
+
+
+def _geometry(blob: bytes) -> shapely.Geometry:
+    """The geometry that a GeoPackage holds."""
+    envelope = (0, 32, 48, 48, 64)[blob[3] >> 1 & 7]
+    return shapely.from_wkb(blob[8 + envelope :])
 
 
 def single(geometry: shapely.Geometry) -> shapely.Geometry:

@@ -1,10 +1,11 @@
-"""Objects of a review from a layer of polygons, and back."""
+"""What a review begins with: objects from a layer of polygons, and back; its theme, its origin, its file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
+from glob import has_magic
 from itertools import chain
 from itertools import count as count_from
 from pathlib import Path
@@ -13,13 +14,18 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import yaml
+from pydantic import ValidationError
 
-from hybridseg.errors import LayerError, ReviewError
+from hybridseg.errors import LayerError, ReviewError, ThemeError
 from hybridseg.read.vectors import id_column, read_layer
 from hybridseg.reviewing import geopackage
 from hybridseg.reviewing.objects import Object
 from hybridseg.shape.measure import area_m2
+from hybridseg.theme import Theme
 from hybridseg.types import FEATURE_COLUMNS
+from hybridseg.write.formats import FORMATS
+from hybridseg.write.result import read_provenance
 
 
 def objects_of(result: Path | str | gpd.GeoDataFrame, crs: Any, label: str) -> list[Object]:
@@ -100,3 +106,38 @@ def fingerprint(objects: Sequence[Object]) -> str:
     for one in objects:
         digest.update(json.dumps(geopackage.to_record(one), sort_keys=True).encode())
     return digest.hexdigest()
+
+
+def provenance_of(result: str | Path | None) -> dict[str, Any]:
+    """Return what the map says of its origin; nothing where it is not one of ours."""
+    if result is None or Path(result).suffix.lower() not in FORMATS or not Path(result).is_file():
+        return {}
+    try:
+        found = read_provenance(result)
+    except Exception:  # a damaged file, or a map of another program: `objects_of` says what is wrong with it
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def theme_of(text: str) -> Theme:
+    """Return a theme as a map's provenance holds it.
+
+    Raises:
+        ThemeError: it cannot be read.
+    """
+    try:
+        return Theme.model_validate(yaml.safe_load(text))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise ThemeError("the map was made with a theme of another version; name one with --theme") from error
+
+
+def file_of(scene: Any, result: str | Path | None) -> Path:
+    """Return where the review file lies unless told otherwise: beside the map, or beside the scene where there is none.
+
+    Raises:
+        ReviewError: neither is a local file.
+    """
+    named = result if result is not None else scene
+    if not isinstance(named, str | Path) or has_magic(str(named)) or not Path(named).parent.is_dir():
+        raise ReviewError("a scene that is no local file needs the name of a review file; give --edits")
+    return Path(named).with_suffix(".review.gpkg")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -201,3 +202,63 @@ def test_a_key_can_be_given_to_another_action(page: Any, desk: Desk):
     page.keyboard.press("a")
     page.wait_for_timeout(300)
     assert desk.edits.counts()["accepted"] == 1
+
+
+def test_the_queue_walks_what_a_filter_leaves_by_keyboard_alone(page: Any, desk: Desk):
+    keys = [key for key in desk.line if desk.before[key].score >= 0.7]
+    page.keyboard.press("q")
+    until(page, lambda: page.evaluate("document.activeElement.name") == "class")
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    page.keyboard.type("0.7")
+    page.keyboard.press("Tab")  # what was typed counts as soon as it is left
+    until(page, lambda: f"Queue: {len(keys)} of {len(desk.before)}" in page.locator("#filter summary").inner_text())
+    until(page, lambda: page.evaluate("review.object?.id") == keys[0])
+    page.keyboard.press("Escape")
+    for key in keys[1:3]:
+        page.keyboard.press("a")
+        until(page, lambda key=key: page.evaluate("review.object?.id") == key)
+    page.keyboard.press("b")
+    until(page, lambda: page.evaluate("review.object?.id") == keys[1])
+    assert desk.edits.counts()["accepted"] == 2
+
+
+def test_a_square_is_looked_over_and_undone(page: Any, desk: Desk):
+    drawn = desk.audit.next()
+    page.keyboard.press("g")
+    until(page, lambda: page.evaluate("review.square?.square") == drawn)
+    assert "drawn at random" in page.locator("#hint").inner_text()
+    page.keyboard.press("g")
+    until(page, lambda: desk.edits.looked == {drawn})
+    until(page, lambda: page.evaluate("review.square?.square") == desk.audit.next())
+    page.keyboard.press("Escape")
+    until(page, lambda: page.evaluate("review.square") is None)
+    page.keyboard.press("z")
+    until(page, lambda: not desk.edits.looked)
+
+
+def test_the_heatmap_answers_until_the_refiner_does(page: Any, desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    counts, encode, free = desk.edits.counts, desk.segmenter.encode, threading.Event()
+    large = max(desk.before.values(), key=lambda one: one.geometry.area)
+    middle = large.geometry.representative_point()
+    assert desk.drafts.at(*(~desk.scene.geobox.affine @ (middle.x, middle.y)), "building") is not None
+
+    def slow(window: Any) -> Any:
+        assert free.wait(PATIENCE_S)
+        return encode(window)
+
+    monkeypatch.setattr(desk.segmenter, "encode", slow)
+    page.keyboard.press("n")
+    page.wait_for_selector("button[data-does=fresh][aria-pressed=true]")
+    page.evaluate("([x, y]) => review.scene.map.jumpTo({ center: review.place.fromCrs([x, y]) })", [middle.x, middle.y])
+    page.mouse.click(*on_screen(page, desk, middle.x, middle.y))
+    until(page, lambda: page.evaluate("review.clicks.drafted"))
+    assert "As the classifier sees it" in page.locator("#hint").inner_text()
+    assert page.locator("#dot").get_attribute("data-state") == "busy"
+    page.keyboard.press("Enter")  # what was not seen is not kept
+    free.set()
+    until(page, lambda: "Enter keeps it" in page.locator("#message").inner_text())
+    assert "added" not in counts()
+    assert not page.evaluate("review.clicks.drafted")
+    page.keyboard.press("Enter")
+    until(page, lambda: counts().get("added") == 1)

@@ -480,7 +480,7 @@ def test_a_map_without_objects_can_be_drawn_from_nothing(town: tuple[Path, Path]
     desk = Desk.open(town[0], edits=tmp_path / "new.gpkg", theme="solar", device="cpu")
     assert desk.classes == ("solar",)
     assert desk.queue(0, 1, 5, undecided=True) == []
-    assert desk.estimate().seen == 0
+    assert desk.audit.precision().seen == 0
     desk.export(tmp_path / "empty.gpkg")
     assert len(read_result(tmp_path / "empty.gpkg")) == 0
     desk.close()

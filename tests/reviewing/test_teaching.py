@@ -72,7 +72,7 @@ def test_decisions_survive_an_improvement_and_undo_takes_it_back(real: Desk):
     there = np.array([one.geometry for one in real.edits.all() if one.present and not one.decided], dtype=object)
     rejected = [one.geometry for one in real.edits.get(decided) if one.verdict == "rejected"]
     assert not improve.covered(np.array(rejected, dtype=object), there).any()  # they do not come back
-    assert real.estimate().seen <= LEAST  # what went was not decided by anybody
+    assert real.audit.precision().seen <= LEAST  # what went was not decided by anybody
     real.edits.undo(real.edits.head, "Ada")
     assert records(real.edits.all()) == before
 
@@ -108,7 +108,6 @@ def test_new_objects_join_the_queue_most_doubtful_first(real: Desk):
     places = real.queue(length, 1, 5, undecided=True)
     assert [(position, new.id) for position, new in places] == [(length, "n1"), (length + 1, "n2"), (length + 2, "n0")]
     again = type(real.edits)(real.edits.path)
-    assert again.found == real.edits.found  # it is in the record
     real.edits.undo(real.edits.head, "Ada")
     assert real.queue(length, 1, 5, undecided=True) == []
     again.redo(again.head, "Ada")
@@ -225,25 +224,25 @@ def test_a_fault_in_the_background_is_told_and_leaves_the_server(desk: Desk, mon
 def test_progress_reads_only_what_changed(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     for key in desk.order.drawn[:5]:
         desk.decide("accept", key)
-    assert desk.estimate().seen == 5
+    assert desk.audit.precision().seen == 5
     asked: list[int] = []
     monkeypatch.setattr(desk.edits, "get", lambda keys, get=desk.edits.get: (asked.extend(keys), get(keys))[1])
-    assert desk.estimate().seen == 5
+    assert desk.audit.precision().seen == 5
     assert asked == []
 
 
 def test_the_estimate_counts_the_random_order_up_to_the_first_that_is_not_decided(desk: Desk):
     first, second, third, fourth = desk.order.drawn[:4]
     desk.decide("accept", fourth)
-    assert desk.estimate() == order.Estimate(0, 0, 0.0, 1.0)
+    assert desk.audit.precision() == order.Estimate(0, 0, 0.0, 1.0)
     desk.decide("accept", first)
     desk.decide("reject", second)
-    assert (desk.estimate().right, desk.estimate().seen) == (1, 2)
+    assert (desk.audit.precision().right, desk.audit.precision().seen) == (1, 2)
     desk.edits.undo(desk.edits.head, "Ada")
-    assert (desk.estimate().right, desk.estimate().seen) == (1, 1)
+    assert (desk.audit.precision().right, desk.audit.precision().seen) == (1, 1)
     (one,) = desk.edits.get([second])
     desk.edits.change("improve", [(one, replace(one, verdict="withdrawn"))], "Ada")
-    assert desk.estimate().seen == 1  # nobody decided on it
+    assert desk.audit.precision().seen == 1  # nobody decided on it
     assert third in objects_open(desk)
 
 

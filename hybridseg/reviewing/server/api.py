@@ -18,12 +18,12 @@ from starlette.exceptions import HTTPException
 from hybridseg.errors import HybridsegError, ReviewError
 from hybridseg.read.scene import Scene
 from hybridseg.reviewing.desk import Desk
-from hybridseg.reviewing.objects import PRESENT, Conflict, Done, Unknown
-from hybridseg.reviewing.order import AUDIT
+from hybridseg.reviewing.objects import Conflict, Done, Unknown
 from hybridseg.reviewing.segment import Candidate, Clicks
 from hybridseg.reviewing.server.layer import add_layer
 from hybridseg.reviewing.server.learning import add_learning
-from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Look, Step, ToShape, feature, placed
+from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Draft, Look, Refused, Step, ToShape, feature, placed
+from hybridseg.reviewing.server.queue import add_queue
 from hybridseg.reviewing.tiles import OWN_ZOOM, TILE_PX
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.lineage import installed_version
@@ -33,6 +33,15 @@ STATIC = FilePath(__file__).parent.parent / "static"
 MOST_OBJECTS = 10_000
 """Objects given for one view; of more, the largest are."""
 MOST_CHANGES = 1_000
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refused, "description": about}
+    for status, about in (
+        (400, "The body cannot be read."),
+        (404, "There is no such object."),
+        (409, "Somebody else was faster."),
+        (422, "The request means nothing, or nothing can be done."),
+    )
+}
 
 Number = Annotated[float, Query(allow_inf_nan=False)]
 
@@ -44,11 +53,14 @@ def make_app(desk: Desk, page: bool) -> FastAPI:
         desk: what it is about.
         page: whether the page is served, too.
     """
-    app = FastAPI(title="hybridseg review", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    app = FastAPI(
+        title="hybridseg review", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", responses=_REFUSALS
+    )
     _say_errors(app)
     _scene_routes(app, desk)
     _click_routes(app, desk)
     _edit_routes(app, desk)
+    add_queue(app, desk)
     add_learning(app, desk)
     add_layer(app, desk)
     if page:
@@ -80,6 +92,11 @@ def _say_errors(app: FastAPI) -> None:
         return JSONResponse({"error": f"a fault of hybridseg itself: {what}"}, 500)
 
 
+def _file(*types: str) -> dict[int | str, dict[str, Any]]:
+    """What a route answers that gives no JSON."""
+    return {200: {"content": {kind: {} for kind in types}}}
+
+
 def _scene_routes(app: FastAPI, desk: Desk) -> None:
     scene, edits = desk.scene, desk.edits
 
@@ -97,6 +114,7 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
             "affine": list(geobox.affine)[:6],
             "metres_per_pixel": scene.gsd_m,
             "tiles": {"side_px": TILE_PX, "own_zoom": OWN_ZOOM},
+            "origins": edits.origins(),
             "classes": [{"name": name, "colour": colour(name)} for name in desk.classes],
             "formats": sorted(FORMATS),
             "model": desk.segmenter.model.name,
@@ -108,7 +126,7 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
             "layer": bool(desk.findings),
         }
 
-    @app.get("/api/tiles/{z}/{x}/{y}", response_class=Response)
+    @app.get("/api/tiles/{z}/{x}/{y}", response_class=Response, responses=_file("image/jpeg", "image/png"))
     def tile(
         z: Annotated[int, Path(ge=1, le=OWN_ZOOM)],
         x: Annotated[int, Path(ge=0, le=2**OWN_ZOOM)],
@@ -118,7 +136,7 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
         content, kind = desk.tiles(z, x, y)
         return Response(content, media_type=kind)
 
-    @app.get("/api/objects")
+    @app.get("/api/objects", response_class=Response, responses=_file("application/geo+json"))
     def objects(
         left: Number, bottom: Number, right: Number, top: Number, tolerance: Annotated[float, Query(ge=0, le=1e6)] = 0.0
     ) -> Response:
@@ -141,24 +159,6 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
     def one(key: Annotated[int, Path(ge=1, le=2**53)]) -> dict[str, Any]:
         """An object, on the map or not, with all that is known of it."""
         return feature(edits.get([key])[0])
-
-    @app.get("/api/queue")
-    def queue(
-        position: Annotated[int, Query(ge=0, le=2**53)] = 0,
-        count: Annotated[int, Query(ge=1, le=50)] = 2,
-        back: bool = False,
-        undecided: bool = True,
-    ) -> dict[str, Any]:
-        """Objects from a place in the queue on: undecided ones, or all; or, going back, all."""
-        found = desk.queue(position, -1, count) if back else desk.queue(position, 1, count, undecided)
-        return {"length": len(desk.line), "places": [{"position": p, "object": feature(o)} for p, o in found]}
-
-    @app.get("/api/progress")
-    def progress() -> dict[str, Any]:
-        """Objects by verdict, and the precision that the ones drawn at random speak for."""
-        counts, sample = edits.counts(), desk.estimate()
-        audit = {"each": AUDIT, "right": sample.right, "seen": sample.seen, "low": sample.low, "high": sample.high}
-        return {"counts": counts, "on_map": sum(counts.get(v, 0) for v in PRESENT), "audit": audit, "head": edits.head}
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,12 @@ def _click_routes(app: FastAPI, desk: Desk) -> None:
         if inside.width and inside.height:
             segmenter.encode(window)
         return {"ready": bool(inside.width and inside.height)}
+
+    @app.post("/api/draft")
+    def draft(click: Draft) -> dict[str, Any]:
+        """The outline that the classifier's heatmap shows at a click, until the refiner answers; null: none."""
+        found = desk.drafts.at(*pixels.place(click.x, click.y), click.label)
+        return {"geometry": None if found is None else shapely.geometry.mapping(found)}
 
     @app.post("/api/segment")
     def segment(ask: Ask) -> dict[str, Any]:
@@ -257,7 +263,7 @@ def _edit_routes(app: FastAPI, desk: Desk) -> None:
         many = len(found) > MOST_CHANGES
         return {"head": head, "all": many, "changed": [] if many else [feature(one) for one in found]}
 
-    @app.get("/api/export", response_class=Response)
+    @app.get("/api/export", response_class=Response, responses=_file("application/octet-stream"))
     def export(
         format: Literal["gpkg", "parquet", "fgb", "geojson"] = "gpkg", decided: bool = False, difference: bool = False
     ) -> Response:

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import shapely
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool
 
 from hybridseg.errors import ReviewError
-from hybridseg.reviewing.objects import OPEN, Action, Hand, Object
+from hybridseg.reviewing.filters import Filter
+from hybridseg.reviewing.objects import OPEN, Action, Hand, Object, Verdict
 
 PROTOCOL = 1
 """Raised when an answer changes its meaning or a field goes."""
@@ -18,8 +19,11 @@ MOST_POINTS = 100
 
 Key = Annotated[int, Field(ge=1, le=2**53)]
 Version = Annotated[int, Field(ge=0, le=2**53)]
+Number = Annotated[int, Field(ge=0, le=2**53, strict=True)]
+Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+"""Of a body: true is no number there. An address has texts alone."""
 Label = Annotated[str, Field(min_length=1, max_length=100)]
-Place = tuple[FiniteFloat, FiniteFloat]
+Place = tuple[Finite, Finite]
 Ring = Annotated[list[Place], Field(min_length=4, max_length=MOST_CORNERS)]
 Rings = Annotated[list[Ring], Field(min_length=1, max_length=1000)]
 
@@ -53,20 +57,26 @@ Geometry = Annotated[Polygon | MultiPolygon | Line, Field(discriminator="type")]
 Outline = Annotated[Polygon | MultiPolygon, Field(discriminator="type")]
 
 
+class Refused(_Message):
+    """Why a request was refused, in one line."""
+
+    error: str
+
+
 class Look(_Message):
     """A place that will be clicked on. span: side of what is looked at, in CRS units."""
 
-    x: FiniteFloat
-    y: FiniteFloat
-    span: Annotated[FiniteFloat, Field(gt=0)]
+    x: Finite
+    y: Finite
+    span: Annotated[Finite, Field(gt=0)]
 
 
 class Point(_Message):
     """A click. on: on the object (true) or beside it."""
 
-    x: FiniteFloat
-    y: FiniteFloat
-    on: bool = True
+    x: Finite
+    y: Finite
+    on: StrictBool = True
 
 
 class Ask(_Message):
@@ -80,11 +90,66 @@ class Ask(_Message):
     """
 
     points: Annotated[list[Point], Field(max_length=MOST_POINTS)] = []
-    box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None
-    span: Annotated[FiniteFloat, Field(gt=0)]
+    box: tuple[Finite, Finite, Finite, Finite] | None = None
+    span: Annotated[Finite, Field(gt=0)]
     previous: Annotated[str, Field(max_length=40)] | None = None
-    object: Key | None = None
-    preview: bool = False
+    object: Number | None = None
+    preview: StrictBool = False
+
+
+class Draft(_Message):
+    """A lone click to be answered from the heatmap."""
+
+    x: Finite
+    y: Finite
+    label: Annotated[Label, Field(alias="class")]
+
+
+class Square(_Message):
+    """A square of ground that was looked over. square: its name."""
+
+    square: Annotated[str, Field(max_length=40)]
+
+
+class Walk(_Message):
+    """Where to go on in the queue: undecided objects from a place on, or all; or, going back, all.
+
+    class, verdict, origin, least_score, most_score, least_m2, most_m2: objects to which that does not apply are passed
+        over.
+    left, bottom, right, top: so are those whose boxes do not meet this extent, in the scene's CRS; all four or none.
+    """
+
+    position: Version = 0
+    count: Annotated[int, Field(ge=1, le=50)] = 2
+    back: bool = False
+    undecided: bool = True
+    label: Annotated[Label | None, Field(alias="class")] = None
+    verdict: Verdict | None = None
+    origin: Annotated[str | None, Field(max_length=40)] = None
+    least_score: FiniteFloat | None = None
+    most_score: FiniteFloat | None = None
+    least_m2: FiniteFloat | None = None
+    most_m2: FiniteFloat | None = None
+    left: FiniteFloat | None = None
+    bottom: FiniteFloat | None = None
+    right: FiniteFloat | None = None
+    top: FiniteFloat | None = None
+
+    @property
+    def only(self) -> Filter | None:
+        """What is not passed over; None: nothing is.
+
+        Raises:
+            ReviewError: an extent of fewer than four sides.
+        """
+        sides = [self.left, self.bottom, self.right, self.top]
+        given = [side for side in sides if side is not None]
+        if len(given) not in (0, 4):
+            raise ReviewError("a place needs left, bottom, right and top; give all four or none")
+        extent = (given[0], given[1], given[2], given[3]) if given else None
+        score, area = (self.least_score, self.most_score), (self.least_m2, self.most_m2)
+        only = Filter(self.label, self.verdict, self.origin, score, area, extent)
+        return None if only == Filter() else only
 
 
 class ToShape(_Message):
@@ -102,7 +167,7 @@ class Act(_Message):
     """
 
     kind: Literal["accept", "reject", "relabel", "replace", "add", "delete", "split", "merge"]
-    objects: Annotated[dict[Key, Version], Field(max_length=50)] = {}
+    objects: Annotated[dict[Key, Number], Field(max_length=50)] = {}
     label: Annotated[Label | None, Field(alias="class")] = None
     geometry: Geometry | None = None
     origin: Hand = "drawn"
@@ -134,7 +199,7 @@ class Learn(_Message):
 class Step(_Message):
     """Undo or redo. head: number of the last action that the page knows of."""
 
-    head: Version
+    head: Number
 
 
 def placed(geometry: Polygon | MultiPolygon | Line, bounds: tuple[float, float, float, float]) -> shapely.Geometry:

@@ -3,7 +3,8 @@
 import { get, post } from "./api.js";
 import { Clicks } from "./clicks.js";
 import { Drawing } from "./draw.js";
-import { Keys } from "./keys.js";
+import { Filter } from "./filter.js";
+import { Keys, label } from "./keys.js";
 import { Learning } from "./learning.js";
 import { SceneMap } from "./map.js";
 import { element } from "./panel.js";
@@ -12,6 +13,7 @@ import { View, byId } from "./view.js";
 
 const POLL_MS = 4000;
 const REST_MS = 150;
+const SLOW_MS = 250; // encoding that takes longer is worth a heatmap ahead
 
 class Review extends View {
   constructor(scene) {
@@ -23,8 +25,9 @@ class Review extends View {
     this.colours = new Map(scene.classes.map((one) => [one.name, one.colour]));
     this.clicks = new Clicks(this.scene, () => this.label, (busy) => this.proposed(busy), (error) => this.say(error));
     this.drawing = new Drawing(this.scene);
-    Object.assign(this, { object: null, finding: null, reading: 0, others: [], position: null, class: scene.classes[0]?.name, decided: [], hidden: false, work: Promise.resolve() });
+    Object.assign(this, { object: null, finding: null, reading: 0, others: [], position: null, class: scene.classes[0]?.name, square: null, slowest: 0, hidden: false, work: Promise.resolve() });
     this.keys = new Keys(this.actions());
+    this.filter = new Filter(this, () => this.after(() => this.next(0)));
   }
 
   actions() {
@@ -48,6 +51,8 @@ class Review extends View {
       remove: { key: "Delete", about: "Delete from the map", brief: "Delete", run: () => this.decide("delete") },
       undo: { key: "z", about: "Undo, without limit", brief: "Undo", run: () => this.step("undo"), repeats: true },
       redo: { key: "y", about: "Redo", run: () => this.step("redo"), repeats: true },
+      ground: { key: "g", about: "Look a square of ground over for what the map lacks; again: that is done", brief: "Ground", run: () => this.ground() },
+      filter: { key: "q", about: "Choose what the queue walks", brief: "Filter", run: async () => this.filter.open() },
       find: { key: "0", about: "Show the object again", run: async () => this.object && this.scene.show(this.object) },
       hide: { key: "h", about: "Hide or show all outlines", run: async () => this.scene.hide((this.hidden = !this.hidden)) },
       help: { key: "?", about: "This page", run: async () => this.keys.page(byId("keys")) },
@@ -65,6 +70,10 @@ class Review extends View {
   // One thing after another: what is asked for next knows what the one before it did.
   after(run) {
     return (this.work = this.work.then(run).catch((error) => this.say(error)));
+  }
+
+  keyOf(name) {
+    return label(this.keys.of(name));
   }
 
   get label() {
@@ -97,11 +106,12 @@ class Review extends View {
 
   async next(from = (this.position ?? -1) + 1, undecided = true) {
     this.leave(false);
-    let { places } = await get("/api/queue", { position: from, count: 2, undecided });
-    if (!places.length && from > 0) ({ places } = await get("/api/queue", { position: 0, count: 2, undecided }));
+    const walk = { ...this.filter.walk(undecided), count: 2 };
+    let { places } = await get("/api/queue", { ...walk, position: from });
+    if (!places.length && from > 0) ({ places } = await get("/api/queue", { ...walk, position: 0 }));
     if (!places.length) {
       this.choose(null, null);
-      if (this.about.queue) this.tell("Every object of the map is decided.");
+      if (this.about.queue) this.tell(this.filter.on ? "Nothing is left that the filter lets through." : "Every object of the map is decided.");
       return;
     }
     this.choose(places[0].object, places[0].position, true);
@@ -111,9 +121,27 @@ class Review extends View {
   async back() {
     this.leave(false);
     const from = (this.position ?? this.about.queue) - 1;
-    const { places } = from < 0 ? { places: [] } : await get("/api/queue", { position: from, count: 1, back: true });
+    const { places } = from < 0 ? { places: [] } : await get("/api/queue", { ...this.filter.values, position: from, count: 1, back: true });
     if (places.length) this.choose(places[0].object, places[0].position, true);
     else this.tell("This is the first of the queue.");
+  }
+
+  // A square drawn at random: whoever asks again has looked it over.
+  async ground() {
+    if (this.square) {
+      const done = await post("/api/square", { square: this.square.square });
+      this.head = done.head;
+      this.square = done;
+      await this.refresh();
+    } else this.square = await get("/api/square");
+    const found = this.square.square ? this.square : null;
+    this.leave(false);
+    this.choose(null, null);
+    this.square = found;
+    this.scene.frame(found?.geometry ?? null);
+    if (found) this.clicks.start(null);
+    else this.tell("All ground is looked over, or there is no map to judge.");
+    this.shown();
   }
 
   choose(feature, position, show = false) {
@@ -157,7 +185,6 @@ class Review extends View {
     if (!this.proposal) return;
     const { geometry, origin } = this.proposal;
     await this.act("replace", [this.object], { geometry, origin });
-    this.counted();
     await this.next();
   }
 
@@ -188,13 +215,13 @@ class Review extends View {
     if (mine) this.choose(mine, this.position);
     else if (reply.removed.includes(this.object?.id)) this.choose(null, null);
     await this.refresh();
+    if (this.filter.on) this.filter.said();
     return reply;
   }
 
   async decide(kind) {
     if (!this.object) return this.tell("Choose an object first.");
     await this.act(kind, [this.object]);
-    this.counted();
     await this.next();
   }
 
@@ -202,7 +229,6 @@ class Review extends View {
     this.class = name;
     if (!this.clicks.active && this.object && this.object.properties.class !== name) {
       await this.act("relabel", [this.object], { class: name });
-      this.counted();
     }
     this.shown();
   }
@@ -220,10 +246,6 @@ class Review extends View {
     }
   }
 
-  counted() {
-    this.decided.push(performance.now());
-  }
-
   // --- outlines ---
 
   async click(object) {
@@ -239,20 +261,19 @@ class Review extends View {
       const geometry = this.drawing.geometry();
       this.drawing.stop();
       await this.act("replace", [this.object], { geometry, origin: "drawn" });
-      this.counted();
       return this.shown();
     }
     if (!this.clicks.active) return this.move();
+    const unseen = this.clicks.drafted;
     const geometry = await this.clicks.outline();
+    if (unseen && geometry) return this.tell("SAM2 sees it so by now: Enter keeps it.");
     if (!geometry) return this.tell("There is no outline yet: click on the object.");
     const corrected = this.clicks.object;
     if (corrected) {
       await this.act("replace", [this.object], { geometry, origin: "clicked" });
-      this.counted();
       return this.next();
     }
     const reply = await this.act("add", [], { class: this.class, geometry, origin: "clicked" });
-    this.counted();
     this.clicks.start(null);
     this.choose(reply.changed[0], null);
     return undefined;
@@ -270,7 +291,6 @@ class Review extends View {
     if (!this.object?.properties.open) return this.tell("Choose an object first.");
     const { geometry } = await post("/api/shape", { class: this.object.properties.class, geometry: this.object.geometry });
     await this.act("replace", [this.object], { geometry, origin: "drawn" });
-    return this.counted();
   }
 
   async drawNew() {
@@ -281,7 +301,6 @@ class Review extends View {
       this.after(async () => {
         const reply = await this.act("add", [], { class: this.class, geometry, origin: "drawn" });
         this.choose(reply.changed[0], null);
-        this.counted();
       });
     });
     this.shown();
@@ -302,6 +321,7 @@ class Review extends View {
 
   leave(choose = true) {
     const busy = this.clicks.active || this.drawing.active;
+    if (this.square) this.scene.frame((this.square = null));
     if (this.clicks.active) this.clicks.stop();
     this.drawing.stop();
     if (choose && !busy) this.choose(null, null);
@@ -320,7 +340,10 @@ class Review extends View {
         await this.scene.load();
         this.dot("busy");
         const [x, y] = this.place.toCrs(this.scene.map.getCenter().toArray());
+        if (!this.slowest || this.slowest > SLOW_MS) post("/api/draft", { x, y, class: this.label }).catch(() => {});
+        const begun = performance.now();
         await post("/api/encode", { x, y, span: this.scene.span });
+        this.slowest = Math.max(this.slowest, performance.now() - begun);
         this.dot("ready");
         const next = this.ahead;
         this.ahead = null;

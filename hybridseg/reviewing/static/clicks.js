@@ -3,6 +3,7 @@
 import { post } from "./api.js";
 
 const HOVER_MS = 66;
+const LATE_MS = 100; // a refiner that takes longer has not encoded the view
 
 export class Clicks {
   // changed: called whenever what is proposed changes; failed: called with an error
@@ -17,7 +18,7 @@ export class Clicks {
   }
 
   reset() {
-    Object.assign(this, { points: [], box: null, candidates: [], chosen: 0, token: null, history: [], pending: null, asked: (this.asked ?? 0) + 1 });
+    Object.assign(this, { points: [], box: null, candidates: [], chosen: 0, token: null, drafted: false, history: [], pending: null, asked: (this.asked ?? 0) + 1 });
   }
 
   clear() {
@@ -86,16 +87,36 @@ export class Clicks {
     this.scene.preview(null);
     this.scene.propose(this.current?.geometry, this.points, this.box);
     this.changed(true);
+    const late = setTimeout(() => this.draft(number), LATE_MS);
     try {
       const found = await post("/api/segment", this.body(this.points, this.box, { previous: this.token }));
       if (number !== this.asked || !this.active) return;
       this.candidates = found.candidates;
+      this.drafted = false;
       this.choose(0);
     } catch (error) {
       if (number !== this.asked) return;
       this.candidates = [];
       this.failed(error);
+    } finally {
+      clearTimeout(late);
+      if (number === this.asked) {
+        this.drafted = false;
+        this.scene.preview(null);
+        this.changed();
+      }
     }
+  }
+
+  // Until SAM2 answers a first click, the outline of the heatmap is shown.
+  async draft(number) {
+    if (this.points.length !== 1 || !this.points[0].on || this.box) return;
+    const [x, y] = this.scene.place.toCrs(this.points[0].at);
+    const { geometry } = await post("/api/draft", { x, y, class: this.label() }).catch(() => ({ geometry: null }));
+    if (!geometry || number !== this.asked || !this.active || this.candidates.length) return;
+    this.drafted = true;
+    this.scene.preview(geometry);
+    this.changed(true);
   }
 
   step() {

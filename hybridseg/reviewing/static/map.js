@@ -90,6 +90,17 @@ export class SceneMap {
     this.map.getSource("sketch").setData({ type: "FeatureCollection", features: shown });
   }
 
+  // A square of ground to be looked over: all around it is darker.
+  frame(geometry) {
+    const shown = geometry && this.place.shown(geometry);
+    const [west, south, east, north] = this.map.getMaxBounds().toArray().flat();
+    const around = shown && { type: "Polygon", coordinates: [ring([west, south, east, north]), shown.coordinates[0]] };
+    this.map.getSource("frame").setData(shown ? { type: "Feature", properties: {}, geometry: around } : NOTHING);
+    if (!shown) return;
+    const [x0, y0, x1, y1] = boundsOf(shown);
+    this.map.fitBounds([[x0, y0], [x1, y1]], { padding: 48, animate: false });
+  }
+
   preview(geometry) {
     const shown = geometry ? { type: "Feature", properties: {}, geometry: this.place.shown(geometry) } : NOTHING;
     this.map.getSource("preview").setData(shown);
@@ -142,7 +153,7 @@ function style(bounds, classes) {
     version: 8,
     sources: {
       scene: { type: "raster", tiles, tileSize: 256, minzoom: 1, maxzoom: 18, bounds },
-      ...data("objects"), ...data("sketch"), ...data("selected"), ...data("preview"), ...data("proposed"), ...data("marks"),
+      ...data("objects"), ...data("frame"), ...data("sketch"), ...data("selected"), ...data("preview"), ...data("proposed"), ...data("marks"),
     },
     layers: [
       { id: "ground", type: "background", paint: { "background-color": "#101214" } },
@@ -154,6 +165,8 @@ function style(bounds, classes) {
         paint: { "line-color": colour, "line-width": width, "line-dasharray": [3, 2] } },
       { id: "objects-proposed", type: "line", source: "objects", filter: ["!", MAPPED],
         paint: { "line-color": NEW, "line-width": width, "line-dasharray": [1, 2] } },
+      { id: "frame", type: "fill", source: "frame", paint: { "fill-color": "#000", "fill-opacity": 0.45 } },
+      { id: "frame-line", type: "line", source: "frame", paint: { "line-color": "#fff", "line-width": 1.5 } },
       { id: "sketch-fill", type: "fill", source: "sketch", paint: { "fill-color": SKETCHED, "fill-opacity": 0.25 } },
       { id: "sketch-line", type: "line", source: "sketch", paint: { "line-color": SKETCHED, "line-width": 2.5 } },
       { id: "selected-casing", type: "line", source: "selected", paint: { "line-color": "#000", "line-opacity": 0.55, "line-width": 6 } },

@@ -2,12 +2,13 @@
 
 import { label } from "./keys.js";
 
-const SAID = {
+export const SAID = {
   unseen: "not decided", accepted: "accepted", rejected: "rejected", corrected: "corrected", added: "added by hand",
   deleted: "deleted", split: "split", merged: "merged", proposed: "may be missing",
   withdrawn: "taken away by an improvement",
 };
 const SHOWN = { kept: "as here", changed: "another outline", removed: "not shown", added: "not in the layer", unknown: "none" };
+const percent = (value) => Math.round(100 * value);
 const MADE = { refined: "SAM2", coarse: "classifier", clicked: "clicks", drawn: "by hand", given: "as given" };
 
 export function element(name, values = {}, ...inner) {
@@ -83,13 +84,14 @@ export function buttons(at, keys, groups, pressed, disabled) {
   });
 }
 
-export function progress(at, { counts, audit }, rate, left_off, classes) {
+export function progress(at, { counts, audit, a_minute }, left_off, classes) {
   const of = (name) => counts[name] ?? 0;
   const kept = of("accepted");
   const corrected = of("corrected");
   const gone = of("rejected") + of("deleted");
   const left = of("unseen");
-  const all = kept + corrected + gone + left || 1;
+  const seen = kept + corrected + gone;
+  const all = seen + left || 1;
   const meter = element("div", { className: "meter", title: `${left} of ${all} not decided` });
   for (const part of [kept, corrected, gone]) {
     const bar = element("i");
@@ -97,16 +99,22 @@ export function progress(at, { counts, audit }, rate, left_off, classes) {
     meter.append(bar);
   }
   const list = element("dl");
-  const rows = [["accepted unchanged", kept], ["corrected", corrected], ["rejected", gone], ["added", of("added")], ["proposed", of("proposed")], ["not decided", left]].filter(([what, count]) => count || what !== "proposed");
-  rows.forEach(([what, count]) => list.append(element("dt", {}, what), element("dd", {}, count.toLocaleString("en"))));
-  if (rate) list.append(element("dt", {}, "a minute"), element("dd", {}, rate.toFixed(1)));
-  const percent = (value) => Math.round(100 * value);
-  const said = audit.seen
-    ? `Precision of the map as it came: ${percent(audit.right / audit.seen)} % (95 %: ${percent(audit.low)} to ${percent(audit.high)}), of ${audit.seen} drawn at random.`
+  const share = (part) => (seen ? `${part.toLocaleString("en")} (${percent(part / seen)} %)` : "0");
+  const rows = [["seen", seen.toLocaleString("en")], ["accepted unchanged", share(kept)], ["corrected", share(corrected)], ["rejected", share(gone)], ["added", of("added")], ["proposed", of("proposed")], ["left", left.toLocaleString("en")]].filter(([what, count]) => count || what !== "proposed");
+  rows.forEach(([what, count]) => list.append(element("dt", {}, what), element("dd", {}, `${count}`)));
+  if (a_minute) list.append(element("dt", {}, "a minute"), element("dd", {}, a_minute.toFixed(1)));
+  const range = ({ low, high }) => `95 %: ${percent(low)} to ${percent(high)}`;
+  const { recall } = audit;
+  const precise = audit.seen
+    ? `Precision of the map as it came: ${percent(audit.right / audit.seen)} % (${range(audit)}), of ${audit.seen} drawn at random.`
     : `Each ${audit.each}th of the queue is drawn at random; they will tell the map's precision.`;
+  const recalled = recall.share !== null
+    ? `Recall: ${percent(recall.share)} % (${range(recall)}), by squares of ground drawn at random: ${recall.squares} looked over, ${Math.round(recall.missing)} missing in them.`
+    : recall.squares ? "Recall will be told when an object drawn at random is decided, too." : "Squares of ground drawn at random, looked over, will tell its recall.";
+  const said = [precise, recalled].map((text, k) => element("p", { id: k ? "recall" : "audit" }, text));
   const legend = element("div", { className: "legend" });
   legend.style.setProperty("--mark", classes[0]?.colour ?? "#999");
   for (const [kind, name] of [["", "not decided"], ["full", "decided"], ["dash", "coarse"]]) legend.append(element("span", {}, element("i", { className: kind }), name));
   const more = left_off ? [element("p", {}, `${left_off.toLocaleString("en")} small ones are not shown: zoom in.`)] : [];
-  at.replaceChildren(meter, list, element("p", { id: "audit" }, said), ...more, legend);
+  at.replaceChildren(meter, list, ...said, ...more, legend);
 }

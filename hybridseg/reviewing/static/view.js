@@ -17,8 +17,8 @@ export class View {
   shown() {
     const one = this.object;
     panel.card(byId("card"), one, this.position, this.about.queue, this.colours, one ? area(one.geometry) * (this.place.metres / this.place.unit) ** 2 : 0, this.finding);
-    const groups = [["accept", "reject", "skip", "back"], ["click", "fresh", "keep", "other"], ["edit", "square", "split", "merge", "draw", "remove"], ["undo", "redo"]];
-    const pressed = new Set(this.clicks.active ? [this.clicks.object ? "click" : "fresh"] : []);
+    const groups = [["accept", "reject", "skip", "back"], ["click", "fresh", "keep", "other"], ["ground", "filter"], ["edit", "square", "split", "merge", "draw", "remove"], ["undo", "redo"]];
+    const pressed = new Set(this.square ? ["ground"] : this.clicks.active ? [this.clicks.object ? "click" : "fresh"] : []);
     const disabled = new Set();
     if (!one?.properties.open) ["accept", "reject", "click", "edit", "square", "split", "remove"].forEach((name) => disabled.add(name));
     if (!this.others.length) disabled.add("merge");
@@ -32,6 +32,8 @@ export class View {
     const { clicks } = this;
     if (this.drawing.edited) return "Drag corners and midpoints; right click deletes a corner. Enter keeps, Esc leaves.";
     if (this.drawing.active) return "Click from corner to corner; click the last one again, or Enter, to end. Esc leaves.";
+    if (clicks.drafted) return "As the classifier sees it; SAM2 is looking…";
+    if (this.square && !clicks.current && !clicks.points.length) return `This square was drawn at random: click on each ${this.class} that the map lacks in it, then ${this.keyOf("ground")}. Esc leaves.`;
     const said = this.finding?.said;
     if (!clicks.active && !this.others.length && ["unseen", "proposed"].includes(this.object?.properties.verdict) && TOLD[said]) return TOLD[said];
     if (!clicks.active) return this.others.length ? `${this.others.length + 1} chosen: M merges them.` : "A accepts, D rejects, C corrects, N adds. ? shows all keys.";
@@ -64,10 +66,8 @@ export class View {
   }
 
   async refresh() {
-    const recent = this.decided.filter((time) => performance.now() - time < 300_000);
-    const minutes = recent.length > 1 ? (performance.now() - recent[0]) / 60_000 : 0;
     this.progress = await get("/api/progress");
-    panel.progress(byId("state"), this.progress, minutes > 0.1 ? recent.length / minutes : 0, this.scene.loaded?.left_off, this.about.classes);
+    panel.progress(byId("state"), this.progress, this.scene.loaded?.left_off, this.about.classes);
   }
 
   async export() {
