@@ -100,8 +100,9 @@ class Edits(Records):
             if stale:
                 raise Conflict(f"{stale[0].id} was changed elsewhere; look at it as it is now, and decide again")
             (last,) = self._one("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?", LAYER)
-            before: dict[int, Object] = {one.key: one for one in objects}
-            after = outcome(action, objects, int(last) + 1)
+            behind = self.named({name for one in objects if one.verdict == "proposed" for name in one.parents})
+            before: dict[int, Object] = {one.key: one for one in [*objects, *behind]}
+            after = outcome(action, objects, int(last) + 1, behind)
             changes = [(before.get(one.key), one) for one in after]
             return self._write(action.kind, who, changes)
 

@@ -48,7 +48,7 @@ class Object:
     geometry: Polygon or MultiPolygon in the scene's CRS.
     origin: as in the extraction, or `Hand`.
     verdict: see `Verdict`.
-    parents: ids of the objects that it was made of by split or merge.
+    parents: ids of the objects that it was made of by split or merge, or, of a proposal, that it would replace.
     version: number of the last action that touched it; 0: none did.
     who, when: of that action; when is UTC, ISO 8601.
     """
@@ -117,13 +117,14 @@ class Done:
     removed: tuple[int, ...] = ()
 
 
-def outcome(action: Action, objects: Sequence[Object], key: int) -> list[Object]:
+def outcome(action: Action, objects: Sequence[Object], key: int, behind: Sequence[Object] = ()) -> list[Object]:
     """Return the objects that an action changes or makes, as they are after it.
 
     Args:
         action: what is wanted.
         objects: those that it is about, as they are.
         key: the first free one.
+        behind: objects that proposals among `objects` would replace; they go when such a one comes onto the map.
 
     Raises:
         ReviewError: it makes no sense of these objects.
@@ -135,7 +136,14 @@ def outcome(action: Action, objects: Sequence[Object], key: int) -> list[Object]
     if not least <= len(objects) <= most:
         wanted = f"{least}" if least == most else f"{least} to {most}"
         raise ReviewError(f"{action.kind} is about {wanted} objects at a time, got {len(objects)}")
-    return _RULES[action.kind](action, objects, key)
+    made = _RULES[action.kind](action, objects, key)
+    return [*made, *(_replaced(objects, behind) if any(one.present for one in made) else ())]
+
+
+def _replaced(proposals: Sequence[Object], behind: Sequence[Object]) -> list[Object]:
+    """What a proposal replaces: merged, where it is a union of several, or split."""
+    count = {name: len(one.parents) for one in proposals for name in one.parents}
+    return [replace(one, verdict="merged" if count[one.id] > 1 else "split") for one in behind if one.verdict in OPEN]
 
 
 def _accept(action: Action, objects: Sequence[Object], key: int) -> list[Object]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -57,6 +57,10 @@ class Records:
                 raise Unknown(f"there is no object {key}; load the map again")
             found += rows
         return found
+
+    def named(self, ids: Collection[str]) -> list[Object]:
+        """Return objects by id, those that there are."""
+        return self._read(f"WHERE id IN ({', '.join('?' * len(ids))})", sorted(ids)) if ids else []
 
     def all(self) -> list[Object]:
         """Return every object, gone or not, by key."""

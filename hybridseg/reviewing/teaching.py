@@ -20,6 +20,7 @@ from hybridseg.reviewing.improve import Improvement, found_anew, missing
 from hybridseg.reviewing.lesson import Lesson, teach
 from hybridseg.reviewing.objects import Done, Object
 from hybridseg.reviewing.order import doubt
+from hybridseg.reviewing.regroup import regrouped
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.survey import Survey
 from hybridseg.search import write_theme
@@ -124,7 +125,9 @@ class Teaching:
         return found
 
     def propose(self, label: str | None = None, progress: Progress | None = None) -> Improvement:
-        """Return what may be missing: objects that the heatmap shows faintly, where there is none.
+        """Return what may be missing: objects that the heatmap shows faintly, where there is none, and other groupings.
+
+        Neighbours may be one object, and an object several, see `regrouped`.
 
         Args:
             label: the class; default: the first theme's.
@@ -135,7 +138,9 @@ class Teaching:
         """
         theme = self._theme(label)
         learnt = str(self.folder) if (self.folder / "card.yaml").is_file() else theme.classifier
-        return missing(self.edits.all(), self._survey(theme, learnt, progress))
+        objects, survey = self.edits.all(), self._survey(theme, learnt, progress)
+        found = missing(objects, survey)
+        return replace(found, changes=(*found.changes, *((None, one) for one in regrouped(objects, survey))))
 
     def agree(self, found: Improvement, who: str, kind: Kind = "improve") -> Done:
         """Put what was found on the map, as one action that undo takes back; what was decided since stays as it is.

@@ -11,6 +11,12 @@ const SHOWN = { kept: "as here", changed: "another outline", removed: "not shown
 const percent = (value) => Math.round(100 * value);
 const MADE = { refined: "SAM2", coarse: "classifier", clicked: "clicks", drawn: "by hand", given: "as given" };
 
+// A proposal that would take the place of others says so.
+function said(one) {
+  if (one.verdict !== "proposed" || !one.parents.length) return SAID[one.verdict];
+  return one.parents.length > 1 ? `${one.parents.length} objects may be one` : "may be a part of a larger one";
+}
+
 export function element(name, values = {}, ...inner) {
   const made = Object.assign(document.createElement(name), values);
   made.append(...inner);
@@ -27,7 +33,7 @@ export function card(at, feature, position, length, colours, metres2, finding) {
   swatch.style.background = colours.get(one.class) ?? "#999";
   const share = (value) => (value === null ? "–" : value.toFixed(2));
   const rows = [
-    ["state", SAID[one.verdict] + (one.who && one.verdict !== "proposed" ? `, ${one.who}` : "")],
+    ["state", said(one) + (one.who && one.verdict !== "proposed" ? `, ${one.who}` : "")],
     ["outline", MADE[one.origin] ?? one.origin],
     ["score", share(one.score)],
     ["agreement", share(one.agreement)],

@@ -36,6 +36,7 @@ export class View {
     if (this.square && !clicks.current && !clicks.points.length) return `This square was drawn at random: click on each ${this.class} that the map lacks in it, then ${this.keyOf("ground")}. Esc leaves.`;
     const said = this.finding?.said;
     if (!clicks.active && !this.others.length && ["unseen", "proposed"].includes(this.object?.properties.verdict) && TOLD[said]) return TOLD[said];
+    if (!clicks.active && !this.others.length && this.object?.properties.verdict === "proposed" && this.object.properties.parents.length) return this.object.properties.parents.length > 1 ? "A puts it in the place of its parts, D leaves them as they are." : "A puts it on the map and takes the larger one away, D leaves that.";
     if (!clicks.active) return this.others.length ? `${this.others.length + 1} chosen: M merges them.` : "A accepts, D rejects, C corrects, N adds. ? shows all keys.";
     if (clicks.current) {
       const which = clicks.candidates.length > 1 ? ` (${clicks.chosen + 1} of ${clicks.candidates.length}, Tab for another)` : "";
