@@ -712,3 +712,6 @@ class _Ran:
 
     def __init__(self, name: str, *report: str) -> None:
         self.name, self.report = name, report or None
+
+    def release(self) -> None:
+        """It holds nothing."""
