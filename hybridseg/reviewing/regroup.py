@@ -38,15 +38,22 @@ def regrouped(objects: Sequence[Object], survey: Survey) -> list[Object]:
     drawn = outlines(open_)
     made = list[Object]()
     unions = _found(survey, join=NEARLY, rise=1 / NEARLY)
-    for support, parts in _parts_of(unions.rows.geometry.to_numpy(), drawn).items():
-        names = tuple(open_[part].id for part in parts)
-        if frozenset(names) not in known:
-            made += [replace(one, parents=names) for one in _refined(survey, unions, [support])]
+    groups = {
+        support: names
+        for support, parts in _parts_of(unions.rows.geometry.to_numpy(), drawn).items()
+        if frozenset(names := tuple(open_[part].id for part in parts)) not in known
+    }
+    made += [replace(one, parents=groups[at]) for at, one in _refined(survey, unions, list(groups)).items()]
     pieces = _found(survey, join=1 / NEARLY, rise=NEARLY)
-    for whole, parts in _parts_of(drawn, pieces.rows.geometry.to_numpy()).items():
-        if frozenset([open_[whole].id]) not in known:
-            found = _refined(survey, pieces, parts)
-            made += [replace(one, parents=(open_[whole].id,)) for one in found if len(found) > 1]
+    cuts = {
+        (open_[whole].id,): parts
+        for whole, parts in _parts_of(drawn, pieces.rows.geometry.to_numpy()).items()
+        if frozenset([open_[whole].id]) not in known
+    }
+    found = _refined(survey, pieces, [part for parts in cuts.values() for part in parts])
+    for whole, parts in cuts.items():
+        sound = [found[part] for part in parts if part in found]
+        made += [replace(one, parents=whole) for one in sound if len(sound) > 1]
     return [replace(one, verdict="proposed") for one in made]
 
 
@@ -57,10 +64,13 @@ def _found(survey: Survey, **times: float) -> Prompts:
     return replace(survey, theme=survey.theme.model_copy(update={"objects": policy.model_copy(update=dips)})).prompts()
 
 
-def _refined(survey: Survey, prompts: Prompts, chosen: Sequence[int]) -> list[Object]:
-    """The objects of some prompts whose masks passed the gate."""
-    rows = survey.features(survey.refine(prompts.take(np.array(chosen)))).rows
-    return [one for one in objects_from(rows, survey.theme.label) if one.origin == "refined"]
+def _refined(survey: Survey, prompts: Prompts, chosen: Sequence[int]) -> dict[int, Object]:
+    """The objects of some prompts, by number, whose masks passed the gate."""
+    asked = prompts.take(np.array(chosen, int))
+    made = objects_from(survey.features(survey.refine(asked)).rows, survey.theme.label)
+    refined = {one.id: one for one in made if one.origin == "refined"}
+    names = zip(chosen, asked.rows["id"], strict=True)
+    return {number: refined[name] for number, name in names if name in refined}
 
 
 def _parts_of(wholes: np.ndarray, parts: np.ndarray) -> Mapping[int, list[int]]:
