@@ -71,7 +71,7 @@ def found_anew(objects: Sequence[Object], survey: Survey) -> Improvement:
         survey: of the same scene; its theme names the class.
     """
     label = survey.theme.label
-    open_ = [one for one in objects if not one.decided and one.label == label]
+    open_ = [one for one in objects if not one.decided and one.verdict != "declined" and one.label == label]
     decided = outlines([one for one in objects if one.decided])
     prompts = survey.prompts()
     prompts = prompts.take(~covered(prompts.rows.geometry.to_numpy(), decided))
@@ -106,7 +106,7 @@ def missing(objects: Sequence[Object], survey: Survey) -> Improvement:
     faint = policy.model_copy(update={name: FAINT * getattr(policy, name) for name in ("extent", "peak", "min_score")})
     looking = replace(survey, theme=survey.theme.model_copy(update={"objects": faint}))
     prompts = looking.prompts()
-    known = outlines([one for one in objects if one.verdict != "withdrawn"])
+    known = outlines([one for one in objects if one.verdict not in ("withdrawn", "declined")])
     prompts = prompts.take(~covered(prompts.rows.geometry.to_numpy(), known))
     made = _made(looking, prompts)
     made = [one for one, taken in zip(made, covered(outlines(made), known).tolist(), strict=True) if not taken]

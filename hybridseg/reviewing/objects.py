@@ -13,10 +13,12 @@ from shapely.ops import split as cut
 from hybridseg.errors import ReviewError
 
 Verdict = Literal[
-    "unseen", "accepted", "rejected", "corrected", "added", "deleted", "split", "merged", "proposed", "withdrawn"
-]
+    "unseen", "accepted", "rejected", "corrected", "added", "deleted", "split", "merged", "proposed", "withdrawn",
+    "declined",
+]  # fmt: skip
 """What a person said of an object. unseen: nothing yet; split, merged: others took its place; proposed: something may
-be missing here, nothing yet; withdrawn: nothing, before an improvement took it from the map."""
+be missing here, or others be grouped so, nothing yet; withdrawn: nothing, before an improvement took it from the map;
+declined: that others are not to be grouped so, which says nothing of the ground."""
 
 PRESENT: tuple[Verdict, ...] = ("unseen", "accepted", "corrected", "added")
 """Verdicts of objects that are on the map."""
@@ -24,8 +26,8 @@ PRESENT: tuple[Verdict, ...] = ("unseen", "accepted", "corrected", "added")
 OPEN: tuple[Verdict, ...] = (*PRESENT, "proposed")
 """Verdicts of objects on which a person may decide."""
 
-MACHINE: tuple[Verdict, ...] = ("unseen", "proposed", "withdrawn")
-"""Verdicts of objects of which nobody has said anything."""
+MACHINE: tuple[Verdict, ...] = ("unseen", "proposed", "withdrawn", "declined")
+"""Verdicts of objects of which nobody has said whether they are there."""
 
 Kind = Literal["accept", "reject", "relabel", "replace", "add", "delete", "split", "merge"]
 """Actions, apart from undo and redo."""
@@ -152,7 +154,9 @@ def _accept(action: Action, objects: Sequence[Object], key: int) -> list[Object]
 
 
 def _reject(action: Action, objects: Sequence[Object], key: int) -> list[Object]:
-    return [replace(objects[0], verdict="rejected")]
+    (one,) = objects
+    grouping = one.verdict == "proposed" and one.parents
+    return [replace(one, verdict="declined" if grouping else "rejected")]
 
 
 def _delete(action: Action, objects: Sequence[Object], key: int) -> list[Object]:

@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 import shapely
 
+from hybridseg.reviewing import improve
 from hybridseg.reviewing.desk import Desk
 from hybridseg.reviewing.objects import Object
 from hybridseg.run.extract import extract
+from hybridseg.run.survey import Survey
 from tests.reviewing.test_edits import records
 
 
@@ -91,6 +93,7 @@ def test_what_was_rejected_leaves_the_objects_and_is_not_proposed_again(desk: De
         for one in ones:
             desk.decide("reject", one.key)
     assert all(verdicts(desk, names) == {"unseen"} for names in found)
+    assert {one.verdict for one in desk.edits.all() if one.parents} == {"declined"}
     again = desk.teaching.propose()
     assert not [one for one in again.new if one.parents]
 
@@ -99,3 +102,15 @@ def test_what_somebody_decided_on_is_not_regrouped(desk: Desk):
     for one in desk.edits.all():
         desk.decide("accept", one.key)
     assert not [one for one in desk.teaching.propose().new if one.parents]
+
+
+def test_a_declined_grouping_says_nothing_of_its_ground(desk: Desk):
+    survey = Survey.open(desk.scene, desk.themes[0], "sam2-lite", "cpu")
+    before = improve.found_anew(desk.edits.all(), survey)
+    for ones in proposals(desk).values():
+        for one in ones:
+            desk.decide("reject", one.key)
+    known = [one for one in desk.edits.all() if one.verdict != "proposed"]
+    after = improve.found_anew(known, survey)
+    assert [one.id for one in after.gone] == [one.id for one in before.gone]
+    assert [one.id for one in after.new] == [one.id for one in before.new]

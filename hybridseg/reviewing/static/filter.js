@@ -12,7 +12,7 @@ export class Filter {
     const choice = (name, rows) => element("select", { id: `filter-${name}`, name }, element("option", { value: "" }, "any"), ...rows.map(([value, text]) => element("option", { value }, text)));
     const number = (name, text) => element("input", { id: `filter-${name}`, name, type: "number", step: "any", min: "0", placeholder: text, ariaLabel: `${name.replace("_", " ")}` });
     const label = (name, text) => element("label", { htmlFor: `filter-${name}` }, text);
-    const states = ["unseen", "proposed", "accepted", "corrected", "rejected", "deleted", "added", "split", "merged"];
+    const states = ["unseen", "proposed", "accepted", "corrected", "rejected", "deleted", "added", "split", "merged", "declined"];
     const here = element("label", { className: "place" }, element("input", { type: "checkbox", name: "place" }), " only what is in view now");
     this.form = this.box.querySelector("form");
     this.form.replaceChildren(

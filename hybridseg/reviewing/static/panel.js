@@ -5,7 +5,7 @@ import { label } from "./keys.js";
 export const SAID = {
   unseen: "not decided", accepted: "accepted", rejected: "rejected", corrected: "corrected", added: "added by hand",
   deleted: "deleted", split: "split", merged: "merged", proposed: "may be missing",
-  withdrawn: "taken away by an improvement",
+  withdrawn: "taken away by an improvement", declined: "not grouped so",
 };
 const SHOWN = { kept: "as here", changed: "another outline", removed: "not shown", added: "not in the layer", unknown: "none" };
 const percent = (value) => Math.round(100 * value);
