@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -44,6 +44,9 @@ class Theme(Settings):
         min_length=1,
         description="how many times coarser than at the working GSD the classifier is shown the scene, up to the "
         "coarsest of `work_gsd_m`; of several scales the highest probability counts",
+    )
+    looks: Literal[1, 2, 4, 8] = Field(
+        1, description="how often the classifier is shown each window, turned and mirrored; the mean counts"
     )
     max_gsd_m: _Gsd | None = Field(None, description="coarser sources are refused; none: as the model's card says")
     by_bands: tuple[str, ...] = Field(
@@ -90,7 +93,8 @@ class Theme(Settings):
         Args:
             refiner: name of the one in use, or `none`.
         """
-        parts = self.model_dump(mode="json", include={"label", "objects", "prompts", "gate", "work_gsd_m", "scales"})
+        kept = {"label", "objects", "prompts", "gate", "work_gsd_m", "scales", "looks"}
+        parts = self.model_dump(mode="json", include=kept)
         return hashlib.sha256(json.dumps([parts, refiner], sort_keys=True).encode()).hexdigest()
 
     def gsd_m(self, source_m: float, own_m: float | None) -> float:

@@ -48,6 +48,13 @@ class LabelledImage:
             gsd_m=gsd_m,
         )
 
+    def seen_at(self, gsd_m: float) -> LabelledImage:
+        """Return the image as a sensor of a coarser GSD gives it, on the same pixels; labels stay as they are."""
+        height, width = self.image.shape[:2]
+        size = tuple(max(1, round(side * self.gsd_m / gsd_m)) for side in (width, height))
+        small = by_band(self.image, lambda band: band.resize(size, Image.Resampling.BOX))
+        return replace(self, image=by_band(small, lambda band: band.resize((width, height), Image.Resampling.BICUBIC)))
+
 
 def by_band(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     """Apply a change of PIL images to an (H, W) or (H, W, B) array; PIL takes several bands at once in RGB only."""

@@ -133,7 +133,7 @@ class Survey:
         network = self.models.classifier
         stage, view, spec = self._classify, view_for(self.scene, network), network.spec
         grid, raster = self._working_grid(self.ground)
-        look = (network.sha256, spec, stage.scales, self.models.shared, stage.windows.halo_px)
+        look = (network.sha256, spec, stage.scales, stage.looks, self.models.shared, stage.windows.halo_px)
         key = key_of("heatmap", view.fingerprint, *look, grid, self.core_px, self.offset_px)
         cores = stage.windows.cores((grid.height, grid.width), self.core_px, self.offset_px)
         if isinstance(self.ground, Area):
@@ -269,7 +269,8 @@ class Survey:
         network = self.models.classifier
         if network.spec.gsd_m is None:  # it looks at pixels one by one: coarser ones tell it nothing
             return Classify(network)
-        return Classify(network, self.theme.scales_at(self.theme.gsd_m(self.scene.gsd_m, network.spec.gsd_m)))
+        scales = self.theme.scales_at(self.theme.gsd_m(self.scene.gsd_m, network.spec.gsd_m))
+        return Classify(network, scales, self.theme.looks)
 
     def _working_grid(self, part: Extent | Area | None) -> tuple[GeoBox, Window]:
         """The grid to classify a part on, and where the whole scene lies on it."""

@@ -54,7 +54,7 @@ class ClassifyTask:
     def key(self) -> str:
         """Of network, halo, scene and window."""
         network, halo_px = self.stage.network, self.stage.windows.halo_px
-        look = (network.sha256, network.spec, self.stage.scales, halo_px)
+        look = (network.sha256, network.spec, self.stage.scales, self.stage.looks, halo_px)
         made_of = (*look, self.scene.fingerprint, self.grid, self.core, self.raster)
         return key_of("part", *made_of)
 

@@ -57,7 +57,8 @@ def load_images(table: Path, dataset: str, chosen: DataSet) -> list[LabelledImag
             tiles[int(place[1]), int(place[2])] = image
         else:
             single.append(image)
-    return [_without(image, chosen) for image in [*single, *_join(tiles)]]
+    found = [_without(image, chosen) for image in [*single, *_join(tiles)]]
+    return found if chosen.seen_gsd_m is None else [image.seen_at(chosen.seen_gsd_m) for image in found]
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:

@@ -30,6 +30,7 @@ class DataSet(BaseModel):
     rgb_gain: tuple[float, float, float] = Field((1.0, 1.0, 1.0), description="what they are multiplied by")
     gsd_m: float | None = Field(None, gt=0, description="its GSD, where the table does not know or scale is to vary")
     work_gsd_m: float | None = Field(None, gt=0, description="what it is shown at, if not at the recipe's gsd_m")
+    seen_gsd_m: float | None = Field(None, gt=0, description="coarsened to this GSD first, as a satellite sees it")
     zoom: tuple[float, float] = Field((0.65, 1.5), description="classifier only: range of random scale")
     towns: int = Field(0, ge=0, description="render so many towns instead of reading the set from the table")
     supports: str | None = Field(None, description="refiner only: stage or model whose heatmap gives coarse supports")

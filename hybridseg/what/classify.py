@@ -21,6 +21,18 @@ from hybridseg.what.given import GivenHeatmap
 BEYOND_SNAPS = 4
 """Empty ground shown around the raster, in the network's deepest strides: its features are poor at a window's edge."""
 
+TURNS = (
+    (False, False, False),
+    (True, False, False),
+    (False, True, False),
+    (True, True, False),
+    (False, False, True),
+    (True, False, True),
+    (False, True, True),
+    (True, True, True),
+)
+"""The eight ways to lay a square on itself: upside down, mirrored, rows and columns swapped."""
+
 
 class Network(Protocol):
     """A classifier, as the sweep needs it."""
@@ -82,10 +94,12 @@ class Classify:
 
     network: the classifier.
     scales: how many times coarser than the grid it is shown the scene; of several, the highest probability counts.
+    looks: how often it is shown each window, turned and mirrored (1, 2, 4 or 8); the mean counts.
     """
 
     network: Network
     scales: tuple[int, ...] = (1,)
+    looks: int = 1
 
     @property
     def snap_px(self) -> int:
@@ -128,7 +142,26 @@ class Classify:
         place = Window(core.col // stride, core.row // stride, core.width // stride, core.height // stride)
         if not valid.any():
             return HeatmapPart(np.zeros((2 * len(spec.classes), *valid.shape), np.float32), valid, place)
-        return HeatmapPart(self.network.predict(chip.pixels)[:, *inner], valid, place)
+        return HeatmapPart(self._predict(chip.pixels)[:, *inner], valid, place)
+
+    def _predict(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the mean of the network's heatmaps of the window as it is, turned and mirrored.
+
+        Windows are multiples of the network's deepest stride, so a turned one is seen on the same steps for any tiling.
+        Averaging over what should make no difference is test-time augmentation (Krizhevsky et al. 2012, section 4.1).
+        """
+        made = [_turned(self.network.predict(_turned(pixels, *how)), *how, back=True) for how in TURNS[: self.looks]]
+        return made[0] if len(made) == 1 else np.mean(made, axis=0, dtype=np.float32)
+
+
+def _turned(array: np.ndarray, upside_down: bool, mirrored: bool, swapped: bool, back: bool = False) -> np.ndarray:
+    """Return (..., H, W) turned upside down, mirrored, then rows and columns swapped; `back` undoes it."""
+    if swapped and back:
+        array = array.swapaxes(-1, -2)
+    array = array[..., :: -1 if upside_down else 1, :: -1 if mirrored else 1]
+    if swapped and not back:
+        array = array.swapaxes(-1, -2)
+    return np.ascontiguousarray(array)
 
 
 def _coarser(window: Window, scale: int) -> Window:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ PONDS = [(20, 20, 30, 30), (120, 120, 24, 40)]
 
 
 def made_in(run: Path) -> int:
-    return sum(path.is_file() for path in run.rglob("*"))
+    return sum(len(files) for _, _, files in os.walk(run))  # folders may vanish while one looks
 
 
 def killed_at(command: list[str], run: Path, files: int) -> bool:
