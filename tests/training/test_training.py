@@ -85,6 +85,20 @@ def test_tiles_of_a_web_map_grid_are_joined_and_objects_across_edges_made_one(tm
         load_images(tmp_path / "tiles.csv", "d", DataSet(share=1, split="val"))
 
 
+def test_a_set_may_be_seen_as_a_coarser_sensor_gives_it(tmp_path: Path):
+    labels, stripes = np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3), np.uint8)
+    labels[:, :32], stripes[:, ::2] = 7, 200
+    Image.fromarray(labels).save(tmp_path / "l.png")
+    Image.fromarray(stripes).save(tmp_path / "i.png")
+    (tmp_path / "tiles.csv").write_text("dataset,image,label,split,place,gsd_m\nd,i.png,l.png,train,p,2.0\n")
+    (fine,), (coarse,) = (load_images(tmp_path / "tiles.csv", "d", DataSet(share=1, seen_gsd_m=g)) for g in (None, 8.0))
+    assert fine.image.std() > 90
+    assert coarse.image.std() < 1, "stripes of 2 m are not seen at 8 m"
+    assert coarse.image.mean() == pytest.approx(fine.image.mean(), abs=1)
+    assert (coarse.image.shape, coarse.gsd_m) == (fine.image.shape, 2.0)
+    assert np.array_equal(coarse.instances, fine.instances)
+
+
 def test_class_codes_speak_of_their_classes_only_and_0_of_none(tmp_path: Path):
     codes = np.zeros((64, 64), np.uint8)
     codes[:, 20:], codes[10:20, 30:40], codes[40:50, 30:40] = 5, 3, 3
