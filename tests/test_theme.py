@@ -72,7 +72,7 @@ def test_the_fingerprint_changes_with_any_setting(path: tuple[str, ...]):
     part = settings
     for key in path[:-1]:
         part = part[key]
-    unset = {"work_gsd_m": (0.2, 1.0), "max_gsd_m": 2.0, "by_bands": ["water-ndwi"], "scales": (1, 2)}
+    unset = {"work_gsd_m": (0.2, 1.0), "max_gsd_m": 2.0, "by_bands": ["water-ndwi"], "scales": (1, 2), "looks": 8}
     if path[-1] == "kind":  # another kind has other settings
         settings[path[0]] = {"kind": {"objects": "regions", "shape": "rows"}[path[0]]}
     else:
