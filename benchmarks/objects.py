@@ -4,7 +4,7 @@
 
 Rendered prompts (octagons of 10 m on a grid of 15 m) go through `Survey.refine` with an engine that gives each support
 back as its mask, so that no network and no imagery hide what the tables take; then they are joined and shaped as the
-theme buildings says, or left as traced. Each count runs in a process of its own.
+theme buildings says, or left as traced, and written. Each count runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ from benchmarks.accuracy import RESULTS
 from hybridseg import Survey, load_theme, open_scene
 from hybridseg.nn.models import Models
 from hybridseg.read.scene import Scene
+from hybridseg.read.tiles import transformed
 from hybridseg.run.engine import Done
 from hybridseg.run.store import Store
 from hybridseg.run.tasks import RefineTask
 from hybridseg.tables import Prompts
 from hybridseg.types import NetworkSpec
+from hybridseg.write.result import write_result
 
 CRS, LEFT, TOP, STEP_M, GSD_M = "EPSG:32645", 500_000, 3_000_000, 15, 0.3
 SPEC = NetworkSpec(("building",), stride=2, snap_px=32, gsd_m=0.25, coarsest_gsd_m=0.6)
@@ -52,8 +54,8 @@ class Echo:
             if not isinstance(task, RefineTask):
                 yield Done(task, task())
                 continue
-            to_crs = task.scene.geobox.affine
-            outlines = [shapely.affinity.affine_transform(p.support, to_crs.to_shapely()) for p in task.prompts]
+            supports = np.array([p.support for p in task.prompts])
+            outlines = transformed(supports, task.scene.geobox.affine)
             figures = dict.fromkeys(("iou_pred", "stability", "agreement"), 0.9)
             yield Done(task, gpd.GeoDataFrame(pd.DataFrame(figures, range(len(outlines))), geometry=outlines, crs=CRS))
 
@@ -105,13 +107,17 @@ def _measured(count: int, side: int, traced: bool, scene: Scene) -> dict[str, An
         row[f"{step}_gb"], row[f"{step}_s"] = round(rss_gb() - base, 3), round(time.process_time() - last, 1)
         last = time.process_time()
 
-    asked = prompts(count)
+    survey.store.save("prompts-0", prompts(count))  # a run has its prompts in its store, too
     lap("prompts")
-    refined = survey.refine(asked)
+    refined = survey.refine(survey.store.load("prompts-0"))
     lap("refine")
     features = survey.features(refined)
     lap("features")
     assert len(features) == count, "each object once"
+    del refined
+    for suffix in ("gpkg", "parquet"):
+        write_result(features.rows, survey.store.folder / f"map.{suffix}", {})
+        lap(suffix)
     return row | {"process_gb": round(rss_gb(), 2)}
 
 

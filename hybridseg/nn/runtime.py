@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import io
 import os
 import sys
 import threading
@@ -22,12 +21,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import platformdirs
 import torch
 from torch import Tensor, nn
 
 from hybridseg.errors import HybridsegError, MissingExtra
+from hybridseg.nn.compiled import Compiled, Large
 from hybridseg.nn.folder import CacheFolder
 
 RUNTIMES = ("auto", "torch", "openvino")
@@ -73,7 +72,9 @@ class Runner:
     What it is computed by is settled at the first call.
     """
 
-    def __init__(self, name: str, net: nn.Module, runtime: str, examples: Examples, bf16: bool = False) -> None:
+    def __init__(
+        self, name: str, net: nn.Module, runtime: str, examples: Examples, bf16: bool = False, large: bool = False
+    ) -> None:
         """Wrap a network.
 
         Args:
@@ -83,8 +84,10 @@ class Runner:
             examples: inputs on the network's device.
             bf16: OpenVINO is to multiply in bf16, where that gives about the same numbers; torch does what its caller
                 says.
+            large: its inputs are so large that memory counts; see `Large`.
         """
         self.name, self._net, self._runtime, self._examples, self._bf16 = name, net, runtime, examples, bf16
+        self._form = Large if large else Compiled
         self._lock = threading.Lock()
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -104,28 +107,28 @@ class Runner:
     def release(self) -> None:
         """Give back the memory that OpenVINO keeps for the largest input so far; the next call takes it again."""
         compiled = self.__dict__.get("_compiled")
-        if isinstance(compiled, _Compiled):
-            compiled.model.release_memory()
+        if compiled and not isinstance(compiled, str):
+            compiled.release()
 
     @cached_property
-    def _compiled(self) -> _Compiled | str:
+    def _compiled(self) -> Compiled | Large | str:
         """The converted network, or why torch is to run it."""
         if self._runtime == "torch":
             return ""
         made = self._made_in("bf16") if self._bf16 else ""
         return self._made_in("f32") if isinstance(made, str) else made
 
-    def _made_in(self, precision: str) -> _Compiled | str:
+    def _made_in(self, precision: str) -> Compiled | Large | str:
         """The network as it computes in a precision, or why it does not."""
         examples, settings = self._examples(), _settings(precision)
         core, folder = _core(), _folder()
-        key = _key(self._net, examples, settings, core)
+        key = _key(self._net, examples, settings, core, self._form.__name__)
         kept = folder.load(key)
-        if kept is not None and (known := _opened(kept, settings, core)) is not None:
+        if kept is not None and (known := _opened(kept, settings, core, self._form)) is not None:
             return known
         try:
             with torch.autocast("cpu", enabled=False):  # the caller may be in bf16, for torch
-                made = _Compiled(core.compile_model(_convert(self._net, examples), "CPU", settings))
+                made = self._form.of(_convert(self._net, examples), core, settings)
                 problem = _difference(made, self._net, examples, precision)
         except Exception as error:  # its front end raises whatever a network leads it into
             made, problem = None, f"cannot be converted ({type(error).__name__})"
@@ -134,7 +137,7 @@ class Runner:
         if made is None or problem:
             folder.save(key, _sealed(False, problem.encode()))
             return problem
-        folder.save(key, _sealed(True, made.model.export_model().getvalue()))
+        folder.save(key, _sealed(True, made.content()))
         return made
 
 
@@ -146,21 +149,6 @@ def summarise(runners: Sequence[Runner]) -> str:
     if not reasons:
         return ", ".join(sorted(used)) or "none"
     return f"{'openvino; torch' if 'openvino' in used else 'torch'}, since {', '.join(reasons)}"
-
-
-class _Compiled:
-    """A compiled model; each thread has its own request for it."""
-
-    def __init__(self, model: Any) -> None:
-        self.model, self._own = model, threading.local()
-
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        if not hasattr(self._own, "request"):
-            self._own.request = self.model.create_infer_request()
-        request = self._own.request
-        request.infer([value.contiguous().numpy() for value in inputs], share_inputs=True)
-        # the request will use its own arrays again
-        return tuple(torch.from_numpy(np.array(tensor.data)) for tensor in request.output_tensors)
 
 
 def _convert(net: nn.Module, examples: Sequence[tuple[Tensor, ...]]) -> Any:
@@ -184,7 +172,9 @@ def _convert(net: nn.Module, examples: Sequence[tuple[Tensor, ...]]) -> Any:
 
 
 @torch.inference_mode()
-def _difference(compiled: _Compiled, net: nn.Module, examples: Sequence[tuple[Tensor, ...]], precision: str) -> str:
+def _difference(
+    compiled: Compiled | Large, net: nn.Module, examples: Sequence[tuple[Tensor, ...]], precision: str
+) -> str:
     """Return in words by how much a converted network differs from torch, where that is too much."""
     expected = [_tuple(net(*values)) for values in examples]
     for port, results in zip(compiled.model.outputs, zip(*expected, strict=True), strict=True):
@@ -205,8 +195,10 @@ def _difference(compiled: _Compiled, net: nn.Module, examples: Sequence[tuple[Te
     return ""
 
 
-def _key(net: nn.Module, examples: Sequence[tuple[Tensor, ...]], settings: Mapping[str, Any], core: Any) -> str:
-    """Hash of all that decides a compiled network: weights, structure, sizes, this code, versions and CPU."""
+def _key(
+    net: nn.Module, examples: Sequence[tuple[Tensor, ...]], settings: Mapping[str, Any], core: Any, form: str
+) -> str:
+    """Hash of all that decides what is kept: weights, structure, sizes, form, this code, versions and CPU."""
     digest = hashlib.blake2b(digest_size=16)
     named = [*net.named_parameters(), *net.named_buffers()]
     for name, value in named:
@@ -216,7 +208,7 @@ def _key(net: nn.Module, examples: Sequence[tuple[Tensor, ...]], settings: Mappi
     chosen = {name: value for name, value in settings.items() if name != "INFERENCE_NUM_THREADS"}
     versions = [version(package) for package in ("openvino", "torch", "sam2", "timm")]
     cpu = core.get_property("CPU", "FULL_DEVICE_NAME")
-    digest.update(repr((str(net), shapes, chosen, versions, cpu, _sources())).encode())
+    digest.update(repr((str(net), form, shapes, chosen, versions, cpu, _sources())).encode())
     return digest.hexdigest()
 
 
@@ -235,7 +227,9 @@ def _sealed(converted: bool, content: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() + body
 
 
-def _opened(content: bytes, settings: Mapping[str, Any], core: Any) -> _Compiled | str | None:
+def _opened(
+    content: bytes, settings: Mapping[str, Any], core: Any, form: type[Compiled] | type[Large]
+) -> Compiled | Large | str | None:
     """Return what `_sealed` made, or None where the file is damaged or of another build of OpenVINO."""
     seal, body = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if not body or hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest() != seal:
@@ -243,7 +237,7 @@ def _opened(content: bytes, settings: Mapping[str, Any], core: Any) -> _Compiled
     if not body[0]:
         return body[1:].decode()
     try:
-        return _Compiled(core.import_model(io.BytesIO(body[1:]), "CPU", settings))
+        return form.read(body[1:], core, settings)
     except RuntimeError:
         return None
 

@@ -25,7 +25,7 @@ from hybridseg.read.stretch import OVERVIEW_PX, PixelStore, Stretch, declared, e
 from hybridseg.read.tiles import zoomed
 from hybridseg.types import Chip, Window
 
-READ_PX = 2**21
+READ_PX = 2**20
 """Source pixels held at once, of three bands; what needs more is read in pieces."""
 
 Pixels: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]

@@ -178,6 +178,7 @@ def extract(
     )  # fmt: skip
     result = replace(result, provenance=provenance_of(surveys, attribution or part.copyright, request))
     if run is None:
+        del steps  # the masks take as much memory as the features
         return output.write(result)
     with store.claim("result", wait=True):  # several processes may be here at once
         return output.write_once(result, steps, Path(run), store)

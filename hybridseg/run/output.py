@@ -130,7 +130,12 @@ class Output:
             return result.at(self.out)
         written = self.write(result)
         heatmaps = {step.theme.name: step.heatmap for step in steps}
-        write_steps(folder, heatmaps, [step.prompts for step in steps], [step.refined for step in steps])
+        write_steps(
+            folder,
+            heatmaps,
+            [None if step.prompts is None else step.prompts() for step in steps],
+            [step.refined for step in steps],
+        )
         if self.out is not None:
             store.save(mark, file_stamp(self.out))
         return written

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -92,23 +92,26 @@ class Summary:
 class Steps:
     """All values of one survey, in the order in which they were made.
 
-    heatmap, prompts: None where the masks came from elsewhere.
+    heatmap, prompts: None where the masks came from elsewhere. Prompts are read when they are asked for: nobody needs
+        them beside the masks, and they take as much memory.
+    found: how the prompts were made.
     notes: what a user should know of the features, a line each.
     """
 
     theme: Theme
     refiner: str
     heatmap: Heatmap | None
-    prompts: Prompts | None
+    prompts: Callable[[], Prompts] | None
     refined: Refined
     features: Features
     notes: tuple[str, ...] = ()
+    found: Sweep = Sweep()
 
     @property
     def sweeps(self) -> list[tuple[str, Sweep]]:
         """What was done after the heatmap, by name."""
         return [
-            ("find objects", self.prompts.sweep if self.prompts is not None else Sweep()),
+            ("find objects", self.found),
             ("refine", self.refined.sweep),
             ("shape", self.features.sweep),
         ]

@@ -38,6 +38,8 @@ LEASE_S = 60.0
 """A claim that was not renewed for so long is another process's to take; one of a process that ended here, at once."""
 SIGNED_S = 5.0
 """Within so long a claim is signed by whoever made its file."""
+IN_MEMORY = 100_000
+"""Rows of a table that a store without a folder of its own keeps in memory; a larger one waits in a file."""
 _POLL_S = 0.2
 """Between two looks at what another process holds."""
 
@@ -112,6 +114,7 @@ def _plain(part: object) -> object:
 class Memory:
     """Remembers whole values (heatmap, prompts, masks) as long as it lives; its folder goes with it.
 
+    Large tables are files there: a prompt with its mask takes 2 kB of memory, and most are asked for once.
     The folder of a process that was killed is removed when the next one begins (see `folders`).
     """
 
@@ -139,10 +142,15 @@ class Memory:
 
     def load(self, key: str) -> Any | None:
         """Return the value, or None where there is none."""
-        return self._values.get(key)
+        value = self._values.get(key)
+        return _kind(key).read(value) if isinstance(value, Path) else value
 
     def save(self, key: str, value: Any) -> None:
         """Remember a value."""
+        if isinstance(value, Prompts | Refined) and len(value) > IN_MEMORY:
+            path = self._folder / f"{key}{_kind(key).suffix}"
+            _kind(key).write(value, path)
+            value = path
         self._values[key] = value
 
     def claim(self, key: str, wait: bool = False) -> AbstractContextManager[bool]:

@@ -8,7 +8,7 @@ then:   refined masks -> gate -> join -> shape -> features
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -241,8 +241,11 @@ class Survey:
         """Make every value in turn: heatmap, prompts, refined masks, features with calibrated scores."""
         heatmap = self.heatmap()
         prompts = self._find(heatmap)
-        refined = self.relabel(self.refine(prompts), heatmap)
-        return replace(self.steps_from(refined), heatmap=heatmap, prompts=prompts)
+        refined, found = self.relabel(self.refine(prompts), heatmap), prompts.sweep
+        # with failures they are not in the store
+        again = partial(replace, prompts) if found.failures else partial(self._find, heatmap)
+        del prompts
+        return replace(self.steps_from(refined), heatmap=heatmap, prompts=again, found=found)
 
     def steps_from(self, refined: Refined, scored: bool = True) -> Steps:
         """Make the features of masks that are there already; `scored`: their scores are to be calibrated."""

@@ -13,14 +13,16 @@ MultiPolygon, so that a layer is of one type.
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyogrio
@@ -31,8 +33,9 @@ from hybridseg.write.geopackage import add_metadata, add_styles, check_index
 from hybridseg.write.lineage import COLUMNS, KEY, abstract, qgis_metadata
 from hybridseg.write.style import Kind, qml
 
-_ROW_GROUP = 25_000
-"""Rows of a Parquet row group: small enough that a bbox query skips most of a large file."""
+_ROWS = 25_000
+"""Rows on their way to or from a file at once, so that memory does not grow with the layer; and of a Parquet row group:
+small enough that a bbox query skips most of a large file."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,17 @@ def _explained(schema: pa.Schema) -> pa.Schema:
 
 
 def _write_ogr(layer: Layer, path: Path, driver: str, **options: Any) -> None:
-    frame, geometry_type = (layer.frame, "Unknown") if driver == "GeoJSON" else _one_type(layer)
-    table = pa.table(frame.to_arrow(index=False, geometry_encoding="WKB"))
-    crs = frame.crs
+    geometry_type, multi = ("Unknown", False) if driver == "GeoJSON" else _one_type(layer)
+    crs = layer.frame.crs
     epsg = crs.to_epsg()
+
+    def table(rows: gpd.GeoDataFrame) -> pa.Table:
+        rows = _to_multi(rows, layer.kind) if multi else rows
+        return pa.table(rows.to_arrow(index=False, geometry_encoding="WKB"))
+
+    schema, tables = _tables(layer.frame, table)
     pyogrio.write_arrow(
-        table.cast(_explained(table.schema)),
+        pa.RecordBatchReader.from_batches(schema, (batch for part in tables for batch in part.to_batches())),
         path,
         layer=layer.name,
         driver=driver,
@@ -77,17 +85,37 @@ def _write_ogr(layer: Layer, path: Path, driver: str, **options: Any) -> None:
     )
 
 
-def _one_type(layer: Layer) -> tuple[gpd.GeoDataFrame, str]:
-    """The rows with geometries of one type, and its name: QGIS shows a layer of two types as two."""
-    kinds = layer.frame.geom_type
+def _tables(
+    frame: gpd.GeoDataFrame, table: Callable[[gpd.GeoDataFrame], pa.Table]
+) -> tuple[pa.Schema, Iterator[pa.Table]]:
+    """The rows as tables of one schema, `_ROWS` at a time, each made when it is asked for; an empty frame has one."""
+    schema = table(frame.iloc[:_ROWS]).schema
+    for field in pa.Schema.from_pandas(frame.drop(columns=frame.geometry.name), preserve_index=False):
+        number = schema.get_field_index(field.name)  # what the first rows lack has no type there
+        schema = schema.set(number, schema.field(number).with_type(field.type))
+    schema = _explained(schema)
+    starts = range(0, max(1, len(frame)), _ROWS)
+    return schema, (table(frame.iloc[start : start + _ROWS]).cast(schema) for start in starts)
+
+
+def _one_type(layer: Layer) -> tuple[str, bool]:
+    """Name of the one type of a layer, and whether its geometries must be brought to it.
+
+    QGIS shows a layer of two types as two.
+    """
     single = {"polygons": "Polygon", "lines": "LineString", "nodes": "Point"}[layer.kind]
-    if layer.kind != "polygons" and not kinds.str.startswith("Multi").any():
-        return layer.frame, single
-    geometries = layer.frame.geometry.to_numpy().copy()
-    alone = (kinds == single).to_numpy()
-    to_multi = shapely.multipolygons if layer.kind == "polygons" else shapely.multilinestrings
+    if layer.kind != "polygons" and not layer.frame.geom_type.str.startswith("Multi").any():
+        return single, False
+    return f"Multi{single}", True
+
+
+def _to_multi(rows: gpd.GeoDataFrame, kind: Kind) -> gpd.GeoDataFrame:
+    """The rows with collections where there are single polygons or lines."""
+    geometries = rows.geometry.to_numpy().copy()
+    to_multi, single = (shapely.multipolygons, 3) if kind == "polygons" else (shapely.multilinestrings, 1)
+    alone = shapely.get_type_id(geometries) == single
     geometries[alone] = to_multi(geometries[alone], indices=np.arange(alone.sum()))
-    return layer.frame.set_geometry(gpd.GeoSeries(geometries, layer.frame.index, crs=layer.frame.crs)), f"Multi{single}"
+    return rows.set_geometry(gpd.GeoSeries(geometries, rows.index, crs=rows.crs))
 
 
 def _write_gpkg(layers: Sequence[Layer], path: Path, provenance: Mapping[str, Any]) -> None:
@@ -136,15 +164,50 @@ def _write_parquet(layers: Sequence[Layer], path: Path, provenance: Mapping[str,
     frame = layers[0].frame
     if not frame.empty:
         frame = frame.iloc[frame.hilbert_distance().argsort(kind="stable")]
-    frame.to_parquet(path, index=False, schema_version="1.1.0", write_covering_bbox=True)
-    table = pq.read_table(path)  # geopandas has no way to hand metadata on
+
+    def table(rows: gpd.GeoDataFrame) -> pa.Table:
+        with io.BytesIO() as file:
+            rows.to_parquet(file, index=False, schema_version="1.1.0", write_covering_bbox=True, compression=None)
+            return pq.read_table(file)
+
+    schema, tables = _tables(frame, table)
     texts = {KEY: json.dumps(provenance), "title": layers[0].title, "description": abstract(provenance)}
-    schema = _explained(table.schema).with_metadata({**(table.schema.metadata or {}), **texts})
-    pq.write_table(table.cast(schema), path, compression="zstd", row_group_size=_ROW_GROUP)
+    schema = schema.with_metadata({**schema.metadata, b"geo": json.dumps(_of_all(schema, frame)), **texts})
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for part in tables:
+            writer.write_table(part.cast(schema), row_group_size=_ROWS)
+
+
+def _of_all(schema: pa.Schema, frame: gpd.GeoDataFrame) -> dict[str, Any]:
+    """GeoParquet's metadata of some rows with the types and bounds of all."""
+    geo: dict[str, Any] = json.loads(schema.metadata[b"geo"])
+    for name, column in geo["columns"].items():
+        kinds, flat = frame[name].geom_type, ~frame[name].has_z
+        column["geometry_types"] = sorted({*kinds[flat].dropna(), *(f"{kind} Z" for kind in kinds[~flat].dropna())})
+        if np.isfinite(bounds := frame[name].total_bounds).all():
+            column["bbox"] = bounds.tolist()
+    return geo
 
 
 def _read_parquet(path: Path, layer: str | None) -> gpd.GeoDataFrame:
     return gpd.read_parquet(path)
+
+
+def _parquet_batches(path: Path, layer: str) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(path) as file:
+        wanted = [name for name in ("id", "geometry") if name in file.schema_arrow.names]
+        for batch in file.iter_batches(_ROWS, columns=wanted):
+            yield batch.select(wanted)
+
+
+def _ogr_batches(path: Path, layer: str) -> Iterator[pa.RecordBatch]:
+    options = {"DATE_AS_STRING": "YES"} if path.suffix.lower() == ".geojson" else {}
+    with pyogrio.open_arrow(path, layer=layer, columns=["id"], batch_size=_ROWS, use_pyarrow=True, **options) as opened:
+        for batch in opened[1]:
+            place = opened[0]["geometry_name"] or "wkb_geometry"
+            wanted = {"id" if name == "id" else "geometry": batch[name] for name in batch.schema.names
+                      if name in ("id", place)}  # fmt: skip
+            yield pa.RecordBatch.from_pydict(wanted)
 
 
 def _read_ogr(path: Path, layer: str | None) -> gpd.GeoDataFrame:
@@ -183,36 +246,51 @@ def _geojson_provenance(path: Path) -> str | None:
     return None
 
 
-def check_rows(layer: Layer, read: gpd.GeoDataFrame) -> None:
-    """Refuse what was read back from a file when it is not the layer that was written.
+def check_rows(layer: Layer, path: Path) -> None:
+    """Refuse a file that does not hold the layer that was written to it.
 
     Raises:
         ValueError: rows, ids or geometries are lost.
     """
-    if len(read) != len(layer.frame):
-        raise ValueError(f"{len(read)} rows of {len(layer.frame)} are left")
-    if len(read) and "id" in layer.frame and set(read["id"].astype(str)) != set(layer.frame["id"].astype(str)):
-        raise ValueError("ids are lost")
-    if read.geometry.isna().sum() != layer.frame.geometry.isna().sum():
+    rows, missing, ids = 0, 0, [np.empty(0, np.uint64)]
+    for batch in FORMATS[path.suffix.lower()].batches(path, layer.name):
+        rows += batch.num_rows
+        geometries = shapely.from_wkb(batch["geometry"].to_numpy(zero_copy_only=False))
+        missing += int(shapely.is_missing(geometries).sum())
+        if "id" in batch.schema.names:
+            ids.append(_hashes(batch["id"].to_pylist()))
+    if rows != len(layer.frame):
+        raise ValueError(f"{rows} rows of {len(layer.frame)} are left")
+    if rows and "id" in layer.frame:
+        wanted = _hashes(layer.frame["id"].astype(str))
+        if not np.array_equal(np.unique(np.concatenate(ids)), np.unique(wanted)):
+            raise ValueError("ids are lost")
+    if missing != layer.frame.geometry.isna().sum():
         raise ValueError("geometries are lost")
+
+
+def _hashes(ids: Any) -> np.ndarray:
+    return pd.util.hash_array(np.asarray(list(map(str, ids)), object))
 
 
 @dataclass(frozen=True)
 class Format:
     """How one format is written, read, and asked for its provenance (JSON), whatever the kind of geometry.
 
+    batches: ids, where there are any, and geometries of a layer as WKB, some rows at a time.
     many: whether a file holds several layers; `write` is given one layer otherwise.
     """
 
     write: Callable[[Sequence[Layer], Path, Mapping[str, Any]], None]
     read: Callable[[Path, str | None], gpd.GeoDataFrame]
     provenance: Callable[[Path], str | None]
+    batches: Callable[[Path, str], Iterator[pa.RecordBatch]] = _ogr_batches
     many: bool = False
 
 
 FORMATS = {
     ".gpkg": Format(_write_gpkg, _read_ogr, _ogr_provenance, many=True),
-    ".parquet": Format(_write_parquet, _read_parquet, _parquet_provenance),
+    ".parquet": Format(_write_parquet, _read_parquet, _parquet_provenance, _parquet_batches),
     ".fgb": Format(_write_fgb, _read_ogr, _ogr_provenance),
     ".geojson": Format(_write_geojson, _read_geojson, _geojson_provenance),
 }

@@ -108,7 +108,7 @@ def _checked(layers: Sequence[Layer], path: Path) -> Iterator[Path]:
 
     def verify(beside: Path) -> None:
         for layer in layers:
-            check_rows(layer, FORMATS[path.suffix.lower()].read(beside, layer.name))
+            check_rows(layer, beside)
 
     with replacing(path, verify, ERRORS) as beside:
         yield beside

@@ -68,7 +68,7 @@ def write_schema(schema: str, features: gpd.GeoDataFrame, path: Path | str, prov
     layer = Layer(own.label, own.columns(features, provenance), "polygons", name)
 
     def verify(beside: Path) -> None:
-        check_rows(layer, format_.read(beside, None))
+        check_rows(layer, beside)
 
     with replacing(path, verify, ERRORS) as beside:
         format_.write([layer], beside, provenance)

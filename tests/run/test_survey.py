@@ -14,6 +14,7 @@ import shapely
 
 from hybridseg.errors import PromptsError, RunError, ThemeError, TooCoarse
 from hybridseg.metrics.objects import match
+from hybridseg.run import store
 from hybridseg.run.engine import Done, Serial
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Folder, Memory
@@ -393,6 +394,30 @@ def test_refined_masks_are_a_file(blocks: Path, tmp_path: Path):
     assert one.features(back).rows["id"].tolist() == one.features(refined).rows["id"].tolist()
 
 
+def test_large_tables_wait_in_files_and_change_nothing(blocks: Path, monkeypatch: pytest.MonkeyPatch):
+    plain = survey(blocks).steps()
+    monkeypatch.setattr(store, "IN_MEMORY", 3)
+    looked = survey(blocks)
+    steps = looked.steps()
+    assert {path.name.partition("-")[0] for path in looked.store.folder.glob("*.parquet")} == {"prompts", "refined"}
+    assert steps.prompts().fingerprint() == plain.prompts().fingerprint()
+    assert steps.refined.fingerprint() == plain.refined.fingerprint()
+    assert steps.features.fingerprint() == plain.features.fingerprint()
+    again = looked.steps()
+    assert again.refined.sweep.reused == again.refined.sweep.windows > 0
+    assert again.features.fingerprint() == plain.features.fingerprint()
+
+
+def test_prompts_that_lack_failed_windows_can_be_asked_for(blocks: Path):
+    looked = survey(blocks)
+    whole = looked.prompts()
+    found = replace(whole, sweep=replace(whole.sweep, failures=(Failure("block 1", "damaged"),)))
+    object.__setattr__(looked, "_find", lambda heatmap: found)
+    steps = looked.steps()
+    assert steps.found.failures == found.sweep.failures == steps.failures
+    assert steps.prompts().fingerprint() == whole.fingerprint()
+
+
 def test_a_grid_of_points_gives_masks_or_nothing(blocks: Path, tmp_path: Path):
     grid = load_theme("buildings").model_copy(update={"shape": AsTraced(), "objects": Grid(step_m=3, object_m=24)})
     theme = grid.model_copy(update={"prompts": grid.prompts.model_copy(update={"parts": frozenset({"points"})})})
@@ -406,7 +431,8 @@ def test_a_grid_of_points_gives_masks_or_nothing(blocks: Path, tmp_path: Path):
     back = Refined.read(tmp_path / "refined.parquet", found.crs)
     assert survey(blocks, theme).features(back).rows["id"].tolist() == found["id"].tolist()
     # from its own prompts the same: they hold no score
-    steps.prompts.take(steps.prompts.rows["id"].isin(found["id"])).write(tmp_path / "prompts.parquet")
+    prompts = steps.prompts()
+    prompts.take(prompts.rows["id"].isin(found["id"])).write(tmp_path / "prompts.parquet")
     (again,) = start_from([survey(blocks, theme)], tmp_path / "prompts.parquet")
     assert again.features.rows["score"].tolist() == found["score"].tolist()
     assert (found["score"] > 0.5).all()

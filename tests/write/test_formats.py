@@ -19,12 +19,14 @@ import pyarrow.parquet as pq
 import pyogrio
 import pytest
 import shapely
+from geopandas.testing import assert_geodataframe_equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import LineString, MultiPolygon, Polygon, box
 
 from hybridseg.errors import OutputError
 from hybridseg.types import FEATURE_COLUMNS
+from hybridseg.write import formats
 from hybridseg.write.formats import FORMATS, Layer
 from hybridseg.write.lineage import COLUMNS
 from hybridseg.write.result import read_provenance, read_result, write_result
@@ -319,6 +321,52 @@ def test_rows_lost_on_the_way_are_noticed(suffix: str, tmp_path: Path, monkeypat
     with pytest.raises(OutputError, match="2 rows of 3 are left"):
         write_result(features(), tmp_path / f"a{suffix}", {})
     assert not list(tmp_path.iterdir())
+
+
+@every_format
+def test_a_layer_written_some_rows_at_a_time_is_whole(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With columns and types of geometry that the first rows do not have."""
+    frame = pd.concat([features(), features(), features()], ignore_index=True)
+    frame = frame.assign(id=[f"b{k}" for k in range(9)], note=[None] * 5 + ["late"] * 4)
+    frame.geometry = [shapely.affinity.translate(outline, 0, 100 * k) for k, outline in enumerate(frame.geometry)]
+    frame.loc[7, "geometry"] = MultiPolygon([shapely.affinity.translate(frame.geometry[7], x) for x in (0, 20)])
+    whole = write_result(frame, tmp_path / f"whole{suffix}", PROVENANCE)
+    monkeypatch.setattr(formats, "_ROWS", 2)
+    parts_ = write_result(frame, tmp_path / f"parts{suffix}", PROVENANCE)
+    one, two = read_result(whole), read_result(parts_)
+    assert_geodataframe_equal(one, two)
+    assert two["note"].notna().sum() == 4
+    assert read_provenance(parts_) == PROVENANCE
+    if suffix == ".parquet":
+        metadata = [pq.read_schema(path).metadata for path in (whole, parts_)]
+        assert metadata[0][b"geo"] == metadata[1][b"geo"]
+        assert pq.ParquetFile(parts_).num_row_groups == 5
+        assert json.loads(metadata[0][b"geo"])["columns"]["geometry"]["geometry_types"] == ["MultiPolygon", "Polygon"]
+
+
+@every_format
+def test_an_id_or_an_outline_lost_on_the_way_is_noticed(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    format_ = FORMATS[suffix]
+    lost: list[tuple[str, Any, str]] = [("id", "2", "ids are lost")]
+    lost += [("geometry", None, "geometries are lost")] if suffix in (".gpkg", ".geojson") else []
+    for column, value, said in lost:
+
+        def careless(
+            layers: Sequence[Layer], path: Path, provenance: Mapping[str, Any], column: str = column, value: Any = value
+        ) -> None:
+            frames = [layer.frame.copy() for layer in layers]
+            for frame in frames:
+                frame.loc[0, column] = value
+            kept = [replace(layer, frame=frame) for layer, frame in zip(layers, frames, strict=True)]
+            format_.write(kept, path, provenance)
+
+        monkeypatch.setitem(FORMATS, suffix, replace(format_, write=careless))
+        with pytest.raises(OutputError, match=said):
+            write_result(features(), tmp_path / f"a{suffix}", {})
 
 
 class TestGeoPackage:

@@ -91,7 +91,7 @@ class Classifier:
         runtime = (
             "torch" if self.net.trunk.pointwise else pick_runtime(self.runtime, next(self.net.parameters()).device)
         )
-        return (Runner("classifier", Heat(self.net).eval(), runtime, self._examples),)
+        return (Runner("classifier", Heat(self.net).eval(), runtime, self._examples, large=True),)
 
     @torch.inference_mode()
     def predict(self, pixels: np.ndarray) -> np.ndarray:
