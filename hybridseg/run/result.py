@@ -186,11 +186,6 @@ class Result:
         """Return the result with the name of the file that holds it."""
         return replace(self, summary=replace(self.summary, out=str(out)))
 
-    def noting(self, notes: Sequence[str]) -> Result:
-        """Return the result with more notes in its summary; empty ones are left out."""
-        more = tuple(note for note in notes if note)
-        return replace(self, summary=replace(self.summary, notes=self.summary.notes + more))
-
 
 def total_seconds(sweeps: Sequence[tuple[str, Sweep]]) -> dict[str, float]:
     """Return the seconds of named sweeps, those of one name added up; names of no time are left out."""

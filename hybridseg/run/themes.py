@@ -10,7 +10,7 @@ from hybridseg.errors import ThemeError
 from hybridseg.read.scene import Scene
 from hybridseg.run.by_bands import for_bands
 from hybridseg.run.request import words
-from hybridseg.theme import Theme, load_theme
+from hybridseg.theme import SETTINGS, Theme, load_theme
 
 PARTS = ("box", "points", "hint")
 
@@ -79,6 +79,17 @@ def themes_in(model: str | Path) -> list[Theme]:
         raise ThemeError(f"{folder} holds no theme.yaml; give --theme with `classifier: {folder}` instead of --model")
     # the folder may have been moved or copied since: what it says of its own place does not count
     return [load_theme(path).model_copy(update={"classifier": str(folder)}) for path in paths]
+
+
+def files_named(theme: str | Path | Sequence[str] | None, themes: Sequence[Theme]) -> list[object]:
+    """Return the files of themes and networks that a run reads, as `check_not_input` takes them.
+
+    Args:
+        theme: as it was asked for.
+        themes: what that means.
+    """
+    files = [word for word in words(theme) if word.endswith(SETTINGS)]
+    return [*files, *(network for one in themes for network in (one.classifier, one.refiner))]
 
 
 def by_bands_note(named: Theme, used: Theme) -> str:
