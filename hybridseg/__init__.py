@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from hybridseg.run.models import models
     from hybridseg.run.result import Result
     from hybridseg.run.survey import Survey
+    from hybridseg.search import tune
     from hybridseg.tables import Features, Prompts, Refined
     from hybridseg.theme import Theme, load_theme
     from hybridseg.tracking.run import track
     from hybridseg.training.run import train
-    from hybridseg.tuning import tune
 
 _HOME = {
     "Features": "tables",
@@ -50,7 +50,7 @@ _HOME = {
     "serve": "reviewing.verbs",
     "track": "tracking.run",
     "train": "training.run",
-    "tune": "tuning",
+    "tune": "search",
 }
 """Public name to the module that it lives in."""
 

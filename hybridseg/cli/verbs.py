@@ -212,7 +212,7 @@ VERBS: dict[str, Verb] = {
         _finetune,
     ),
     "tune": Verb(
-        "hybridseg.tuning",
+        "hybridseg.search",
         "Find a theme's thresholds, prompts and gate on labelled scenes, and write them as a theme's YAML.",
         ("hybridseg tune buildings mine.yaml --scene scene.tif --labels labels.gpkg",),
         _tune,

@@ -5,27 +5,27 @@ Elsewhere write `from hybridseg import nn`, then `nn.models.Models.open(...)` (P
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from hybridseg.nn.lazy import loader
-
 if TYPE_CHECKING:
-    from hybridseg.nn import (
-        backbones,
-        cards,
-        classify,
-        device,
-        indices,
-        models,
-        runtime,
-        sam2,
-        sources,
-        training,
-        weights,
-    )
+    from hybridseg.nn import backbones, cards, classify, device, indices, models, runtime, sam2, training, weights
+
+
+def loader(package: str, rooms: Sequence[str]) -> Callable[[str], ModuleType]:
+    """Return a package's `__getattr__` that imports its rooms when they are first asked for."""
+
+    def load(name: str) -> ModuleType:
+        if name not in rooms:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return importlib.import_module(f"{package}.{name}")
+
+    return load
+
 
 __all__ = [
-    "backbones", "cards", "classify", "device", "indices", "models", "runtime", "sam2", "sources", "training",
-    "weights",
+    "backbones", "cards", "classify", "device", "indices", "models", "runtime", "sam2", "training", "weights",
 ]  # fmt: skip
 __getattr__ = loader(__name__, __all__)

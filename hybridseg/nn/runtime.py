@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from hybridseg.errors import HybridsegError, MissingExtra
-from hybridseg.nn.folder import CacheFolder
+from hybridseg.folders import CacheFolder
 
 RUNTIMES = ("auto", "torch", "openvino")
 BOUND = 1e-3

@@ -15,9 +15,8 @@ from rasterio.windows import Window as RasterWindow
 
 from hybridseg.errors import NoGeoreference, SourceError
 from hybridseg.read import dataarray, describe
-from hybridseg.read.bands import Bands, renamed
+from hybridseg.read.bands import Bands, band_names, renamed
 from hybridseg.read.fingerprint import content_of_pixels
-from hybridseg.read.names import band_names
 from hybridseg.read.paths import display_name
 from hybridseg.read.stored import NoData, StoredScene, as_nodata
 from hybridseg.read.stretch import nearest

@@ -17,8 +17,7 @@ from rasterio.io import DatasetReader
 
 from hybridseg.errors import BandsMissing, NoGeoreference, SourceError
 from hybridseg.read import ground
-from hybridseg.read.bands import Bands, given_names, numbers_of
-from hybridseg.read.names import band_names, rgb_of
+from hybridseg.read.bands import Bands, band_names, given_names, numbers_of, rgb_of
 from hybridseg.read.paths import display_name
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)

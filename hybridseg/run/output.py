@@ -19,16 +19,15 @@ from hybridseg.run.request import check_crs, in_crs
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Store, file_stamp, key_of
 from hybridseg.run.survey import Survey
+from hybridseg.run.work import write_steps
 from hybridseg.shape import Lines
 from hybridseg.tables import table_hash
 from hybridseg.theme import Theme
-from hybridseg.write.companions import qmd_of
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.raster import write_classes
-from hybridseg.write.result import write_result
+from hybridseg.write.result import qmd_of, write_result
 from hybridseg.write.schemas import SCHEMAS, check_schema, write_schema
 from hybridseg.write.stac import item_beside, item_path
-from hybridseg.write.steps import write_steps
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,17 +12,17 @@ import geopandas as gpd
 from hybridseg import nn
 from hybridseg.errors import HybridsegError, OutputError, WeightsError
 from hybridseg.files import check_folder, check_not_input
+from hybridseg.heatmap import Heatmap
 from hybridseg.read.part import ScenePart
 from hybridseg.run.engine import Engine
 from hybridseg.run.progress import Progress
 from hybridseg.run.result import Steps
 from hybridseg.run.store import Folder, Memory, Store
 from hybridseg.run.survey import Survey
-from hybridseg.tables import Prompts
+from hybridseg.tables import Prompts, Refined
 from hybridseg.theme import Theme
 from hybridseg.what.given import GivenHeatmap, open_heatmap
 from hybridseg.what.prompts import read_prompts
-from hybridseg.write.steps import HEATMAPS, PROMPTS, REFINED
 
 PARTS = "parts"
 """Folder in that of the run: values by key, for processes and not for people."""
@@ -163,3 +163,30 @@ def _of(survey: Survey, prompts: Prompts, scored: bool) -> Steps:
     if survey.theme.objects.labels_masks:
         refined = survey.relabel(refined, survey.heatmap())
     return survey.steps_from(refined, scored)
+
+
+HEATMAPS, PROMPTS, REFINED = "heatmap*.tif", "prompts.parquet", "refined.parquet"
+
+
+def write_steps(
+    folder: Path, heatmaps: Mapping[str, Heatmap | None], prompts: Sequence[Prompts | None], refined: Sequence[Refined]
+) -> None:
+    """Write the values of one or several themes, as far as a run made them.
+
+    Args:
+        folder: of the run.
+        heatmaps: by theme. Of one theme: heatmap.tif; of several: heatmap-<theme>.tif, one for all that share it.
+        prompts: of each theme.
+        refined: masks of each theme.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    made = {heatmap.fingerprint: heatmap for heatmap in heatmaps.values() if heatmap is not None}
+    for fingerprint, heatmap in made.items():
+        names = [name for name, one in heatmaps.items() if one is not None and one.fingerprint == fingerprint]
+        heatmap.write(folder / ("heatmap.tif" if len(heatmaps) == 1 else f"heatmap-{'-'.join(names)}.tif"))
+    crs = refined[0].crs
+    if found := [one for one in prompts if one is not None]:
+        Prompts.concat(found, crs).write(folder / PROMPTS)
+    Refined.concat(refined, crs).write(folder / REFINED)

@@ -89,7 +89,7 @@ def _train_stage(
 
 def _network(stage: Stage) -> Any:
     if stage.kind == "classifier":
-        return nn.classify.segmenter.Segmenter(len(stage.classes))
+        return nn.classify.heads.Segmenter(len(stage.classes))
     return nn.sam2.lite.build_sam2_lite(stage.size_px, stage.size_px)
 
 

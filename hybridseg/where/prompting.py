@@ -7,8 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_serializer
 
-from hybridseg.settings import Settings
-from hybridseg.types import HINT_SLOPE
+from hybridseg.types import HINT_SLOPE, Settings
 
 PromptPart = Literal["box", "points", "hint"]
 

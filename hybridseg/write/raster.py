@@ -17,8 +17,8 @@ from rasterio.features import rasterize
 from hybridseg.cog import SUFFIXES, write_values
 from hybridseg.errors import OutputError
 from hybridseg.files import check_output, replacing
-from hybridseg.write.companions import QMD, companion
 from hybridseg.write.lineage import KEY, abstract, attributions, qgis_metadata, title
+from hybridseg.write.result import QMD, companion
 from hybridseg.write.style import color_table
 
 NONE = 0

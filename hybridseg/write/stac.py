@@ -18,8 +18,8 @@ from shapely import affinity
 
 from hybridseg.errors import OutputError
 from hybridseg.files import replacing
-from hybridseg.write.companions import ITEM, companion
 from hybridseg.write.lineage import COLUMNS, abstract, licences, title
+from hybridseg.write.result import ITEM, companion
 
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 _TABLE = "https://stac-extensions.github.io/table/v1.2.0/schema.json"
@@ -50,7 +50,8 @@ def item_beside(
 ) -> Iterator[None]:
     """Write the STAC Item of a result beside it, as `<name>.stac.json`, whose asset is the result.
 
-    It takes its place when the block ends well, in which the result is written. The item's time is that of the run, as rasters rarely say when the imagery was taken.
+    It takes its place when the block ends well, in which the result is written. The item's time is that of the
+    run, as rasters rarely say when the imagery was taken.
 
     Args:
         path: the result.

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 
 from hybridseg.heatmap import Heatmap, HeatmapPart, create_heatmap
 from hybridseg.run.store import KINDS, Folder, Memory, Store, key_of
-from hybridseg.settings import Settings
 from hybridseg.tables import Prompts, Refined
-from hybridseg.types import Failure, Window
+from hybridseg.types import Failure, Settings, Window
 from hybridseg.where.prompting import PromptSettings
 from tests.conftest import geobox
 

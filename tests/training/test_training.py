@@ -18,13 +18,13 @@ from safetensors.numpy import load_file
 
 from hybridseg import nn
 from hybridseg.errors import ThemeError
+from hybridseg.folders import configs_folder
 from hybridseg.labels.images import LabelledImage
 from hybridseg.labels.samples import ClassifierSamples
 from hybridseg.nn.classify import classifier
-from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.classify.heads import Segmenter
 from hybridseg.nn.training.learners import ClassifierLearner
 from hybridseg.read.opening import open_scene
-from hybridseg.resources import configs_folder
 from hybridseg.run.survey import Survey
 from hybridseg.search import write_theme
 from hybridseg.theme import load_theme

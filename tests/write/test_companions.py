@@ -61,9 +61,11 @@ def test_a_geopackage_needs_no_file_beside_it(house: gpd.GeoDataFrame, tmp_path:
 def test_an_item_of_somebody_else_stays(tmp_path: Path):
     item = tmp_path / "scene.stac.json"
     item.write_text('{"type": "Feature", "id": "scene"}')
-    with pytest.raises(OutputError, match=r"scene\.stac\.json was not written by hybridseg"):
-        with item_beside(tmp_path / "scene.gpkg", geobox(), ["building"], ["id"], {}):
-            pass
+    with (
+        pytest.raises(OutputError, match=r"scene\.stac\.json was not written by hybridseg"),
+        item_beside(tmp_path / "scene.gpkg", geobox(), ["building"], ["id"], {}),
+    ):
+        pass
     assert "hybridseg" not in item.read_text()
     item.unlink()
     with item_beside(tmp_path / "scene.gpkg", geobox(), ["building"], ["id"], {}):

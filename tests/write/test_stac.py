@@ -57,6 +57,8 @@ def test_the_outline_is_cut_at_the_antimeridian(tmp_path: Path) -> None:
 
 def test_without_pystac_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hybridseg.write.stac.find_spec", lambda _: None)
-    with pytest.raises(OutputError, match=r"install hybridseg\[stac\]"):
-        with item_beside(tmp_path / "map.gpkg", grid(512_000), ["building"], [], MADE):
-            pass
+    with (
+        pytest.raises(OutputError, match=r"install hybridseg\[stac\]"),
+        item_beside(tmp_path / "map.gpkg", grid(512_000), ["building"], [], MADE),
+    ):
+        pass

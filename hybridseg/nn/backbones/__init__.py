@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from hybridseg.errors import WeightsError
+from hybridseg.nn import loader
 from hybridseg.nn.backbones.base import Backbone
-from hybridseg.nn.lazy import loader
-from hybridseg.nn.sources import announce
+from hybridseg.nn.cards import announce
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "lite0": Kind("hybridseg.nn.backbones.lite0"),
-    "lite0-pyramid": Kind("hybridseg.nn.classify.pyramid"),
-    "sam2": Kind("hybridseg.nn.sam2.backbone", "REFINER", optional=True),
+    "lite0-pyramid": Kind("hybridseg.nn.classify.heads"),
+    "sam2": Kind("hybridseg.nn.sam2.official", "REFINER", optional=True),
     "timm": Kind("hybridseg.nn.backbones.timm", "NAME"),
     "torchgeo": Kind("hybridseg.nn.backbones.torchgeo", "WEIGHTS"),
     "terratorch": Kind("hybridseg.nn.backbones.terratorch", "NAME"),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hybridseg.nn.lazy import loader
+from hybridseg.nn import loader
 
 if TYPE_CHECKING:
-    from hybridseg.nn.classify import classifier, heads, pyramid, segmenter
+    from hybridseg.nn.classify import classifier, heads
 
-__all__ = ["classifier", "heads", "pyramid", "segmenter"]
+__all__ = ["classifier", "heads"]
 __getattr__ = loader(__name__, __all__)

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hybridseg.nn.lazy import loader
+from hybridseg.nn import loader
 
 if TYPE_CHECKING:
-    from hybridseg.nn.sam2 import (
-        backbone,
-        embedding,
-        lite,
-        memory,
-        official,
-        promptable,
-        recall,
-        shared_encoder,
-    )
+    from hybridseg.nn.sam2 import embedding, lite, memory, official, promptable, recall, shared_encoder
 
-__all__ = ["backbone", "embedding", "lite", "memory", "official", "promptable", "recall", "shared_encoder"]
+__all__ = ["embedding", "lite", "memory", "official", "promptable", "recall", "shared_encoder"]
 __getattr__ = loader(__name__, __all__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hybridseg.nn.lazy import loader
+from hybridseg.nn import loader
 
 if TYPE_CHECKING:
     from hybridseg.nn.training import fit, learners, linear, memory_learner
