@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from scipy import ndimage as ndi
 
 from hybridseg.cog import SUFFIXES, new_cog, to_rasterio, whole
 from hybridseg.errors import SourceError
-from hybridseg.files import check_output, copy_file, replacing
+from hybridseg.files import check_output, replacing
 from hybridseg.types import METADATA_KEY, Sweep, Window
 
 PARTS = ("extent", "interior")
@@ -140,7 +141,8 @@ class Heatmap:
 
     def write(self, path: Path) -> Heatmap:
         """Copy the file; returns the heatmap at its new place."""
-        copy_file(self.path, path)
+        with replacing(path) as beside:
+            shutil.copyfile(self.path, beside)
         return replace(self, path=path)
 
 

@@ -21,7 +21,7 @@ from hybridseg.shape import AsTraced, Shape, Smooth
 from hybridseg.types import Settings
 from hybridseg.what import Instances, Objects
 from hybridseg.where.gate import Gate
-from hybridseg.where.prompting import PromptSettings
+from hybridseg.where.refine import PromptSettings
 
 SETTINGS = (".yaml", ".yml")
 """Suffixes by which a theme's file is told from a name."""

@@ -32,7 +32,7 @@ def test_the_reference_has_every_public_name():
     shown = dict(re.findall(r"^::: (hybridseg\.\S+)\n +options: \{heading: hybridseg\.(\w+),", text, re.MULTILINE))
     assert sorted(shown.values()) == sorted(hybridseg.__all__)
     for path, name in shown.items():
-        assert path == f"hybridseg.{hybridseg._HOME[name]}.{name}"
+        assert path == f"{getattr(hybridseg, name).__module__}.{name}"
 
 
 def test_every_column_and_schema_is_explained():

@@ -10,7 +10,6 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
@@ -63,13 +62,6 @@ def write_classes(
         qmd.write_text(qgis_metadata(provenance, heading, features.crs.to_wkt()), encoding="utf-8")
         write_values(path, geobox, partial(_burn, features, burnt), classes, colours, told)
     return path
-
-
-def read_provenance(path: Path | str) -> dict[str, Any] | None:
-    """What the writer of a raster was told of its origin; None where the file does not say."""
-    with rasterio.open(path) as source:
-        text = source.tags().get(KEY)
-    return None if text is None else json.loads(text)
 
 
 def _burn(features: gpd.GeoDataFrame, burnt: np.ndarray, block: GeoBox) -> np.ndarray:

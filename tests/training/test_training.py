@@ -31,8 +31,7 @@ from hybridseg.theme import load_theme
 from hybridseg.training.datasets import load_images
 from hybridseg.training.recipe import DataSet, Recipe, load_recipe
 from hybridseg.training.refiner import RefinerSamples, boxed
-from hybridseg.training.run import train
-from hybridseg.training.supports import find_supports
+from hybridseg.training.run import find_supports, train
 from hybridseg.types import MAX_POINTS
 from hybridseg.what import Regions
 from townscape import render_town

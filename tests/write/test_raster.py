@@ -19,9 +19,9 @@ from shapely.affinity import affine_transform
 from hybridseg import cog
 from hybridseg.cog import blocks
 from hybridseg.errors import OutputError
-from hybridseg.write.raster import read_provenance, write_classes
+from hybridseg.write.raster import write_classes
 from hybridseg.write.style import color_table
-from tests.rasters import TRANSFORMS
+from tests.rasters import TRANSFORMS, raster_provenance
 
 UTM = "EPSG:32633"
 PROVENANCE = {"hybridseg": "0.1.0", "theme_yaml": "a: <&>\n"}
@@ -72,7 +72,7 @@ def test_class_raster_is_a_cog_with_palette_and_names(tmp_path: Path) -> None:
         assert {k: colours[k] for k in range(3)} == color_table(classes)
         assert source.tags(1)["class_2"] == classes[1]
         assert set(np.unique(source.read(1, out_shape=(300, 275)))) == {0, 1}
-    assert read_provenance(path) == PROVENANCE
+    assert raster_provenance(path) == PROVENANCE
     rasterio.shutil.copy(path, tmp_path / "a.vrt", driver="VRT")  # what GDAL, so QGIS, takes for names
     vrt = (tmp_path / "a.vrt").read_text()
     assert "<Category>road</Category>" in vrt

@@ -18,10 +18,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
+
+import lazy_loader
 
 from hybridseg.errors import WeightsError
-from hybridseg.nn import loader
 from hybridseg.nn.backbones.base import Backbone
 from hybridseg.nn.cards import announce
 
@@ -95,8 +95,4 @@ def _forms() -> list[str]:
     return forms
 
 
-_load = loader(__name__, ("base", "cells", "index", "lite0", "terratorch", "timm", "torchgeo"))
-
-
-def __getattr__(name: str) -> ModuleType:
-    return _load(name)
+__getattr__, _, _ = lazy_loader.attach(__name__, ["base", "index", "lite0", "terratorch", "timm", "torchgeo"])

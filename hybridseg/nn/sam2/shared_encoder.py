@@ -37,15 +37,13 @@ def embedding_key(refiner: Promptable, pixels: np.ndarray) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class CachedRefiner:
-    """A refiner that encodes only what its folder does not hold. Embeddings are rounded to fp16, found or made.
+class _Decoder:
+    """A refiner whose embeddings come from elsewhere.
 
-    refiner: encodes and decodes.
-    cache: of embeddings.
+    refiner: decodes.
     """
 
     refiner: Promptable
-    cache: EmbeddingFolder
 
     @property
     def name(self) -> str:
@@ -76,6 +74,21 @@ class CachedRefiner:
         """As `Promptable.take_notes`."""
         return self.refiner.take_notes()
 
+    @property
+    def decode(self) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+        """`Promptable.decode` of the refiner."""
+        return self.refiner.decode
+
+
+@dataclass(frozen=True, eq=False)
+class CachedRefiner(_Decoder):
+    """A refiner that encodes only what its folder does not hold. Embeddings are rounded to fp16, found or made.
+
+    cache: of embeddings.
+    """
+
+    cache: EmbeddingFolder
+
     def encode(self, chip: Chip) -> Embedding:
         """The embedding of a chip: the one kept, or a new one, which is kept."""
         key = embedding_key(self.refiner, chip.pixels)
@@ -83,11 +96,6 @@ class CachedRefiner:
             arrays = self.refiner.encode(chip).to_arrays()
             self.cache.save(key, arrays)
         return Embedding.from_arrays(arrays, chip.geobox, self.refiner.device)
-
-    @property
-    def decode(self) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-        """`Promptable.decode` of the refiner."""
-        return self.refiner.decode
 
 
 LIKELY = 0.25
@@ -114,7 +122,7 @@ def share_encoder(
         own[k].shape == other[k].shape and torch.equal(own[k].half(), other[k].to(own[k].device).half()) for k in own
     )
     encoder = SharedEncoder(refiner, cache)
-    return (SharedClassifier(classifier, encoder), SharedRefiner(encoder)) if same else None
+    return (SharedClassifier(classifier, encoder), SharedRefiner(refiner, encoder)) if same else None
 
 
 class _WithLevels(Encoder):
@@ -227,7 +235,7 @@ class SharedClassifier:
 
 
 @dataclass(frozen=True, eq=False)
-class SharedRefiner:
+class SharedRefiner(_Decoder):
     """A refiner that has its embeddings from a shared encoder.
 
     encoder: gives the embeddings.
@@ -235,43 +243,9 @@ class SharedRefiner:
 
     encoder: SharedEncoder
 
-    @property
-    def name(self) -> str:
-        """The refiner's name."""
-        return self.encoder.refiner.name
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the refiner's weights."""
-        return self.encoder.refiner.sha256
-
-    @property
-    def size_px(self) -> int:
-        """Side of the image that the model takes."""
-        return self.encoder.refiner.size_px
-
-    @property
-    def mask_px(self) -> int:
-        """Side of hints and logits."""
-        return self.encoder.refiner.mask_px
-
-    @property
-    def runners(self) -> tuple[Runner, ...]:
-        """What computes it, as of the refiner."""
-        return self.encoder.refiner.runners
-
-    def take_notes(self) -> list[str]:
-        """As `Promptable.take_notes`."""
-        return self.encoder.refiner.take_notes()
-
     def encode(self, chip: Chip) -> Embedding:
         """The embedding of a chip: the one that the first sweep kept, or a new one."""
         return self.encoder.embedding(chip)
-
-    @property
-    def decode(self) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-        """`Promptable.decode` of the refiner."""
-        return self.encoder.refiner.decode
 
 
 @contextmanager
