@@ -1,8 +1,8 @@
 """Compare a map with a reference, whoever made them: `evaluate` is the verb, `report.Report` its result.
 
-`compare` brings both sides into one CRS, onto one area, with the same classes. `block_sums` measures each block of the
-area with `hybridseg.metrics`, `polygons` and `lines` compute figures from the sums, `show` draws the report. Imports
-run compare <- block_sums <- polygons, lines <- evaluate, and report <- show <- evaluate.
+`comparison` brings both sides (`layers`, `rasters`) into one CRS, onto one `area`, with the same classes. `block_sums`
+measures each block of the area with `hybridseg.metrics`, `polygons` and `lines` compute figures from the sums, `page`
+and `picture` draw the report.
 """
 
 from __future__ import annotations

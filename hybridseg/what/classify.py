@@ -53,6 +53,10 @@ class Network(Protocol):
     def card(self) -> Mapping[str, Any]:
         """Its model card."""
 
+    @property
+    def runners(self) -> tuple[Any, ...]:
+        """What computes it, part by part, as `nn.runtime.Runner`; may be empty."""
+
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return (2 x classes, H/stride, W/stride) in [0, 1] for (3, H, W) uint8, or (B, H, W) float32 of its bands."""
 

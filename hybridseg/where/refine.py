@@ -65,6 +65,13 @@ class Promptable(Protocol):
     def mask_px(self) -> int:
         """Side of its hints and logits."""
 
+    @property
+    def runners(self) -> tuple[Any, ...]:
+        """What computes it, part by part, as `nn.runtime.Runner`; may be empty."""
+
+    def take_notes(self) -> list[str]:
+        """Return what a user should know of its masks since this was asked last, a line each."""
+
     def encode(self, chip: Chip) -> Any:
         """Return the embedding of a chip of (3, S, S) uint8, with its place."""
 

@@ -87,7 +87,7 @@ def item_beside(
     asset = pystac.Asset(
         href=f"./{path.name}",
         title=path.name,
-        media_type=_MEDIA[path.suffix.lower()],
+        media_type=_MEDIA.get(path.suffix.lower()),
         roles=["data"],
         extra_fields={"table:columns": meanings} if meanings else {},
     )
