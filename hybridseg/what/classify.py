@@ -155,7 +155,7 @@ class Classify:
         Averaging over what should make no difference is test-time augmentation (Krizhevsky et al. 2012, section 4.1).
         """
         made = [_turned(self.network.predict(_turned(pixels, *how)), *how, back=True) for how in TURNS[: self.looks]]
-        return made[0] if len(made) == 1 else np.mean(made, axis=0, dtype=np.float32)
+        return made[0] if len(made) == 1 else np.asarray(np.mean(made, axis=0, dtype=np.float32))
 
 
 def _turned(array: np.ndarray, upside_down: bool, mirrored: bool, swapped: bool, back: bool = False) -> np.ndarray:
