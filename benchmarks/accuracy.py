@@ -22,8 +22,8 @@ import shapely
 from benchmarks.places import Place, places
 from benchmarks.validation import OBJECTS, Validation
 from hybridseg import extract
-from hybridseg.evaluation.show.picture import against_truth, draw_features
-from hybridseg.metrics.paths import apls
+from hybridseg.evaluation.picture import against_truth, draw_features
+from hybridseg.metrics.lines import apls
 from hybridseg.metrics.summary import clip_polygons, summarise
 from hybridseg.shape import AsTraced, Lines
 from hybridseg.theme import Theme, load_theme

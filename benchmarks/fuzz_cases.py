@@ -22,7 +22,7 @@ import yaml
 from affine import Affine
 from rasterio.enums import ColorInterp
 
-from hybridseg.resources import configs_folder
+from hybridseg.folders import configs_folder
 from hybridseg.run.extract import extract
 
 EAST, NORTH, GSD_M = 512_345.25, 5_240_321.5, 0.3

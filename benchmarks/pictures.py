@@ -19,7 +19,7 @@ import shapely
 from PIL import Image
 
 from benchmarks.places import GAP_PX, Place, _scene, _Tiles
-from hybridseg.evaluation.show.picture import against_truth, draw_features
+from hybridseg.evaluation.picture import against_truth, draw_features
 from hybridseg.metrics.objects import match
 from hybridseg.read.tiles import tile
 from hybridseg.run.survey import Survey

@@ -29,7 +29,7 @@ from hybridseg.training.datasets import load_images
 from hybridseg.training.recipe import DataSet
 from hybridseg.training.refiner import box_of, covered, point_in, roughened
 from hybridseg.types import MAX_POINTS, Chip
-from hybridseg.where.prompting import hint_logits
+from hybridseg.where.refine import hint_logits
 
 SETS = {
     "Banepa, val column": ("banepa", DataSet(share=1, split="val")),

@@ -3,7 +3,7 @@
 python -m benchmarks.track [DATA]      writes benchmarks/results/track.json and track.md
 
 Ponds: NAIP of North Dakota, ten dates from 2009 to 2020. Reference: NDWI from near infrared, at the dates at which it
-parts water from land clearly (`run.by_bands`). Found by the RGB classifier alone (`--by-bands false`), which does not
+parts water from land clearly (`run.themes`). Found by the RGB classifier alone (`--by-bands false`), which does not
 see the near infrared; and by NDWI, which is the reference's own index and so tells of ids, not of outlines. "One id":
 of the ponds that are water at all these dates (connected ground of 10 pixels or more), how many are covered for the
 larger part by one and the same id at each of them.

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.places import places
-from hybridseg.resources import configs_folder
+from hybridseg.folders import configs_folder
 from hybridseg.search import search_theme, write_theme
 from hybridseg.theme import load_theme
 

@@ -72,7 +72,7 @@ def demo(
         ThemeError: no town can be rendered from these numbers.
     """
     # matplotlib comes with it: `hybridseg --help` must not wait for it
-    from hybridseg.evaluation.show.picture import against_truth, draw_features
+    from hybridseg.evaluation.picture import against_truth, draw_features
 
     scene, truth_path = _write(_render(size_px, seed), folder)
     result = extract(scene, folder / "buildings.gpkg", theme="buildings", refiner=refiner, progress=progress)

@@ -158,16 +158,6 @@ def replacing(
             ) from error
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file; the copy appears whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written there.
-    """
-    with replacing(target) as beside:
-        shutil.copyfile(source, beside)
-
-
 def _check_place(path: Path) -> None:
     try:
         str(path).encode()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,9 +21,9 @@ from rasterio.errors import RasterioIOError
 from rasterio.io import DatasetWriter
 from scipy import ndimage as ndi
 
-from hybridseg.cog import ERRORS, SUFFIXES, copy_to_cog, create_tiled, read_through, to_rasterio, whole
+from hybridseg.cog import SUFFIXES, new_cog, to_rasterio, whole
 from hybridseg.errors import SourceError
-from hybridseg.files import check_output, copy_file, replacing, scratch
+from hybridseg.files import check_output, replacing
 from hybridseg.types import METADATA_KEY, Sweep, Window
 
 PARTS = ("extent", "interior")
@@ -140,7 +141,8 @@ class Heatmap:
 
     def write(self, path: Path) -> Heatmap:
         """Copy the file; returns the heatmap at its new place."""
-        copy_file(self.path, path)
+        with replacing(path) as beside:
+            shutil.copyfile(self.path, beside)
         return replace(self, path=path)
 
 
@@ -173,13 +175,11 @@ def create_heatmap(
     """
     path = check_output(path, SUFFIXES)
     names = band_names(classes)
-    with replacing(path, read_through, ERRORS) as beside, scratch(path) as tiled, rasterio.Env():
-        with create_tiled(tiled, geobox, count=len(names), nodata=_NODATA) as dataset:
-            dataset.descriptions = tuple(names)
-            dataset.scales = (1 / _STEPS,) * len(names)
-            dataset.update_tags(**{METADATA_KEY: json.dumps(provenance or {})})
-            yield HeatmapWriter(dataset)
-        copy_to_cog(tiled, beside, overview_resampling="average", predictor="yes")
+    with new_cog(path, geobox, len(names), _NODATA, overview_resampling="average", predictor="yes") as dataset:
+        dataset.descriptions = tuple(names)
+        dataset.scales = (1 / _STEPS,) * len(names)
+        dataset.update_tags(**{METADATA_KEY: json.dumps(provenance or {})})
+        yield HeatmapWriter(dataset)
 
 
 def band_names(classes: Sequence[str]) -> list[str]:

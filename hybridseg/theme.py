@@ -16,12 +16,12 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from hybridseg.errors import ThemeError
-from hybridseg.resources import configs_folder
-from hybridseg.settings import Settings
+from hybridseg.folders import configs_folder
 from hybridseg.shape import AsTraced, Shape, Smooth
+from hybridseg.types import Settings
 from hybridseg.what import Instances, Objects
 from hybridseg.where.gate import Gate
-from hybridseg.where.prompting import PromptSettings
+from hybridseg.where.refine import PromptSettings
 
 SETTINGS = (".yaml", ".yml")
 """Suffixes by which a theme's file is told from a name."""

@@ -1,4 +1,4 @@
-"""Small values that all floors share: windows, chips, what a classifier takes, how a value was made."""
+"""Small values that all floors share: settings, windows, chips, what a classifier takes, how a value was made."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from odc.geo.geobox import GeoBox
+from pydantic import BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """Frozen settings: unknown keys, infinite values and NaN are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
 
 METADATA_KEY = "hybridseg"
 """Name under which every file that we write holds its provenance."""

@@ -9,6 +9,7 @@ All kinds but `one_band` and `paletted` show the image's colours; those of `HOLE
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Callable
@@ -262,3 +263,9 @@ def cut(path: Path, to: Path, col: int, row: int, width: int, height: int) -> Pa
             part.write(file.read(window=window))
             part.colorinterp = file.colorinterp
     return to
+
+
+def raster_provenance(path: Path) -> Any:
+    """What the writer of a raster was told of its origin."""
+    with rasterio.open(path) as source:
+        return json.loads(source.tags()["hybridseg"])

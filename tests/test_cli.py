@@ -27,10 +27,9 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 import hybridseg
-from hybridseg.cli import VERBS, main
-from hybridseg.cli.parser import PYTHON_ONLY, parse
+from hybridseg.cli import PYTHON_ONLY, VERBS, main, parse
 from hybridseg.errors import HybridsegError, HybridsegWarning, OutputError
-from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.classify.heads import Segmenter
 from hybridseg.nn.weights import save_weights
 from hybridseg.run.progress import Lines
 from hybridseg.run.result import Result, Summary
@@ -152,7 +151,7 @@ def test_a_verb_is_imported_when_it_is_called():
     program = """
 import sys
 from hybridseg.cli import VERBS, main
-from hybridseg.cli.parser import parse
+from hybridseg.cli import parse
 from hybridseg.errors import HybridsegError, HybridsegWarning, OutputError
 def loaded():
     return {name for name, verb in VERBS.items() if verb.module in sys.modules}

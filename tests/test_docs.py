@@ -32,7 +32,7 @@ def test_the_reference_has_every_public_name():
     shown = dict(re.findall(r"^::: (hybridseg\.\S+)\n +options: \{heading: hybridseg\.(\w+),", text, re.MULTILINE))
     assert sorted(shown.values()) == sorted(hybridseg.__all__)
     for path, name in shown.items():
-        assert path == f"hybridseg.{hybridseg._HOME[name]}.{name}"
+        assert path == f"{getattr(hybridseg, name).__module__}.{name}"
 
 
 def test_every_column_and_schema_is_explained():
@@ -40,8 +40,8 @@ def test_every_column_and_schema_is_explained():
     assert [name for name in [*COLUMNS, *SCHEMAS] if f"`{name}`" not in text] == []
 
 
-@pytest.mark.parametrize("source", nn.sources.SOURCES, ids=lambda source: source.name)
-def test_the_licence_of_what_is_fetched_is_told(source: nn.sources.Source):
+@pytest.mark.parametrize("source", nn.cards.SOURCES, ids=lambda source: source.name)
+def test_the_licence_of_what_is_fetched_is_told(source: nn.cards.Source):
     rows = [line for line in (PAGES / "models.md").read_text().splitlines() if line.startswith("| `")]
     family = re.split(r"(?<=sam2-)|(?<=sam2\.1-)|\s", source.name)[0]
     assert any(f"`{family}" in row and source.licence in row for row in rows), source

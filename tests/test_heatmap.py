@@ -15,8 +15,7 @@ from odc.geo.geobox import GeoBox
 from hybridseg.errors import OutputError, SourceError
 from hybridseg.heatmap import Heatmap, HeatmapPart, band_names, create_heatmap
 from hybridseg.types import Window
-from hybridseg.write.raster import read_provenance
-from tests.rasters import ORIGIN, TRANSFORMS
+from tests.rasters import ORIGIN, TRANSFORMS, raster_provenance
 
 UTM = "EPSG:32633"
 PROVENANCE = {"hybridseg": "0.1.0", "theme_yaml": "a: <&>\n"}
@@ -75,7 +74,7 @@ def test_what_is_read_is_what_was_written(transform: Affine, count: int, tmp_pat
             assert read.dtype == np.float32
             assert np.abs(read - written)[valid].max() <= HALF_STEP
             assert not read[~valid].any()
-    assert read_provenance(tmp_path / "h.tif") == PROVENANCE
+    assert raster_provenance(tmp_path / "h.tif") == PROVENANCE
     assert [path.name for path in tmp_path.iterdir()] == ["h.tif"]
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from hybridseg.errors import ThemeError
-from hybridseg.resources import configs_folder
+from hybridseg.folders import configs_folder
 from hybridseg.theme import Theme, load_theme
 
 THEMES = sorted(path.stem for path in (configs_folder() / "themes").glob("*.yaml"))

@@ -48,18 +48,14 @@ def overview() -> str:
 def _extract(extract: Callable[..., Any], settings: Namespace, said: Reporter) -> int:
     as_json = settings.pop("json")
     result = extract(**settings.as_dict(), progress=said)
-    _show(result.summary, as_json)
+    _show(as_json, result.summary.to_dict(), result.summary.lines())
     return INCOMPLETE if result.summary.failures else OK
 
 
 def _demo(demo: Callable[..., Any], settings: Namespace, said: Reporter) -> int:
     as_json = settings.pop("json")
     outcome = demo(**settings.as_dict(), progress=said)
-    if as_json:
-        sys.stdout.write(json.dumps(outcome.to_dict()) + "\n")
-    else:
-        _show(outcome.summary, as_json=False)
-        _table(outcome.lines())
+    _show(as_json, outcome.to_dict(), outcome.summary.lines(), outcome.lines())
     return OK
 
 
@@ -80,10 +76,7 @@ def _finetune(finetune: Callable[..., Any], settings: Namespace, said: Reporter)
     as_json = settings.pop("json")
     settings.quiet = settings.quiet or as_json  # Lightning's bar goes to standard output
     made = finetune(**settings.as_dict(), progress=None if settings.quiet else said)
-    if as_json:
-        sys.stdout.write(json.dumps(made.card, default=str) + "\n")
-    else:
-        _table(made.lines())
+    _show(as_json, made.card, made.lines())
     return OK
 
 
@@ -92,10 +85,7 @@ def _review(review: Callable[..., Any], settings: Namespace, said: Reporter) -> 
     count = review(**settings.as_dict(), ready=partial(_address, as_json=as_json), progress=said)
     if settings.export is not None:
         written = {"written": str(settings.export), "features": count}
-        if as_json:
-            sys.stdout.write(json.dumps(written) + "\n")
-        else:
-            _table([(name, str(value)) for name, value in written.items()])
+        _show(as_json, written, [(name, str(value)) for name, value in written.items()])
     return OK
 
 
@@ -115,32 +105,29 @@ def _address(address: Any, as_json: bool) -> None:
 def _models(models: Callable[..., Any], settings: Namespace, _: Reporter) -> int:
     as_json = settings.pop("json")
     cards = models(**settings.as_dict())
-    if as_json:
-        sys.stdout.write(json.dumps([card.to_dict() for card in cards], default=str) + "\n")
-    elif settings.name is not None:
+    if settings.name is not None and not as_json:
         import yaml
 
         sys.stdout.write(yaml.safe_dump(cards[0].to_dict(), sort_keys=False, allow_unicode=True, width=100))
     else:
-        _table([(card.name, card.line()) for card in cards])
+        _show(as_json, [card.to_dict() for card in cards], [(card.name, card.line()) for card in cards])
     return OK
 
 
 def _evaluate(evaluate: Callable[..., Any], settings: Namespace, _: Reporter) -> int:
     as_json = settings.pop("json")
     report = evaluate(**settings.as_dict())
-    if as_json:
-        sys.stdout.write(json.dumps(report.to_dict()) + "\n")
-    else:
-        _table(report.rows())
+    _show(as_json, report.to_dict(), report.rows())
     return OK
 
 
-def _show(summary: Any, as_json: bool) -> None:
+def _show(as_json: bool, plain: Any, *tables: list[tuple[str, str]]) -> None:
+    """Print plain values as one JSON object, or tables for a person."""
     if as_json:
-        sys.stdout.write(json.dumps(summary.to_dict()) + "\n")
-    else:
-        _table(summary.lines())
+        sys.stdout.write(json.dumps(plain, default=str) + "\n")
+        return
+    for rows in tables:
+        _table(rows)
 
 
 def _table(rows: list[tuple[str, str]]) -> None:
@@ -212,7 +199,7 @@ VERBS: dict[str, Verb] = {
         _finetune,
     ),
     "tune": Verb(
-        "hybridseg.tuning",
+        "hybridseg.search",
         "Find a theme's thresholds, prompts and gate on labelled scenes, and write them as a theme's YAML.",
         ("hybridseg tune buildings mine.yaml --scene scene.tif --labels labels.gpkg",),
         _tune,

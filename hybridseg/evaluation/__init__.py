@@ -1,8 +1,8 @@
 """Compare a map with a reference, whoever made them: `evaluate` is the verb, `report.Report` its result.
 
-`compare` brings both sides into one CRS, onto one area, with the same classes. `block_sums` measures each block of the
-area with `hybridseg.metrics`, `polygons` and `lines` compute figures from the sums, `show` draws the report. Imports
-run compare <- block_sums <- polygons, lines <- evaluate, and report <- show <- evaluate.
+`comparison` brings both sides (`layers`, `rasters`) into one CRS, onto one `area`, with the same classes. `block_sums`
+measures each block of the area with `hybridseg.metrics`, `polygons` and `lines` compute figures from the sums, `page`
+and `picture` draw the report.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pyogrio.errors import DataLayerError, DataSourceError
 
 from hybridseg.errors import OutputError
 from hybridseg.evaluation.block_sums import Paired
-from hybridseg.evaluation.compare.comparison import Comparison, LayerInput, Request, build_comparison, input_text
-from hybridseg.evaluation.compare.rasters import RasterKind
+from hybridseg.evaluation.comparison import Comparison, LayerInput, Request, build_comparison, input_text
 from hybridseg.evaluation.lines import LineSums
+from hybridseg.evaluation.page import page
 from hybridseg.evaluation.polygons import PolygonSums
+from hybridseg.evaluation.rasters import RasterKind
 from hybridseg.evaluation.report import UNITS, Report, Rival
-from hybridseg.evaluation.show.page import page
 from hybridseg.files import check_output, replacing
 from hybridseg.metrics.bootstrap import FEW_BLOCKS, Blocks, Bootstrap, Figure, Sample
 

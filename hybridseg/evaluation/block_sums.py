@@ -11,12 +11,12 @@ import numpy as np
 import shapely
 from odc.geo.geobox import GeoBox
 
-from hybridseg.evaluation.compare.area import crs_of, to_crs
-from hybridseg.evaluation.compare.comparison import Comparison
+from hybridseg.evaluation.area import crs_of, to_crs
+from hybridseg.evaluation.comparison import Comparison
 from hybridseg.metrics import objects, pixels, scores
 from hybridseg.metrics.bootstrap import Blocks
 from hybridseg.metrics.boundary import boundary_iou, corners, hausdorff, polis
-from hybridseg.metrics.buffer_length import near_lengths
+from hybridseg.metrics.lines import near_lengths
 from hybridseg.metrics.objects import HIT, IGNORED, Match, Overlaps
 
 IOU = 0.5

@@ -10,11 +10,10 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from hybridseg.evaluation.compare.comparison import Comparison
+from hybridseg.evaluation.comparison import Comparison
 from hybridseg.metrics.bootstrap import Blocks, Bootstrap, Formula, Sample, column_ratio, two_sided_f1
-from hybridseg.metrics.buffer_length import near_lengths
+from hybridseg.metrics.lines import AUTHORS_SNAP_M, Paths, compare_paths, near_lengths, noded, segments
 from hybridseg.metrics.objects import FALSE, HIT, MISSED
-from hybridseg.metrics.paths import AUTHORS_SNAP_M, Paths, compare_paths, noded, segments
 
 _PIECES_PER_BLOCK = 8
 _BUFFERS: dict[str, Formula] = {

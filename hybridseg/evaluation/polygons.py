@@ -14,7 +14,7 @@ import shapely
 
 from hybridseg.evaluation import block_sums
 from hybridseg.evaluation.block_sums import Paired
-from hybridseg.evaluation.compare.comparison import Comparison, Side
+from hybridseg.evaluation.comparison import Comparison, Side
 from hybridseg.metrics import pixels
 from hybridseg.metrics.bootstrap import (
     Bootstrap,

@@ -1,7 +1,8 @@
-"""What learns: a linear head by scikit-learn, in seconds, or a convolutional one by Lightning, in minutes."""
+"""What learns, a linear or a convolutional head, and what it is shown."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,14 +11,63 @@ from typing import Any
 import numpy as np
 
 from hybridseg import nn
-from hybridseg.errors import WeightsError
-from hybridseg.finetuning.curves import draw_curves
+from hybridseg.errors import BandsMissing, ThemeError, WeightsError
 from hybridseg.finetuning.features import sample_features
 from hybridseg.labels.labelled import LabelledGrid
 from hybridseg.labels.samples import FocusedSamples, pool, stream_seed, targets_of, validation_batches
 from hybridseg.labels.split import Split
+from hybridseg.read.bands import check_bands
 from hybridseg.read.scene import Scene
+from hybridseg.read.stretch import check_scaling
 from hybridseg.theme import Theme
+
+
+def shown_to(
+    backbone: str, start: Mapping[str, Any] | None, sources: Sequence[Scene], numbers: Sequence[int] | None
+) -> list[Scene]:
+    """Each scene as the backbone wants to see it: as it is, or its raw bands. Nothing is fetched for it.
+
+    Args:
+        backbone: by name.
+        start: classifier to go on from, if any: it looks at red, green and blue.
+        sources: scenes.
+        numbers: of the backbone's bands in the scenes, in its order; default: all, where there are so many.
+
+    Raises:
+        BandsMissing: other bands or another scaling came than it wants.
+        ThemeError: numbers for a backbone that looks at red, green and blue.
+    """
+    backbones = nn.backbones
+    wants = backbones.base.InputSpec() if start is not None else backbones.build_backbone(backbone).inputs
+    if not wants.rgb:
+        who = f"backbone {backbone} wants {wants}"
+        if wants.by_name and numbers is None:
+            return [source.raw(check_bands(source, wants.bands, f"backbone {backbone}")) for source in sources]
+        return [check_scaling(_raw(s, len(wants.bands), numbers, who), wants.scaling, who) for s in sources]
+    if numbers is not None:
+        raise ThemeError(
+            f"backbone {backbone} looks at 8-bit red, green and blue, which --bands names; leave out --backbone-bands"
+        )
+    return list(sources)
+
+
+def _raw(source: Scene, count: int, numbers: Sequence[int] | None, who: str) -> Scene:
+    chosen = source.data_bands if numbers is None else tuple(numbers)
+    if len(chosen) == count:
+        return source.raw(chosen)
+    came = f"{source.name} has {len(chosen)}" if numbers is None else f"--backbone-bands gives {len(chosen)}"
+    raise BandsMissing(f"{who}; {came}: give all {count}, by their numbers and in that order, with --backbone-bands")
+
+
+def card_of(trunk: Any, seen: Scene) -> dict[str, Any]:
+    """What the model's card says of the bands, so that `extract` shows it the same."""
+    wants = trunk.inputs
+    if wants.rgb:
+        return {"bands": "red, green, blue", "scaling": "uint8, one stretch a scene (2 to 98 %); 8-bit RGB as it is"}
+    if wants.by_name:
+        return {"bands": ", ".join(wants.bands), "scaling": wants.scaling}
+    return {"bands": ", ".join(wants.bands), "scaling": wants.scaling, "source_bands": list(seen.bands)}
+
 
 CROP_PX = 256
 """Side of training crops, where the backbone takes images of any size."""
@@ -43,7 +93,7 @@ def find_start(themes: Sequence[Theme], backbone: str, sources: Sequence[Scene])
 def load_trunk(backbone: str, head: str, start: Mapping[str, Any] | None, device: str) -> Any:
     """The backbone with its weights, on its device."""
     if start is not None and head == "linear":
-        trunk: Any = nn.classify.pyramid.pyramid_of(_segmenter(start, device))
+        trunk: Any = nn.classify.heads.pyramid_of(_segmenter(start, device))
     elif start is not None:
         trunk = nn.backbones.build_backbone(backbone)  # the classifier to go on from brings its own weights
     else:
@@ -135,3 +185,35 @@ class Training:
 
 def _accelerator(device: str) -> str:
     return {"cuda": "gpu"}.get(device.split(":")[0], device.split(":")[0])
+
+
+def draw_curves(run: Path, out: Path) -> Path:
+    """Loss of training and validation against steps, from all the times that a run was started.
+
+    Args:
+        run: folder of the run, with `curves/version_<k>/metrics.csv`.
+        out: PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")  # not pyplot: it keeps state and wants a display
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlabel="step", ylabel="loss")
+    for column, label in (("loss", "training"), ("val_loss", "validation")):
+        points = read_curve(run, column)
+        axes.plot(
+            *zip(*points, strict=True) if points else ([], []), marker="." if column == "val_loss" else "", label=label
+        )
+    axes.legend()
+    figure.savefig(out, dpi=120)
+    return out
+
+
+def read_curve(run: Path, column: str) -> list[tuple[int, float]]:
+    """(step, value) of one column, by step; where a run was taken up again, the later value of a step."""
+    found: dict[int, float] = {}
+    for path in sorted((run / "curves").glob("version_*/metrics.csv"), key=lambda p: int(p.parent.name[8:])):
+        with path.open() as file:
+            found |= {int(r["step"]): float(r[column]) for r in csv.DictReader(file) if r.get(column)}
+    return sorted(found.items())

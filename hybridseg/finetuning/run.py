@@ -12,9 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hybridseg.finetuning.bands import card_of, shown_to
 from hybridseg.finetuning.check import check_free, check_ground, check_gsd, check_numbers, check_refiners, check_themes
-from hybridseg.finetuning.fit import Training, find_start, fit_linear_head, linear_name, load_trunk
+from hybridseg.finetuning.fit import Training, card_of, find_start, fit_linear_head, linear_name, load_trunk, shown_to
 from hybridseg.finetuning.model import Finetuned, check_folder, model_at
 from hybridseg.finetuning.settle import Settle
 from hybridseg.labels.codes import parse_classes

@@ -1,4 +1,4 @@
-"""Settings, calibration and scores of a new classifier, cross-fitted on two folds of validation ground."""
+"""How good a new classifier is on ground that it did not learn from: settings, calibration and scores."""
 
 from __future__ import annotations
 
@@ -9,15 +9,136 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
+import shapely
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
 
 from hybridseg import nn
-from hybridseg.finetuning.score import Judged, calibrate, f1_interval, judge
 from hybridseg.labels.labelled import Labelled, LabelledGrid
 from hybridseg.labels.split import Split, cross_fits
+from hybridseg.metrics.bootstrap import Blocks, Bootstrap, two_sided_f1
+from hybridseg.metrics.objects import match
+from hybridseg.metrics.summary import Summary, summarise
 from hybridseg.run.progress import Progress
+from hybridseg.run.survey import Survey
 from hybridseg.search import objective, search_theme, write_theme
 from hybridseg.theme import Theme
+
+LEAST = 10
+"""Fewer polygons than this do not calibrate a score."""
+ENOUGH = 200
+"""From so many polygons on isotonic regression, which takes any rising shape; below logistic, which has two numbers.
+
+After Niculescu-Mizil and Caruana 2005 (ICML), section 5: isotonic overfits small sets; they put the turn near 1000
+samples, for a curve of any shape. With ties pooled and few steps kept, 200 do here.
+"""
+POINTS = 21
+TOLERANCE_PX = 2
+
+
+def calibrate(score: np.ndarray, matched: np.ndarray) -> list[list[float]] | None:
+    """Return points (score, chance) of a rising curve from 0 to 1 in score; None where there is too little to learn.
+
+    Args:
+        score: (N,) in [0, 1].
+        matched: (N,) bool.
+    """
+    if len(score) < LEAST or matched.all() or not matched.any():
+        return None
+    if len(score) >= ENOUGH:
+        at = np.unique(np.concatenate([[0.0, 1.0], np.quantile(score, np.linspace(0, 1, POINTS))]))
+        curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, matched)
+        chance = curve.predict(at)
+    else:
+        at = np.linspace(0, 1, POINTS)
+        fitted = LogisticRegression(C=10).fit(score[:, None], matched)
+        chance = fitted.predict_proba(at[:, None])[:, 1]
+        if fitted.coef_[0, 0] <= 0:  # the score tells nothing: each polygon gets the share that is right
+            chance = np.full(len(at), matched.mean())
+    return [[round(float(a), 4), round(float(c), 4)] for a, c in zip(at, chance, strict=True)]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A theme's map of one labelled place, against the labels."""
+
+    place: str
+    refiner: str
+    """Name of the one in use, or `none`."""
+    score: np.ndarray
+    """(N,) the classifier's own score of each polygon."""
+    matched: np.ndarray
+    """(N,) bool, whether the polygon matches an object at IoU 0.5."""
+    summary: Summary
+    sums: np.ndarray
+    """(blocks, 4): matched and all polygons, matched and all objects, of each block of ground."""
+
+    def figures(self) -> dict[str, Any]:
+        """Return the place and its figures, as for a card."""
+        return {"place": self.place, **{name: round(float(v), 3) for name, v in self.summary.to_dict().items()}}
+
+
+def judge(theme: Theme, places: Sequence[Labelled], device: str, progress: Progress) -> list[Judged]:
+    """Map labelled places with a theme and compare.
+
+    Args:
+        theme: with the classifier to judge.
+        places: ground to judge it on.
+        device: auto, cpu, cuda, mps.
+        progress: is told of each place.
+    """
+    progress.start("judge", len(places), "scenes")
+    judged = []
+    for place in places:
+        survey = Survey.open(place.scene, theme, device=device, ground=place.extent)
+        features = survey.features(survey.refine(survey.prompts())).rows
+        judged.append(_compare(survey, features, place))
+        progress.step()
+    return judged
+
+
+def f1_interval(judged: Sequence[Judged]) -> list[float] | None:
+    """Return the 95 % interval of object F1 over all places, from draws of blocks of ground; None of too few blocks."""
+    sums = np.concatenate([one.sums for one in judged])
+    figure = Bootstrap.of(np.asarray(sums.any(axis=1)))(sums, two_sided_f1).figure
+    return None if figure.low is None or figure.high is None else [round(figure.low, 3), round(figure.high, 3)]
+
+
+def _compare(survey: Survey, features: gpd.GeoDataFrame, place: Labelled) -> Judged:
+    truth = place.truth
+    if survey.theme.objects.in_pieces and place.extent is not None:  # regions are cut at the extent: so is the truth
+        truth = truth.clip(shapely.box(*place.extent), keep_geom_type=True)
+    inside, real = (layer[layer.representative_point().within(place.area)] for layer in (features, truth))
+    inside = inside.reset_index(drop=True)
+    matched, found = np.zeros(len(inside), bool), np.zeros(len(real), bool)
+    matched[match(inside.geometry, truth.geometry, iou=0.5).pred] = True
+    found[match(features.geometry, real.geometry, iou=0.5).truth] = True
+    tolerance_m = TOLERANCE_PX * survey.scene.gsd_m
+    return Judged(
+        place=Path(place.scene.name).name,
+        refiner=survey.models.refiner_name,
+        score=inside["score"].to_numpy(float),
+        matched=matched,
+        summary=summarise(features, place.truth, place.area, tolerance_m),
+        sums=_block_sums(place, inside.geometry, matched, real.geometry, found),
+    )
+
+
+def _block_sums(
+    place: Labelled, pred: gpd.GeoSeries, matched: np.ndarray, truth: gpd.GeoSeries, found: np.ndarray
+) -> np.ndarray:
+    """(blocks, 4) sums for `two_sided_f1`."""
+    utm = gpd.GeoSeries([place.area], crs=place.scene.crs).estimate_utm_crs()
+    area = gpd.GeoSeries([place.area], crs=place.scene.crs).to_crs(utm)
+    blocks = Blocks.over(area.total_bounds, float(np.sqrt(truth.to_crs(utm).area.median())) if len(truth) else 1.0)
+    sides = []
+    for shapes, hit in ((pred, matched), (truth, found)):
+        middles = shapely.get_coordinates(shapes.to_crs(utm).representative_point().to_numpy())
+        sides.append(blocks.sums(blocks.of(middles), np.column_stack([hit, np.ones(len(hit))]).astype(float)))
+    return np.concatenate(sides, axis=1)
+
 
 MIN_OBJECTS_TO_SEARCH = 20
 """Fewer objects than this choose no settings: the search would fit them, and lose elsewhere."""

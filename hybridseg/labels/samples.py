@@ -9,8 +9,7 @@ from functools import cached_property
 import numpy as np
 from PIL import Image
 
-from hybridseg.labels.changes import degrade, dye_water, park, shade_sides
-from hybridseg.labels.images import LabelledImage, by_band, depth, recolour, turn
+from hybridseg.labels.images import LabelledImage, by_band, degrade, depth, dye_water, park, recolour, shade_sides, turn
 from hybridseg.labels.split import Split
 from hybridseg.read.tiles import tile
 

@@ -10,7 +10,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from hybridseg.metrics.buffer_length import near_lengths
+from hybridseg.metrics.lines import near_lengths
 from hybridseg.metrics.objects import Geometries, share
 
 _QUADRANT_SEGMENTS = 16

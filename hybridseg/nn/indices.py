@@ -4,7 +4,7 @@
     index:(green - nir) / (green + nir)     any arithmetic on bands: + - * / **, abs, sqrt, numbers, parentheses
     index:ndwi@0.05,30              the same with a scale of its own: 0.5 at 0.05, slope 30 (logits a unit)
 
-Bands go by the names of `hybridseg.read.names`, or as band4 by their number. An expression is parsed, never evaluated
+Bands go by the names of `hybridseg.read.bands`, or as band4 by their number. An expression is parsed, never evaluated
 as Python.
 """
 

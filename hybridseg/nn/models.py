@@ -8,11 +8,10 @@ from typing import Any
 
 from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.nn.runtime import Runner
-from hybridseg.nn.sam2.cached import CachedRefiner
 from hybridseg.nn.sam2.embedding import EmbeddingFolder
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
-from hybridseg.nn.sam2.shared_encoder import SharedRefiner
+from hybridseg.nn.sam2.shared_encoder import CachedRefiner, SharedRefiner
 from hybridseg.nn.sam2.shared_encoder import share_encoder as share
 
 

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from hybridseg.errors import HybridsegError, MissingExtra
+from hybridseg.folders import CacheFolder
 from hybridseg.nn.compiled import Compiled, Large
-from hybridseg.nn.folder import CacheFolder
 
 RUNTIMES = ("auto", "torch", "openvino")
 BOUND = 1e-3

@@ -15,9 +15,8 @@ from rasterio.windows import Window as RasterWindow
 
 from hybridseg.errors import NoGeoreference, SourceError
 from hybridseg.read import dataarray, describe
-from hybridseg.read.bands import Bands, renamed
+from hybridseg.read.bands import Bands, band_names, renamed
 from hybridseg.read.fingerprint import content_of_pixels
-from hybridseg.read.names import band_names
 from hybridseg.read.paths import display_name
 from hybridseg.read.stored import NoData, StoredScene, as_nodata
 from hybridseg.read.stretch import nearest
@@ -56,7 +55,7 @@ class ArrayStore:
         return mask.astype(np.uint8) * np.uint8(255)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ArrayScene(StoredScene):
     """Pixels in memory with their place. Made by `ArrayScene.from_array`, `from_dataarray` or `from_dataset`.
 
@@ -119,12 +118,8 @@ class ArrayScene(StoredScene):
             band_names=renamed(band_names(descriptions, interp, len(pixels)), bands),
             geobox=place,
             dtype=describe.pixel_dtype(name, [pixels.dtype.name] * len(pixels), chosen),
-            stretch=None,
-            overviews=(),
             palette=palette,
-            fingerprint="",
             nodata=as_nodata(nodata),
-            collar=None,
             pixels=_read_only(pixels),
             valid=None if valid is None else _read_only(valid),
         )

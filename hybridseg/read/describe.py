@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from affine import Affine
@@ -17,8 +18,7 @@ from rasterio.io import DatasetReader
 
 from hybridseg.errors import BandsMissing, NoGeoreference, SourceError
 from hybridseg.read import ground
-from hybridseg.read.bands import Bands, given_names, numbers_of
-from hybridseg.read.names import band_names, rgb_of
+from hybridseg.read.bands import Bands, band_names, given_names, numbers_of, renamed, rgb_of
 from hybridseg.read.paths import display_name
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
@@ -30,6 +30,43 @@ _LEAST_SINE = 0.1
 """The angle between the sides of a pixel is more than this (0.1: 6 degrees)."""
 _COORDINATE_PX = 0.01
 """A coordinate must be exact to this share of a pixel in 64-bit floats."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a raster says of itself, by the names that a `StoredScene` has for it."""
+
+    bands: tuple[int, ...]
+    data_bands: tuple[int, ...]
+    band_names: tuple[str, ...]
+    geobox: GeoBox
+    dtype: np.dtype[np.generic]
+    overviews: tuple[int, ...]
+    palette: bytes | None
+
+
+def look(dataset: DatasetReader, bands: Bands, crs: str | None) -> Look:
+    """Return what a raster says of itself.
+
+    Args:
+        dataset: any raster.
+        bands: those asked for.
+        crs: used when it has none.
+
+    Raises:
+        SourceError: it has no bands, or holds complex numbers.
+        NoGeoreference, BandsMissing: as of `georeference` and `choose`.
+    """
+    chosen = choose_bands(dataset, bands)
+    return Look(
+        bands=chosen,
+        data_bands=data_bands(dataset),
+        band_names=renamed(band_names(dataset.descriptions, dataset.colorinterp, dataset.count), bands),
+        geobox=georeference(dataset, crs),
+        dtype=pixel_dtype(display_name(dataset.name), dataset.dtypes, chosen),
+        overviews=tuple(dataset.overviews(chosen[0])),
+        palette=palette(dataset, chosen),
+    )
 
 
 def choose_bands(dataset: DatasetReader, bands: Bands) -> tuple[int, ...]:
@@ -110,11 +147,6 @@ def _advice(count: int, descriptions: Sequence[str | None]) -> str:
 def data_bands(dataset: DatasetReader) -> tuple[int, ...]:
     """Return the numbers of all bands but alpha."""
     return tuple(i for i, meaning in enumerate(dataset.colorinterp, 1) if meaning != ColorInterp.alpha)
-
-
-def names(dataset: DatasetReader) -> tuple[str, ...]:
-    """Return the common names of all bands."""
-    return band_names(dataset.descriptions, dataset.colorinterp, dataset.count)
 
 
 def pixel_dtype(name: str, dtypes: Sequence[str], bands: Sequence[int]) -> np.dtype[np.generic]:

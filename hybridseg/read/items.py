@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 from xml.sax.saxutils import escape
 
 from hybridseg.errors import SourceError, SourceUnavailable
-from hybridseg.read.names import RGB
+from hybridseg.read.bands import RGB
 from hybridseg.read.paths import display_name
 from hybridseg.read.raster import open_raster
 

@@ -21,7 +21,7 @@ from rasterio.windows import Window as RasterWindow
 
 from hybridseg.errors import SourceError
 from hybridseg.read import describe, ground
-from hybridseg.read.bands import Bands, renamed
+from hybridseg.read.bands import Bands
 from hybridseg.read.fingerprint import content_of_files
 from hybridseg.read.paths import display_name
 from hybridseg.read.raster import handle, open_raster, reading
@@ -113,7 +113,7 @@ class MosaicStore:
         return pixels, masks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MosaicScene(StoredScene):
     """Rasters on one grid, seen as one. Made by `MosaicScene.open`.
 
@@ -171,15 +171,12 @@ class MosaicScene(StoredScene):
             name=name,
             bands=first.bands,
             data_bands=first.data_bands,
-            band_names=renamed(first.names, bands),
+            band_names=first.band_names,
             geobox=GeoBox((height, width), affine, first.geobox.crs),
-            dtype=describe.pixel_dtype(display_name(paths[0]), first.dtypes, first.bands),
-            stretch=None,
+            dtype=first.dtype,
             overviews=_shared_overviews(tiles),
             palette=first.palette,
-            fingerprint="",
             nodata=as_nodata(nodata),
-            collar=None,
             tiles=tiles,
         )
         return scene._completed(_content(looks, tiles), nodata)
@@ -209,32 +206,17 @@ class MosaicScene(StoredScene):
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What a raster says of itself."""
+class _Look(describe.Look):
+    """What a raster says of itself, with the dtypes of all its bands and the files that it is read from."""
 
-    bands: tuple[int, ...]
-    data_bands: tuple[int, ...]
-    names: tuple[str, ...]
-    geobox: GeoBox
     dtypes: tuple[str, ...]
-    overviews: tuple[int, ...]
-    palette: bytes | None
     files: tuple[str, ...]
 
 
 def _look(path: str, bands: Bands, crs: str | None) -> _Look:
     with open_raster(path) as dataset, reading(path):
-        chosen = describe.choose_bands(dataset, bands)
-        return _Look(
-            bands=chosen,
-            data_bands=describe.data_bands(dataset),
-            names=describe.names(dataset),
-            geobox=describe.georeference(dataset, crs),
-            dtypes=dataset.dtypes,
-            overviews=tuple(dataset.overviews(chosen[0])),
-            palette=describe.palette(dataset, chosen),
-            files=tuple(dataset.files),
-        )
+        seen = vars(describe.look(dataset, bands, crs))
+        return _Look(**seen, dtypes=dataset.dtypes, files=tuple(dataset.files))
 
 
 def _check_fit(path: str, look: _Look, other: str, first: _Look) -> None:

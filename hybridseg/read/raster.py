@@ -27,7 +27,7 @@ from rasterio.vrt import WarpedVRT
 from hybridseg.cog import wkt
 from hybridseg.errors import SourceError, SourceUnavailable
 from hybridseg.read import describe
-from hybridseg.read.bands import Bands, renamed
+from hybridseg.read.bands import Bands
 from hybridseg.read.fingerprint import content
 from hybridseg.read.paths import display_name, is_remote, is_virtual, problem
 from hybridseg.read.stored import NoData, StoredScene, as_nodata
@@ -51,7 +51,7 @@ _CUT_SHORT = re.compile(r"Read ?error|got \d+ bytes", re.I)
 _local = threading.local()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RasterScene(StoredScene):
     """One georeferenced raster file, seen as 8-bit RGB. Made by `RasterScene.open`."""
 
@@ -85,23 +85,8 @@ class RasterScene(StoredScene):
         """
         path = str(path)
         with open_raster(path) as dataset, reading(path):
-            chosen = describe.choose_bands(dataset, bands)
-            geobox = describe.georeference(dataset, crs)
-            scene = cls(
-                name=display_name(path),
-                bands=chosen,
-                data_bands=describe.data_bands(dataset),
-                band_names=renamed(describe.names(dataset), bands),
-                geobox=geobox,
-                dtype=describe.pixel_dtype(display_name(path), dataset.dtypes, chosen),
-                stretch=None,
-                overviews=tuple(dataset.overviews(chosen[0])),
-                palette=describe.palette(dataset, chosen),
-                fingerprint="",
-                nodata=as_nodata(nodata),
-                collar=None,
-                path=path,
-            )
+            seen = vars(describe.look(dataset, bands, crs))
+            scene = cls(name=display_name(path), path=path, nodata=as_nodata(nodata), **seen)
             mark = content(dataset)
         # a web map service has no corners to look at: they are the poles
         return scene._completed(mark, "none" if nodata is None and dataset.driver == "WMS" else nodata)

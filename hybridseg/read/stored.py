@@ -34,7 +34,7 @@ NoData: TypeAlias = float | Literal["none"] | None
 """Value of pixels without data; "none": only what the source itself says; None: that, and a collar if there is one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredScene(ABC):
     """Pixels on one grid, seen as 8-bit RGB or, where `raw`, as stored. Pickles, compares and hashes by value."""
 
@@ -48,19 +48,19 @@ class StoredScene(ABC):
     """Its own pixel grid."""
     dtype: np.dtype[np.generic]
     """Of its pixels."""
-    stretch: Stretch | None
+    stretch: Stretch | None = None
     """To 8 bits, from the whole scene; None: the bands are read as they are stored (see `raw`)."""
-    overviews: tuple[int, ...]
+    overviews: tuple[int, ...] = ()
     """Decimation factors of the overviews it has, ascending."""
-    palette: bytes | None
+    palette: bytes | None = None
     """Colours of a paletted band, 3 bytes (RGB) an entry; else None."""
-    fingerprint: str
+    fingerprint: str = ""
     """sha256 (hex) of content, bands and place: the same for a copy, whatever its path and time of change."""
-    nodata: float | None
+    nodata: float | None = None
     """Value that the caller declared to be no data, beside what the source itself says."""
     band_names: tuple[str, ...]
     """Common name of each band (red, green, blue, nir, ...), "" where unknown; see `names.band_names`."""
-    collar: Collar | None
+    collar: Collar | None = None
     """Ground at the border without data that nothing declares; see `collar`."""
 
     @abstractmethod

@@ -48,7 +48,6 @@ class LayerRead:
 
 def read_layer(
     source: Vectors,
-    layer: str | None = None,
     columns: Sequence[str] | None = None,
     *,
     crs: object = None,
@@ -60,9 +59,8 @@ def read_layer(
 
     Args:
         source: path or URL of anything that GDAL reads as vectors, GeoParquet (.parquet, .geoparquet), or a
-            GeoDataFrame.
-        layer: which one, where a file has several; default: the first that has rows and geometry (the styles that QGIS
-            puts in a GeoPackage have no geometry). A note names the others.
+            GeoDataFrame. Of several layers the first that has rows and geometry is read (the styles that QGIS puts in
+            a GeoPackage have no geometry); a note names the others.
         columns: attributes to read; default: all. Geometry is always read.
         crs: to bring the rows to, anything that pyproj takes; default: the layer's own.
         name: what messages call it; default: the file's name.
@@ -70,7 +68,7 @@ def read_layer(
         empty_ok: whether a layer without rows is returned (a map may have found nothing) or refused.
 
     Raises:
-        LayerError: there is no such file, layer or column; it is damaged, or no vector file; it has no geometry, no
+        LayerError: there is no such file or column; it is damaged, or no vector file; it has no geometry, no
             CRS, geometry of another kind, or, unless `empty_ok`, no row that can be used.
     """
     if not isinstance(source, gpd.GeoDataFrame | str | Path):
@@ -80,7 +78,7 @@ def read_layer(
     if isinstance(source, gpd.GeoDataFrame):
         table = source
     else:
-        table, notes = _read(source, layer, columns)
+        table, notes = _read(source, columns)
     table = _with_columns(table, columns, name).reset_index(drop=True)
     if not len(table) and not empty_ok:
         raise LayerError(f"{name} has no rows; give a layer that has")
@@ -122,25 +120,21 @@ def repair(geometries: np.ndarray) -> np.ndarray:
     return array
 
 
-def _read(
-    source: str | Path, layer: str | None, columns: Sequence[str] | None
-) -> tuple[gpd.GeoDataFrame, tuple[str, ...]]:
+def _read(source: str | Path, columns: Sequence[str] | None) -> tuple[gpd.GeoDataFrame, tuple[str, ...]]:
     """A file's layer as it is, and notes."""
     path, shown = Path(source), display_name(source)
     wrong = problem(source)
     if wrong:
         raise LayerError(f"{shown} {wrong}; give the path of {_FORMATS}")
     if path.suffix.lower() in _PARQUET and not is_virtual(source):
-        if layer is not None:
-            raise LayerError(f"{shown} is GeoParquet, which has no named layers; leave '{layer}' out")
         return _guarded(lambda: gpd.read_parquet(path), shown, source), ()
-    chosen, others = _guarded(lambda: _choose_layer(source, layer, shown), shown, source)
+    chosen, others = _guarded(lambda: _choose_layer(source, shown), shown, source)
     if columns is not None:
         fields = _guarded(lambda: pyogrio.read_info(source, layer=chosen)["fields"].tolist(), shown, source)
         _check_columns(columns, fields, display_name(path.name))
     table = _guarded(lambda: pyogrio.read_dataframe(source, layer=chosen, columns=columns), shown, source)
     note = f"{display_name(path.name)} has {len(others) + 1} layers: '{chosen}' is read, {', '.join(others)} not"
-    return table, (note,) if others and layer is None else ()
+    return table, (note,) if others else ()
 
 
 def _guarded(read: Callable[[], T], shown: str, source: str | Path) -> T:
@@ -168,15 +162,13 @@ def _is_raster(source: str | Path) -> bool:
         return False
 
 
-def _choose_layer(source: str | Path, wanted: str | None, shown: str) -> tuple[str, list[str]]:
+def _choose_layer(source: str | Path, shown: str) -> tuple[str, list[str]]:
     """(name of the layer to read, names of the others that have geometry)."""
     layers = [str(layer) for layer, geometry in pyogrio.list_layers(source) if geometry is not None]
     if not layers:
         raise LayerError(f"{shown} has no layer with geometry; give {_FORMATS}")
-    if wanted is not None and wanted not in layers:
-        raise LayerError(f"{shown} has no layer '{wanted}' with geometry; it has {', '.join(layers)}")
-    chosen = wanted or layers[0]
-    if wanted is None and len(layers) > 1:
+    chosen = layers[0]
+    if len(layers) > 1:
         full = (one for one in layers if pyogrio.read_info(source, layer=one, force_feature_count=True)["features"])
         chosen = next(full, layers[0])
     return chosen, [one for one in layers if one != chosen]

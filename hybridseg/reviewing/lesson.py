@@ -14,8 +14,7 @@ import shapely
 
 from hybridseg import nn
 from hybridseg.errors import ReviewError
-from hybridseg.finetuning.bands import card_of
-from hybridseg.finetuning.fit import find_start, fit_linear_head, linear_name, load_trunk
+from hybridseg.finetuning.fit import card_of, find_start, fit_linear_head, linear_name, load_trunk
 from hybridseg.labels.images import LabelledImage
 from hybridseg.labels.labelled import Labelled, LabelledGrid
 from hybridseg.labels.layers import burn

@@ -18,8 +18,7 @@ from hybridseg.read.tiles import transformed
 from hybridseg.shape.geometry import iou
 from hybridseg.types import MAX_POINTS, Window
 from hybridseg.where.gate import stability
-from hybridseg.where.prompting import hint_logits
-from hybridseg.where.refine import Promptable
+from hybridseg.where.refine import Promptable, hint_logits
 from hybridseg.where.trace import trace
 from hybridseg.where.windows import MARGIN, ObjectWindows
 

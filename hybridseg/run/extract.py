@@ -12,30 +12,24 @@ import geopandas as gpd
 import rasterio
 
 from hybridseg import nn
-from hybridseg.errors import HybridsegError, WeightsError
-from hybridseg.files import check_not_input
-from hybridseg.read.part import ScenePart, open_part
-from hybridseg.run.engine import Engine
+from hybridseg.read.part import open_part
 from hybridseg.run.output import Output
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.provenance import input_of, provenance_of
 from hybridseg.run.request import (
+    check_alone,
     check_gsd,
+    check_retry,
     parse_bands,
     parse_cache,
     parse_engine,
     parse_extent,
     parse_nodata,
-    words,
 )
 from hybridseg.run.result import Result
-from hybridseg.run.store import Memory, Store
-from hybridseg.run.survey import Survey
-from hybridseg.run.themes import by_bands_note, resolve_themes
-from hybridseg.run.work import open_run, start_from
-from hybridseg.theme import SETTINGS, Theme
+from hybridseg.run.themes import by_bands_note, files_named, resolve_themes
+from hybridseg.run.work import Tools, open_store, open_surveys, start_from
 from hybridseg.types import Extent
-from hybridseg.what.given import GivenHeatmap, open_heatmap
 
 GDAL_CACHE_BYTES = 256 << 20
 
@@ -142,126 +136,38 @@ def extract(
         >>> result = extract("town.tif", "town.gpkg", theme="buildings")  # doctest: +SKIP
         >>> result.features.head()  # doctest: +SKIP
     """
-    _check_alone(extent=extent, aoi=aoi)
-    _check_alone(heatmap=heatmap, from_prompts=from_prompts)
+    check_alone(extent=extent, aoi=aoi)
+    check_alone(heatmap=heatmap, from_prompts=from_prompts)
+    check_retry(run, retry_failed)
     asked = (theme, model, prompts, refiner, shape)
     named = resolve_themes(*asked)
     output = Output(None if out is None else Path(out), crs, as_, shape, keep_trace, schema, stac)
     output.check(named)
-    runner, kept, shown = parse_engine(engine, workers), parse_cache(cache), progress or Quiet()
-    if run is None and retry_failed:
-        raise HybridsegError("--retry-failed goes with --run: without it nothing is remembered; leave it out")
+    tools = Tools(device, runtime, parse_engine(engine, workers), parse_cache(cache), progress or Quiet())
 
-    shown.start("open scene", None, "")
+    tools.progress.start("open scene", None, "")
     part = open_part(
         scene, parse_bands(bands), source_crs, parse_nodata(nodata), parse_extent(extent), aoi, check_gsd(gsd)
     )
-    inputs = [*part.files, *_inputs(theme, named), heatmap, from_prompts, model, aoi]
-    if out is not None:
-        check_not_input(out, inputs)
-    store = Memory() if run is None else open_run(Path(run), retry_failed, from_prompts is None, out, inputs)
-
-    with rasterio.Env(**_gdal()):
-        shown.start("load models", None, "")
-        swept = heatmap is None and from_prompts is None
-        themes = resolve_themes(*asked, scene=part.scene) if by_bands and swept else named
-        surveys = open_surveys(part, themes, device, shown, store, runner, kept, runtime, heatmap)
-        steps = start_from(surveys, from_prompts)
-        result = _computed(Result.of(part.scene, steps), surveys)
-        result = result.noting([by_bands_note(*pair) for pair in zip(named, themes, strict=True)])
-        result = output.form(result, surveys, steps)
-
+    inputs = [*part.files, *files_named(theme, named), heatmap, from_prompts, model, aoi]
+    store = open_store(run, retry_failed, from_prompts is None, out, inputs)
     request = dict(
         extent=parse_extent(extent), aoi=input_of(aoi), crs=crs, source_crs=source_crs, nodata=nodata, gsd=gsd, as_=as_,
         stac=stac, schema=schema, shape=shape, keep_trace=keep_trace, heatmap=input_of(heatmap),
         from_prompts=input_of(from_prompts), runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)),
     )  # fmt: skip
+
+    with rasterio.Env(**_gdal()):
+        tools.progress.start("load models", None, "")
+        swept = heatmap is None and from_prompts is None
+        themes = resolve_themes(*asked, scene=part.scene) if by_bands and swept else named
+        surveys = open_surveys(part, themes, tools, store, heatmap)
+        steps = start_from(surveys, from_prompts)
+        result = output.form(surveys, steps, [by_bands_note(*pair) for pair in zip(named, themes, strict=True)])
     result = replace(result, provenance=provenance_of(surveys, attribution or part.copyright, request))
     if run is None:
-        del steps  # the masks take as much memory as the features
-        return output.write(result)
-    with store.claim("result", wait=True):  # several processes may be here at once
-        return output.write_once(result, steps, Path(run), store)
-
-
-def _check_alone(**given: object) -> None:
-    """Refuse two settings of which one says what the other does."""
-    if all(value is not None for value in given.values()):
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise HybridsegError(f"{flags} came together; give one of them")
-
-
-def open_surveys(
-    part: ScenePart,
-    themes: Sequence[Theme],
-    device: str,
-    progress: Progress,
-    store: Store,
-    engine: Engine,
-    cache: Path | None,
-    runtime: str,
-    heatmap: str | Path | None = None,
-) -> list[Survey]:
-    """Open a survey for each theme; they share one store, so that themes with one classifier share its heatmap.
-
-    Args:
-        part: what to look at.
-        themes: what to look for.
-        device: auto, cpu, cuda, cuda:1, mps.
-        progress: told how far the work is.
-        store: remembers what is made.
-        engine: runs the tasks.
-        cache: folder for embeddings.
-        runtime: auto, torch, openvino.
-        heatmap: stands in for the classifiers.
-    """
-    reach_m = max(theme.objects.reach_m for theme in themes)
-    wanted = {theme.label: (theme.name,) for theme in themes}
-    given = None if heatmap is None else open_heatmap(heatmap, part.scene.crs, wanted, store)
-    return [
-        Survey.open(
-            part.scene,
-            theme,
-            None,
-            device,
-            runtime,
-            ground=part.ground,
-            store=store,
-            engine=engine,
-            progress=progress,
-            reach_m=reach_m,
-            cache=cache,
-            given=_carded(given, theme),
-        )
-        for theme in themes
-    ]
-
-
-def _carded(given: GivenHeatmap | None, theme: Theme) -> GivenHeatmap | None:
-    """A heatmap with the card of the theme's classifier, which says what scores mean, where that made it."""
-    if given is None or given.made_by is None:
-        return given
-    try:
-        folder = nn.cards.model_folder(theme.classifier)
-    except WeightsError:
-        return given
-    own = nn.cards.sha256(folder / "weights.safetensors") == given.made_by
-    return replace(given, card=nn.cards.read_card(folder)) if own else given
-
-
-def _computed(result: Result, surveys: Sequence[Survey]) -> Result:
-    """Say what computed the networks, and what a user should know of their masks."""
-    runners = dict.fromkeys(runner for survey in surveys for runner in survey.models.runners)
-    refiners = dict.fromkeys(survey.models.refiner for survey in surveys if survey.models.refiner is not None)
-    notes = [note for refiner in refiners for note in refiner.take_notes()]
-    summary, by = result.summary, nn.runtime.summarise(list(runners))
-    return replace(result, summary=replace(summary, runtime=by, notes=(*summary.notes, *notes)))
-
-
-def _inputs(theme: str | Path | Sequence[str] | None, themes: Sequence[Theme]) -> list[object]:
-    """The files of themes and networks that a run reads, as `check_not_input` takes them."""
-    files = [word for word in words(theme) if word.endswith(SETTINGS)]
-    return [*files, *(network for one in themes for network in (one.classifier, one.refiner))]
+        steps.clear()  # the masks take as much memory as the features
+    return output.write(result, steps, None if run is None else Path(run), store)
 
 
 def _gdal() -> dict[str, int]:

@@ -48,7 +48,7 @@ def models(name: str | Path | None = None) -> list[ModelCard]:
     Raises:
         WeightsError: no such model, or it has no card.
     """
-    source = None if name is None else nn.sources.source_of(str(name))
+    source = None if name is None else nn.cards.source_of(str(name))
     if source is not None and not str(name).startswith(nn.cards.HUB):
         return [_fetched(str(name), source)]
     folders = [nn.cards.model_folder(n) for n in ([name] if name else nn.cards.embedded())]
@@ -58,9 +58,9 @@ def models(name: str | Path | None = None) -> list[ModelCard]:
         )
         for folder in folders
     ]
-    return cards if name else cards + [_fetched(one.name, one) for one in nn.sources.SOURCES]
+    return cards if name else cards + [_fetched(one.name, one) for one in nn.cards.SOURCES]
 
 
-def _fetched(name: str, source: nn.sources.Source) -> ModelCard:
+def _fetched(name: str, source: nn.cards.Source) -> ModelCard:
     told = {"kind": source.kind, "licence": source.licence, "page": source.page, "fetched": "when it is named"}
     return ModelCard(name, source.megabytes, told)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import geopandas as gpd
 import pandas as pd
 
+from hybridseg import nn
 from hybridseg.cog import SUFFIXES as RASTERS
 from hybridseg.errors import HybridsegError, OutputError
 from hybridseg.files import check_output
@@ -17,16 +19,15 @@ from hybridseg.run.request import check_crs, in_crs
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Store, file_stamp, key_of
 from hybridseg.run.survey import Survey
+from hybridseg.run.work import write_steps
 from hybridseg.shape import Lines
-from hybridseg.tables import Features
+from hybridseg.tables import table_hash
 from hybridseg.theme import Theme
-from hybridseg.write.companions import qmd_of
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.raster import write_classes
-from hybridseg.write.result import write_result
+from hybridseg.write.result import qmd_of, write_result
 from hybridseg.write.schemas import SCHEMAS, check_schema, write_schema
-from hybridseg.write.stac import item_path, write_item
-from hybridseg.write.steps import write_steps
+from hybridseg.write.stac import item_beside, item_path
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,20 @@ class Output:
         if self.schema in SCHEMAS:
             check_schema(self.schema, self.out, ["lines"] if lines else [theme.label for theme in themes])
 
-    def form(self, result: Result, surveys: Sequence[Survey], steps: Sequence[Steps]) -> Result:
+    def form(self, surveys: Sequence[Survey], steps: Sequence[Steps], notes: Sequence[str] = ()) -> Result:
         """Return a result as polygons, with the traced ones where they are kept, or as lines; in the CRS asked for.
 
         Args:
-            result: of the steps.
             surveys: one for each theme.
             steps: what they made.
+            notes: what a user should know besides, a line each; empty ones are left out.
         """
+        result = Result.of(surveys[0].scene, steps)
+        refiners = dict.fromkeys(one.models.refiner for one in surveys if one.models.refiner is not None)
+        said = [*result.summary.notes, *(note for one in refiners for note in one.take_notes()), *filter(None, notes)]
+        runners = dict.fromkeys(runner for one in surveys for runner in one.models.runners)
+        summary = replace(result.summary, runtime=nn.runtime.summarise(list(runners)), notes=tuple(said))
+        result = replace(result, summary=summary)
         if self.as_ == "lines":
             return self._lines(result, steps)
         traced = _traced(result.features, surveys, steps) if self.keep_trace else None
@@ -90,55 +97,48 @@ class Output:
         lines, nodes = in_crs(network.lines, self.crs), in_crs(network.nodes, self.crs)
         return replace(result, features=lines, summary=summary, nodes=nodes)
 
-    def write(self, result: Result) -> Result:
-        """Write a result, where it is to be written, and return it with the file's name.
+    def write(self, result: Result, steps: Sequence[Steps], folder: Path | None, store: Store) -> Result:
+        """Write a result where it is to be written, and its steps to the folder of its run.
+
+        Nothing is written that another process of the run has written already.
 
         Args:
             result: with its provenance.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
-        if self.out is None:
-            return result
-        features, provenance = result.features, result.provenance
-        if self.out.suffix.lower() in RASTERS:
-            write_classes(features, self.out, result.grid, result.classes, provenance)
-        elif self.schema in SCHEMAS:
-            write_schema(self.schema, features, self.out, provenance)
-        else:
-            write_result(features, self.out, provenance, nodes=result.nodes, traced=result.traced)
-        if self.stac:
-            write_item(self.out, result.grid, result.classes, list(features), provenance)
-        return result.at(self.out)
-
-    def write_once(self, result: Result, steps: Sequence[Steps], folder: Path, store: Store) -> Result:
-        """Write a result, and its steps to the folder of its run, unless another process has written the same.
-
-        Args:
-            result: as for `write`.
             steps: what the result was made of.
-            folder: of the run.
+            folder: of the run; None: there is none.
             store: of the run; remembers what was written.
+
+        Returns:
+            the result with the file's name.
 
         Raises:
             OutputError: a file cannot be written.
         """
-        table, request = Features(result.features).fingerprint(), json.dumps(result.provenance["request"])
-        mark = key_of("written", str(self.out), table, request)
-        if self.out is not None and (stamp := store.load(mark)) is not None and stamp == file_stamp(self.out):
-            return result.at(self.out)
-        written = self.write(result)
-        heatmaps = {step.theme.name: step.heatmap for step in steps}
-        write_steps(
-            folder,
-            heatmaps,
-            [None if step.prompts is None else step.prompts() for step in steps],
-            [step.refined for step in steps],
-        )
-        if self.out is not None:
-            store.save(mark, file_stamp(self.out))
-        return written
+        request = json.dumps(result.provenance["request"])
+        mark = key_of("written", str(self.out), table_hash(result.features), request)
+        with store.claim("result", wait=True):  # several processes may be here at once
+            if self.out is None or store.load(mark) != file_stamp(self.out):
+                self._write(result)
+                if folder is not None:
+                    heatmaps = {step.theme.name: step.heatmap for step in steps}
+                    prompts = [None if step.prompts is None else step.prompts() for step in steps]
+                    write_steps(folder, heatmaps, prompts, [step.refined for step in steps])
+                if self.out is not None:
+                    store.save(mark, file_stamp(self.out))
+        return result if self.out is None else result.at(self.out)
+
+    def _write(self, result: Result) -> None:
+        if self.out is None:
+            return
+        features, provenance = result.features, result.provenance
+        about = (result.grid, result.classes, list(features), provenance)
+        with item_beside(self.out, *about) if self.stac else nullcontext():
+            if self.schema in SCHEMAS:
+                write_schema(self.schema, features, self.out, provenance)
+            elif self.out.suffix.lower() not in RASTERS:
+                write_result(features, self.out, provenance, nodes=result.nodes, traced=result.traced)
+            else:
+                write_classes(features, self.out, result.grid, result.classes, provenance)
 
 
 def _traced(features: gpd.GeoDataFrame, surveys: Sequence[Survey], steps: Sequence[Steps]) -> gpd.GeoDataFrame:

@@ -123,13 +123,8 @@ class Lines(Reporter):
         """`every_s`: seconds between lines, `EVERY_S` by default."""
         every_s = EVERY_S if every_s is None else every_s
         self._begun, self._every_s, self._ended = time.monotonic(), every_s, threading.Event()
-        self._now: tuple[str, int | None, str, int, int] = (
-            "start",
-            None,
-            "",
-            0,
-            0,
-        )  # sweep, total, unit, done, objects: replaced whole, read by the thread
+        # sweep, total, unit, done, objects: replaced whole, read by the thread
+        self._now: tuple[str, int | None, str, int, int] = ("start", None, "", 0, 0)
         self._thread = threading.Thread(target=self._tell, daemon=True)
         self._thread.start()
 

@@ -30,6 +30,27 @@ Paths: TypeAlias = str | Path | Sequence[str | Path]
 """One path, which may hold commas, or several."""
 
 
+def check_alone(**given: object) -> None:
+    """Refuse two settings of which one says what the other does.
+
+    Raises:
+        HybridsegError: both came.
+    """
+    if all(value is not None for value in given.values()):
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise HybridsegError(f"{flags} came together; give one of them")
+
+
+def check_retry(run: object, retry_failed: bool) -> None:
+    """Refuse to try again what failed in a run that kept nothing.
+
+    Raises:
+        HybridsegError: there is no folder of a run.
+    """
+    if run is None and retry_failed:
+        raise HybridsegError("--retry-failed goes with --run: without it nothing is remembered; leave it out")
+
+
 def parse_extent(value: str | Sequence[float] | None) -> Extent | None:
     """Return left, bottom, right, top of text or numbers.
 

@@ -1,4 +1,4 @@
-"""What a run gives: features, what made them, and its counts."""
+"""What a run gives: features, what their scores mean, what made them, and its counts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 from odc.geo.geobox import GeoBox
 
@@ -189,11 +190,6 @@ class Result:
         """Return the result with the name of the file that holds it."""
         return replace(self, summary=replace(self.summary, out=str(out)))
 
-    def noting(self, notes: Sequence[str]) -> Result:
-        """Return the result with more notes in its summary; empty ones are left out."""
-        more = tuple(note for note in notes if note)
-        return replace(self, summary=replace(self.summary, notes=self.summary.notes + more))
-
 
 def total_seconds(sweeps: Sequence[tuple[str, Sweep]]) -> dict[str, float]:
     """Return the seconds of named sweeps, those of one name added up; names of no time are left out."""
@@ -201,3 +197,32 @@ def total_seconds(sweeps: Sequence[tuple[str, Sweep]]) -> dict[str, float]:
     for name, sweep in sweeps:
         seconds[name] = seconds.get(name, 0.0) + sweep.seconds
     return {name: round(value, 2) for name, value in seconds.items() if value}
+
+
+def calibrated(
+    features: gpd.GeoDataFrame, theme: Theme, refiner: str, card: Mapping[str, Any]
+) -> tuple[gpd.GeoDataFrame, list[str]]:
+    """Make `score` the chance that a polygon matches an object at IoU 0.5, where the model's card has a table for it.
+
+    The table holds for the settings that it was fitted with; with others the scores stay as they are.
+
+    Args:
+        features: with the classifier's own `score`.
+        theme: whose settings are in use.
+        refiner: name of the one in use, or `none`.
+        card: of the classifier: `calibration`, class to points [score, chance], rising; `calibration_settings`, class
+            to the fingerprint of the settings (`Theme.score_fingerprint`).
+
+    Returns:
+        the features, with the classifier's score kept as `score_raw` where it was calibrated; and a note where there is
+        a table that does not hold.
+    """
+    points = card.get("calibration", {}).get(theme.label)
+    if points is None:
+        return features, []
+    if card.get("calibration_settings", {}).get(theme.label) != theme.score_fingerprint(refiner):
+        note = f"scores of {theme.label} are the classifier's own: its calibration was fitted with other settings"
+        return features, [note]
+    at, chance = np.array(points, float).T
+    raw = features["score"].to_numpy(float)
+    return features.assign(score=np.interp(raw, at, chance), score_raw=raw), []

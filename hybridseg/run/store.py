@@ -26,9 +26,8 @@ from hybridseg.cog import read_through
 from hybridseg.files import replacing
 from hybridseg.folders import disk_time, held, remove_abandoned
 from hybridseg.heatmap import Heatmap, HeatmapPart
-from hybridseg.settings import Settings
 from hybridseg.tables import Prompts, Refined
-from hybridseg.types import Failure
+from hybridseg.types import Failure, Settings
 from hybridseg.write.lineage import installed_version
 
 _PREFIX = "hybridseg-run-"

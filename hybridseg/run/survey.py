@@ -23,12 +23,10 @@ from hybridseg.read.opening import SceneOnGrid
 from hybridseg.read.part import Area
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
-from hybridseg.run.calibration import calibrated
 from hybridseg.run.engine import Engine, Serial
-from hybridseg.run.extents import belonging, boxes_on, ground_of, neighbourhood
-from hybridseg.run.grids import check_fits, working_grid
+from hybridseg.run.extents import belonging, boxes_on, check_fits, ground_of, neighbourhood, working_grid
 from hybridseg.run.progress import Progress, Quiet
-from hybridseg.run.result import Result, Steps
+from hybridseg.run.result import Result, Steps, calibrated
 from hybridseg.run.store import Memory, Store, key_of
 from hybridseg.run.sweeps import Results, Sweeps, Tally
 from hybridseg.run.tasks import ClassifyTask, FindTask, JoinTask, RefineTasks

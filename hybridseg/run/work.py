@@ -1,31 +1,58 @@
-"""The folder of a run: what lies between a scene and its map, to go on from and to look at."""
+"""The work of a run: its folder, its surveys with all that they need, and their steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 import geopandas as gpd
 
-from hybridseg.errors import HybridsegError, OutputError
+from hybridseg import nn
+from hybridseg.errors import HybridsegError, OutputError, WeightsError
 from hybridseg.files import check_folder, check_not_input
+from hybridseg.heatmap import Heatmap
+from hybridseg.read.part import ScenePart
+from hybridseg.run.engine import Engine
+from hybridseg.run.progress import Progress
 from hybridseg.run.result import Steps
-from hybridseg.run.store import Folder
+from hybridseg.run.store import Folder, Memory, Store
 from hybridseg.run.survey import Survey
-from hybridseg.tables import Prompts
+from hybridseg.tables import Prompts, Refined
+from hybridseg.theme import Theme
+from hybridseg.what.given import GivenHeatmap, open_heatmap
 from hybridseg.what.prompts import read_prompts
-from hybridseg.write.steps import HEATMAPS, PROMPTS, REFINED
 
 PARTS = "parts"
 """Folder in that of the run: values by key, for processes and not for people."""
 
 
-def open_run(folder: Path, retry_failed: bool, swept: bool, out: str | Path | None, inputs: Sequence[object]) -> Folder:
-    """Open the folder of a run, new or begun.
+@dataclass(frozen=True)
+class Tools:
+    """What all surveys of a run work with.
+
+    device: auto, cpu, cuda, cuda:1, mps.
+    runtime: auto, torch, openvino.
+    engine: runs the tasks.
+    cache: folder for embeddings; None: none are kept.
+    progress: told how far the work is.
+    """
+
+    device: str
+    runtime: str
+    engine: Engine
+    cache: Path | None
+    progress: Progress
+
+
+def open_store(
+    folder: str | Path | None, retry_failed: bool, swept: bool, out: str | Path | None, inputs: Sequence[object]
+) -> Store:
+    """Open the folder of a run, new or begun, or a store in memory; refuse to write over what is read.
 
     Args:
-        folder: made where it is missing.
+        folder: made where it is missing; None: the run leaves nothing but its result.
         retry_failed: forget which windows failed.
         swept: whether heatmap and prompts will be left there, too, and not only masks.
         out: the result.
@@ -34,6 +61,11 @@ def open_run(folder: Path, retry_failed: bool, swept: bool, out: str | Path | No
     Raises:
         OutputError: nothing can be written there, or it would replace an input or the result.
     """
+    if out is not None:
+        check_not_input(out, inputs)
+    if folder is None:
+        return Memory()
+    folder = Path(folder)
     check_folder(folder)
     names = (HEATMAPS, PROMPTS, REFINED) if swept else (REFINED,)
     for file in folder.iterdir() if folder.is_dir() else ():
@@ -53,6 +85,52 @@ def open_run(folder: Path, retry_failed: bool, swept: bool, out: str | Path | No
 def _is_one_of(file: Path, names: Sequence[str]) -> bool:
     """Whether a file is called so, in whatever letter case: some disks do not tell them apart."""
     return any(fnmatch(file.name.casefold(), name) for name in names)
+
+
+def open_surveys(
+    part: ScenePart, themes: Sequence[Theme], tools: Tools, store: Store, heatmap: str | Path | None = None
+) -> list[Survey]:
+    """Open a survey for each theme; they share one store, so that themes with one classifier share its heatmap.
+
+    Args:
+        part: what to look at.
+        themes: what to look for.
+        tools: what to work with.
+        store: remembers what is made.
+        heatmap: stands in for the classifiers.
+    """
+    given = None
+    if heatmap is not None:
+        given = open_heatmap(heatmap, part.scene.crs, {theme.label: (theme.name,) for theme in themes}, store)
+    return [
+        Survey.open(
+            part.scene,
+            theme,
+            None,
+            tools.device,
+            tools.runtime,
+            ground=part.ground,
+            store=store,
+            engine=tools.engine,
+            progress=tools.progress,
+            reach_m=max(theme.objects.reach_m for theme in themes),
+            cache=tools.cache,
+            given=None if given is None else _carded(given, theme.classifier),
+        )
+        for theme in themes
+    ]
+
+
+def _carded(given: GivenHeatmap, classifier: str) -> GivenHeatmap:
+    """A heatmap with the card of a classifier, which says what scores mean, where that made it."""
+    if given.made_by is None:
+        return given
+    try:
+        folder = nn.cards.model_folder(classifier)
+    except WeightsError:
+        return given
+    own = nn.cards.sha256(folder / "weights.safetensors") == given.made_by
+    return replace(given, card=nn.cards.read_card(folder)) if own else given
 
 
 def start_from(surveys: Sequence[Survey], prompts: str | Path | gpd.GeoDataFrame | None) -> list[Steps]:
@@ -85,3 +163,30 @@ def _of(survey: Survey, prompts: Prompts, scored: bool) -> Steps:
     if survey.theme.objects.labels_masks:
         refined = survey.relabel(refined, survey.heatmap())
     return survey.steps_from(refined, scored)
+
+
+HEATMAPS, PROMPTS, REFINED = "heatmap*.tif", "prompts.parquet", "refined.parquet"
+
+
+def write_steps(
+    folder: Path, heatmaps: Mapping[str, Heatmap | None], prompts: Sequence[Prompts | None], refined: Sequence[Refined]
+) -> None:
+    """Write the values of one or several themes, as far as a run made them.
+
+    Args:
+        folder: of the run.
+        heatmaps: by theme. Of one theme: heatmap.tif; of several: heatmap-<theme>.tif, one for all that share it.
+        prompts: of each theme.
+        refined: masks of each theme.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    made = {heatmap.fingerprint: heatmap for heatmap in heatmaps.values() if heatmap is not None}
+    for fingerprint, heatmap in made.items():
+        names = [name for name, one in heatmaps.items() if one is not None and one.fingerprint == fingerprint]
+        heatmap.write(folder / ("heatmap.tif" if len(heatmaps) == 1 else f"heatmap-{'-'.join(names)}.tif"))
+    crs = refined[0].crs
+    if found := [one for one in prompts if one is not None]:
+        Prompts.concat(found, crs).write(folder / PROMPTS)
+    Refined.concat(refined, crs).write(folder / REFINED)

@@ -7,7 +7,7 @@ from typing import Literal
 import geopandas as gpd
 import numpy as np
 
-from hybridseg.settings import Settings
+from hybridseg.types import Settings
 
 
 class ShapeStage(Settings):

@@ -13,7 +13,7 @@ import shapely
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from odc.geo.geobox import GeoBox
 
-from hybridseg.evaluation.show.picture import Backdrop, Layer, render
+from hybridseg.evaluation.picture import Backdrop, Layer, render
 from hybridseg.files import check_output, replacing
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import zoomed

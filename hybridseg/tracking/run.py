@@ -18,10 +18,9 @@ from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.provenance import input_of, provenance_of
 from hybridseg.run.request import check_crs, parse_bands, parse_engine, parse_nodata
 from hybridseg.run.result import Steps
-from hybridseg.run.store import Memory
 from hybridseg.run.survey import Survey
 from hybridseg.run.themes import by_bands_note, resolve_themes
-from hybridseg.run.work import open_run
+from hybridseg.run.work import open_store
 from hybridseg.theme import Theme
 from hybridseg.tracking.carry import MemoryCarry
 from hybridseg.tracking.change import Errors, history
@@ -134,7 +133,7 @@ def track(
         if layer is None
         else OldLayer.read(layer, layer_date, opened[days.index(min(days))], named.label, min(days))
     )
-    store = Memory() if run is None else open_run(Path(run), retry_failed, False, out, inputs)
+    store = open_store(run, retry_failed, False, out, inputs)
     shown.start("align dates", None, "")
     series = Series.open(opened, days, store, clear_mask, align)
     if memory:

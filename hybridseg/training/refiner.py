@@ -11,7 +11,7 @@ from scipy import ndimage as ndi
 
 from hybridseg.labels.images import LabelledImage, recolour, resize_labels, turn
 from hybridseg.types import MAX_POINTS
-from hybridseg.where.prompting import hint_logits
+from hybridseg.where.refine import hint_logits
 
 KINDS = {"support": 0.46, "box": 0.24, "click": 0.16, "clicks": 0.06, "correction": 0.08}
 """How often each kind of prompt is drawn: a coarse support, alone or with its box and points, as extraction gives it;

@@ -53,6 +53,10 @@ class Network(Protocol):
     def card(self) -> Mapping[str, Any]:
         """Its model card."""
 
+    @property
+    def runners(self) -> tuple[Any, ...]:
+        """What computes it, part by part, as `nn.runtime.Runner`; may be empty."""
+
     def predict(self, pixels: np.ndarray) -> np.ndarray:
         """Return (2 x classes, H/stride, W/stride) in [0, 1] for (3, H, W) uint8, or (B, H, W) float32 of its bands."""
 
@@ -151,7 +155,7 @@ class Classify:
         Averaging over what should make no difference is test-time augmentation (Krizhevsky et al. 2012, section 4.1).
         """
         made = [_turned(self.network.predict(_turned(pixels, *how)), *how, back=True) for how in TURNS[: self.looks]]
-        return made[0] if len(made) == 1 else np.mean(made, axis=0, dtype=np.float32)
+        return made[0] if len(made) == 1 else np.asarray(np.mean(made, axis=0, dtype=np.float32))
 
 
 def _turned(array: np.ndarray, upside_down: bool, mirrored: bool, swapped: bool, back: bool = False) -> np.ndarray:

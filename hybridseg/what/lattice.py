@@ -17,9 +17,8 @@ from odc.geo.geobox import GeoBox
 from hybridseg.heatmap import Heatmap
 from hybridseg.read.ground import pixel_anchor
 from hybridseg.read.scene import Scene
-from hybridseg.settings import Settings
 from hybridseg.tables import Prompts, Refined
-from hybridseg.types import Window
+from hybridseg.types import Settings, Window
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from hybridseg.settings import Settings
 from hybridseg.tables import FIGURES, Refined
+from hybridseg.types import Settings
 
 OFFSET = 1.0
 """Logits that the threshold is moved by, up and down, to see how stable a mask is (SAM's automatic mask generator)."""

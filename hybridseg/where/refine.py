@@ -1,20 +1,49 @@
-"""Refine the prompts of one window: encode once, decode in batches, trace."""
+"""Refine the prompts of one window: what the model is told, one encoding, decoding in batches, tracing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import shapely
+from pydantic import Field, field_serializer
 from rasterio.features import rasterize
 
 from hybridseg.read.scene import Scene
-from hybridseg.types import MAX_POINTS, Chip, Window
+from hybridseg.types import HINT_SLOPE, MAX_POINTS, Chip, Settings, Window
 from hybridseg.where.gate import agreement, stability
-from hybridseg.where.prompting import PromptSettings, hint_logits
 from hybridseg.where.trace import trace
+
+PromptPart = Literal["box", "points", "hint"]
+
+
+class PromptSettings(Settings):
+    """What the refiner is told about each object, and at what zoom it sees it."""
+
+    parts: frozenset[PromptPart] = frozenset({"box", "points", "hint"})
+    negatives: int = Field(3, ge=0, le=8, description="most points on touching neighbours")
+    span: float = Field(0.3, gt=0.05, le=0.7, description="most of the window's side that an object's box may take")
+    max_zoom: float = Field(4.0, ge=1, le=64, description="most that source pixels are enlarged for the refiner")
+    windows: Literal["own", "shared"] = Field(
+        "own",
+        description="own: each object at the zoom that suits it; shared: through the first sweep's windows, encoded "
+        "once for both, where classifier and refiner have one encoder; span and max_zoom do not count then",
+    )
+
+    @field_serializer("parts")
+    def _in_order(self, parts: frozenset[str]) -> list[str]:
+        return sorted(parts)  # a set's own order changes from process to process, and with it the fingerprint
+
+
+def hint_logits(cover: np.ndarray) -> np.ndarray:
+    """Return mask logits (..., h, w) float32, 0 on the outline, where the support is least sure.
+
+    Args:
+        cover: (..., h, w) share of each pixel that the support covers, in [0, 1].
+    """
+    return np.asarray((cover.astype(np.float32) - 0.5) * HINT_SLOPE)
 
 
 class Promptable(Protocol):
@@ -35,6 +64,13 @@ class Promptable(Protocol):
     @property
     def mask_px(self) -> int:
         """Side of its hints and logits."""
+
+    @property
+    def runners(self) -> tuple[Any, ...]:
+        """What computes it, part by part, as `nn.runtime.Runner`; may be empty."""
+
+    def take_notes(self) -> list[str]:
+        """Return what a user should know of its masks since this was asked last, a line each."""
 
     def encode(self, chip: Chip) -> Any:
         """Return the embedding of a chip of (3, S, S) uint8, with its place."""

@@ -149,10 +149,6 @@ class Provenance:
         """Return plain values, equal to what is read back from JSON."""
         return asdict(self) | {"credits": [asdict(credit) for credit in self.credits]}
 
-    def to_json(self) -> str:
-        """Return one line of ASCII."""
-        return json.dumps(self.to_dict())
-
 
 def installed_versions() -> dict[str, str]:
     """Return versions of Python, GDAL and `PACKAGES`, found without importing them."""

@@ -18,10 +18,9 @@ from pyproj import CRS
 from hybridseg.errors import OutputError
 from hybridseg.files import check_output, replacing
 from hybridseg.types import FEATURE_COLUMNS
-from hybridseg.write.companions import qmd_of
 from hybridseg.write.formats import FORMATS, Format, Layer, check_rows
 from hybridseg.write.geopackage import RESERVED
-from hybridseg.write.lineage import COLUMNS, qgis_metadata, title
+from hybridseg.write.lineage import COLUMNS, WRITTEN, qgis_metadata, title
 from hybridseg.write.style import Kind
 
 ERRORS = (DataSourceError, DataLayerError, sqlite3.Error, pa.ArrowException)
@@ -183,3 +182,38 @@ def _layer_name(path: Path) -> str:
     """The file's stem, unless GeoPackage keeps the name for itself."""
     name = path.stem
     return f"features_{name}" if name.lower().startswith(RESERVED) else name
+
+
+QMD, ITEM = ".qmd", ".stac.json"
+_MARKS = {QMD: WRITTEN, ITEM: '"hybridseg"'}
+"""What stands in a companion that hybridseg wrote, even when QGIS has saved it again."""
+
+
+def qmd_of(path: Path | str) -> Path | None:
+    """Return where QGIS's metadata of a result stand, once it is certain that they can be written; None: in the file.
+
+    Raises:
+        OutputError: as of `companion`.
+    """
+    format_ = FORMATS.get(Path(path).suffix.lower())
+    return None if format_ is not None and format_.many else companion(path, QMD)
+
+
+def companion(path: Path | str, suffix: str) -> Path:
+    """Return one file beside a result, `QMD` or `ITEM`, once it is certain that it can be written.
+
+    Raises:
+        OutputError: it cannot be, or is of somebody else: a scene may have a .qmd of its own.
+    """
+    path = Path(path)
+    beside = check_output(path.with_name(path.stem + suffix), [suffix, Path(suffix).suffix])
+    try:
+        ours = not beside.exists() or _MARKS[suffix] in beside.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise OutputError(f"{beside}, which goes with {path.name}, cannot be read ({error.strerror})") from error
+    if not ours:
+        raise OutputError(
+            f"{beside} was not written by hybridseg and would be lost, as it has the name of {path.name}: "
+            "choose another name or move it"
+        )
+    return beside

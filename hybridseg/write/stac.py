@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +16,10 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from shapely import affinity
 
-from hybridseg.cog import wkt
 from hybridseg.errors import OutputError
 from hybridseg.files import replacing
-from hybridseg.write.companions import ITEM, companion
 from hybridseg.write.lineage import COLUMNS, abstract, licences, title
+from hybridseg.write.result import ITEM, companion
 
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 _TABLE = "https://stac-extensions.github.io/table/v1.2.0/schema.json"
@@ -44,12 +44,14 @@ def item_path(path: Path | str) -> Path:
     return companion(path, ITEM)
 
 
-def write_item(
+@contextmanager
+def item_beside(
     path: Path | str, geobox: GeoBox, classes: Sequence[str], columns: Sequence[str], provenance: Mapping[str, Any]
-) -> Path:
-    """Write the STAC Item of a result beside it, as `<name>.stac.json`; its asset is the result.
+) -> Iterator[None]:
+    """Write the STAC Item of a result beside it, as `<name>.stac.json`, whose asset is the result.
 
-    The item's time is that of the run, as rasters rarely say when the imagery was taken.
+    It takes its place when the block ends well, in which the result is written. The item's time is that of the
+    run, as rasters rarely say when the imagery was taken.
 
     Args:
         path: the result.
@@ -85,7 +87,7 @@ def write_item(
     asset = pystac.Asset(
         href=f"./{path.name}",
         title=path.name,
-        media_type=_MEDIA[path.suffix.lower()],
+        media_type=_MEDIA.get(path.suffix.lower()),
         roles=["data"],
         extra_fields={"table:columns": meanings} if meanings else {},
     )
@@ -95,14 +97,14 @@ def write_item(
     with replacing(target) as beside:
         document = item.to_dict(include_self_link=False, transform_hrefs=False)
         beside.write_text(json.dumps(document, indent=2), encoding="utf-8")
-    return target
+        yield
 
 
 def _outline(geobox: GeoBox) -> tuple[dict[str, Any], list[float]]:
     """The outline of a grid in WGS84 and its box, as RFC 7946 has them: cut at the antimeridian, west before east."""
     ground = geobox.extent.geom
     dense = shapely.segmentize(ground.exterior, ground.length / 80)  # straight lines of the CRS are none in WGS84
-    to_lonlat = Transformer.from_crs(wkt(geobox), 4326, always_xy=True)
+    to_lonlat = Transformer.from_crs(str(geobox.crs), 4326, always_xy=True)
     lon, lat = to_lonlat.transform(*shapely.get_coordinates(dense).T)
     whole = shapely.Polygon(np.column_stack([np.unwrap(lon, period=360), lat]))
     worlds = [(turn, shapely.box(turn - 180, -90, turn + 180, 90)) for turn in (-360, 0, 360)]

@@ -16,9 +16,9 @@ from torchmetrics.functional.detection import panoptic_quality
 
 from hybridseg.errors import EvaluateError
 from hybridseg.evaluation import evaluate
-from hybridseg.evaluation.compare.rasters import read_reference
+from hybridseg.evaluation.rasters import read_reference
 from hybridseg.evaluation.report import LOWER_IS_BETTER, UNITS, Report
-from tests.evaluation.compare.test_rasters import save
+from tests.evaluation.test_rasters import save
 
 UTM = "EPSG:32633"
 X, Y = 500_000, 5_000_000

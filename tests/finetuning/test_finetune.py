@@ -13,7 +13,7 @@ import yaml
 
 from hybridseg.errors import BandsMissing, HybridsegError, MissingExtra, OutputError, ThemeError
 from hybridseg.finetuning import settle
-from hybridseg.finetuning.curves import read_curve
+from hybridseg.finetuning.fit import read_curve
 from hybridseg.finetuning.run import finetune
 from hybridseg.labels.labelled import Labelled
 from hybridseg.metrics.objects import match

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import shapely
 
-from hybridseg.finetuning.score import calibrate, judge
+from hybridseg.finetuning.settle import calibrate, judge
 from hybridseg.labels.labelled import Labelled
 from hybridseg.read.opening import open_scene
 from hybridseg.run.progress import Quiet

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hybridseg.labels.changes import degrade, dye_water, park, shade_sides
-from hybridseg.labels.images import LabelledImage
+from hybridseg.labels.images import LabelledImage, degrade, dye_water, park, shade_sides
 from hybridseg.labels.samples import Changes, ClassifierSamples, pool
 
 

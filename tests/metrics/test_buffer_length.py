@@ -6,7 +6,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridseg.metrics.buffer_length import clip, near_lengths
+from hybridseg.metrics.lines import clip, near_lengths
 
 
 def line(*points: tuple[float, float]) -> shapely.LineString:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import shapely
 
-from hybridseg.metrics import paths
+from hybridseg.metrics import lines as paths
 from hybridseg.metrics.bootstrap import two_sided_f1
-from hybridseg.metrics.paths import Paths, compare_paths, noded, segments
+from hybridseg.metrics.lines import Paths, compare_paths, noded, segments
 
 
 def network(*lines: list[tuple[float, float]]) -> np.ndarray:

@@ -13,8 +13,7 @@ from hybridseg.nn.backbones import KINDS, build_backbone
 from hybridseg.nn.backbones.base import Body, BodyBackbone, InputSpec, freeze, normalise, prepare, stages
 from hybridseg.nn.backbones.lite0 import Lite0
 from hybridseg.nn.classify.classifier import load_classifier
-from hybridseg.nn.classify.heads import network_for, start_segmenter
-from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.classify.heads import Segmenter, network_for, start_segmenter
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.weights import save_weights
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from hybridseg.nn.models import Models
-from hybridseg.nn.sam2.cached import CachedRefiner
 from hybridseg.nn.sam2.embedding import MAPS, EmbeddingFolder
 from hybridseg.nn.sam2.official import load_refiner
+from hybridseg.nn.sam2.shared_encoder import CachedRefiner
 from hybridseg.types import Chip
 from tests.doubles import CountedEncoder
 from tests.nn.chips import random_chip

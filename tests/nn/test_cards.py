@@ -11,7 +11,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from hybridseg.errors import WeightsError
 from hybridseg.nn.cards import model_folder, read_card
 from hybridseg.nn.classify.classifier import load_classifier
-from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.classify.heads import Segmenter
 from hybridseg.nn.weights import save_weights
 
 CARD = {"name": "small", "classes": ["building"], "gsd_m": 0.25, "gsd_range_m": [0.05, 0.6], "data": ["Häuser (ODbL)"]}

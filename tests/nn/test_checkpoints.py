@@ -14,7 +14,7 @@ from sam2 import build_sam
 
 from hybridseg.errors import WeightsError
 from hybridseg.nn.cards import sha256
-from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.classify.heads import Segmenter
 from hybridseg.nn.sam2.official import _SIZES, OFFICIAL, load_refiner
 from hybridseg.nn.weights import save_weights
 from tests.nn.checkpoints import TINY, official

@@ -9,9 +9,7 @@ from hybridseg.errors import ThemeError, WeightsError
 from hybridseg.nn.backbones import build_backbone
 from hybridseg.nn.backbones.base import prepare
 from hybridseg.nn.cards import model_folder, read_card
-from hybridseg.nn.classify.heads import LinearSegmenter, features_of, network_for
-from hybridseg.nn.classify.pyramid import pyramid_of
-from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.classify.heads import LinearSegmenter, Segmenter, features_of, network_for, pyramid_of
 from hybridseg.nn.training.linear import Row, Samples, fit_linear, start_rows
 from hybridseg.nn.weights import load_weights
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.classify.heads import Segmenter
 from hybridseg.nn.training import fit as fitting
 from hybridseg.nn.training.fit import Learner, fit, keep_slow_layers_in_fp32, step_reached
 from hybridseg.nn.training.learners import ClassifierLearner, mask_loss, watched

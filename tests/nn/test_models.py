@@ -15,8 +15,7 @@ import torch
 from hybridseg.errors import HybridsegError, WeightsError
 from hybridseg.nn.backbones import build_backbone
 from hybridseg.nn.classify.classifier import Classifier, load_classifier
-from hybridseg.nn.classify.heads import LinearSegmenter
-from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.classify.heads import LinearSegmenter, Segmenter
 from hybridseg.nn.models import Models
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable

@@ -16,9 +16,8 @@ from hybridseg.nn.device import encoder_precision
 from hybridseg.nn.sam2 import promptable
 from hybridseg.nn.sam2.embedding import Embedding
 from hybridseg.nn.sam2.lite import build_sam2_lite
-from hybridseg.nn.sam2.networks import choose, decode_masks, mark_no_memory, split_features
+from hybridseg.nn.sam2.networks import choose, corners, decode_masks, mark_no_memory, middles, sides_for, split_features
 from hybridseg.nn.sam2.official import load_refiner
-from hybridseg.nn.sam2.parts import corners, middles, sides_for
 from hybridseg.nn.sam2.promptable import OUTSIDE, Asked, Promptable
 from tests.conftest import geobox
 from tests.nn.chips import blocks_chip

@@ -7,9 +7,8 @@ import timm
 
 from hybridseg.errors import HybridsegWarning, WeightsError
 from hybridseg.nn.backbones import KINDS, build_backbone
-from hybridseg.nn.cards import model_folder
+from hybridseg.nn.cards import UNVERIFIED, model_folder, source_of
 from hybridseg.nn.sam2.official import EDGETAM, OFFICIAL
-from hybridseg.nn.sources import UNVERIFIED, source_of
 from hybridseg.run.models import models
 
 real = timm.create_model

@@ -108,10 +108,6 @@ def test_the_first_layer_with_rows_is_read(tmp_path: Path) -> None:
     read = read_layer(path)
     assert len(read.rows) == 2
     assert read.notes == ("two.gpkg has 3 layers: 'roofs' is read, empty, more not",)
-    assert len(read_layer(path, "more").rows) == 3
-    assert read_layer(path, "more").notes == ()
-    with pytest.raises(LayerError, match="has no layer 'walls' with geometry; it has empty, roofs, more"):
-        read_layer(path, "walls")
 
 
 def test_only_the_styles_are_no_layer(tmp_path: Path) -> None:

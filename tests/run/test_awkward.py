@@ -15,7 +15,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from hybridseg.cli import main
 from hybridseg.metrics.objects import match
-from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.classify.heads import Segmenter
 from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.weights import save_weights
 from tests.conftest import BLOCKS, blocks_image

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import shapely
 
-from hybridseg.run.calibration import calibrated
+from hybridseg.run.result import calibrated
 from hybridseg.theme import Theme, load_theme
 from hybridseg.where.gate import Gate
 from tests.doubles import Bright, Threshold, survey

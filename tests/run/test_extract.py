@@ -380,6 +380,15 @@ def roads(tmp_path: Path) -> Path:
     return tmp_path / "roads.yaml"
 
 
+def test_lines_come_from_a_run(road: Path, roads: Path, tmp_path: Path):
+    first, again = (
+        extract(road, tmp_path / "map.gpkg", theme=roads, refiner="none", as_="lines", run=tmp_path / "run")
+        for _ in range(2)
+    )
+    assert len(first.features)
+    assert first.features.geometry.geom_equals(again.features.geometry).all()
+
+
 def test_lines_come_as_a_network(road: Path, roads: Path, tmp_path: Path):
     result = extract(road, tmp_path / "map.gpkg", theme=roads, refiner="none", as_="lines")
     assert result.nodes is not None

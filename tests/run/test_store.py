@@ -16,10 +16,9 @@ from hypothesis import strategies as st
 
 from hybridseg.heatmap import Heatmap, HeatmapPart, create_heatmap
 from hybridseg.run.store import KINDS, Folder, Memory, Store, key_of
-from hybridseg.settings import Settings
 from hybridseg.tables import Prompts, Refined
-from hybridseg.types import Failure, Window
-from hybridseg.where.prompting import PromptSettings
+from hybridseg.types import Failure, Settings, Window
+from hybridseg.where.refine import PromptSettings
 from tests.conftest import geobox
 
 CRS = "EPSG:32645"
@@ -217,7 +216,7 @@ def test_a_key_names_its_kind_and_everything_it_is_made_of() -> None:
 def test_a_key_does_not_depend_on_the_process() -> None:
     """Strings hash differently in each process, and with them the order of a set."""
     ask = (
-        "from hybridseg.run.store import key_of; from hybridseg.where.prompting import PromptSettings; "
+        "from hybridseg.run.store import key_of; from hybridseg.where.refine import PromptSettings; "
         "from tests.conftest import geobox; parts = frozenset({'box', 'points', 'hint'}); "
         "print(key_of('rows', PromptSettings(parts=parts), parts, (parts, geobox()), geobox()))"
     )

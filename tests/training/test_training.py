@@ -18,21 +18,20 @@ from safetensors.numpy import load_file
 
 from hybridseg import nn
 from hybridseg.errors import ThemeError
+from hybridseg.folders import configs_folder
 from hybridseg.labels.images import LabelledImage
 from hybridseg.labels.samples import ClassifierSamples
 from hybridseg.nn.classify import classifier
-from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.classify.heads import Segmenter
 from hybridseg.nn.training.learners import ClassifierLearner
 from hybridseg.read.opening import open_scene
-from hybridseg.resources import configs_folder
 from hybridseg.run.survey import Survey
 from hybridseg.search import write_theme
 from hybridseg.theme import load_theme
 from hybridseg.training.datasets import load_images
 from hybridseg.training.recipe import DataSet, Recipe, load_recipe
 from hybridseg.training.refiner import RefinerSamples, boxed
-from hybridseg.training.run import train
-from hybridseg.training.supports import find_supports
+from hybridseg.training.run import find_supports, train
 from hybridseg.types import MAX_POINTS
 from hybridseg.what import Regions
 from townscape import render_town

@@ -16,11 +16,11 @@ from shapely.affinity import affine_transform
 
 from hybridseg.cli import main
 from hybridseg.errors import HybridsegError, OutputError
+from hybridseg.folders import configs_folder
 from hybridseg.labels.labelled import Labelled
 from hybridseg.read.opening import open_scene
-from hybridseg.resources import configs_folder
+from hybridseg.search import tune
 from hybridseg.theme import load_theme
-from hybridseg.tuning import tune
 from tests.conftest import BLOCKS
 from tests.doubles import Bright, Threshold
 
@@ -72,7 +72,7 @@ def test_the_theme_refines_where_refined_outlines_score_better(
 
 
 def test_inputs_are_not_written_over(blocks: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hybridseg.tuning.search_theme", lambda start, *_: (start, "nothing"))
+    monkeypatch.setattr("hybridseg.search.search_theme", lambda start, *_: (start, "nothing"))
     given = {"scene": blocks, "labels": labels}
     mine = tune("buildings", tmp_path / "mine.yaml", **given)
     kept = mine.read_bytes()
@@ -99,7 +99,7 @@ def test_a_comma_in_a_path_is_part_of_it_and_several_are_a_list(
         found.extend(places)
         return start, "nothing"
 
-    monkeypatch.setattr("hybridseg.tuning.search_theme", search)
+    monkeypatch.setattr("hybridseg.search.search_theme", search)
     tune("buildings", tmp_path / "one.yaml", scene=str(scene), labels=str(drawn), within=str(drawn))
     arguments = ["tune", "buildings", str(tmp_path / "two.yaml"), "--scene", str(blocks), str(scene)]
     assert main([*arguments, "--labels", str(labels), str(drawn)]) == 0
@@ -120,7 +120,7 @@ def test_bands_are_those_asked_for(blocks: Path, labels: Path, tmp_path: Path, m
         seen.extend(place.scene.sample()[0].max() for place in places)
         return start, "seen"
 
-    monkeypatch.setattr("hybridseg.tuning.search_theme", search)
+    monkeypatch.setattr("hybridseg.search.search_theme", search)
     tune("buildings", tmp_path / "mine.yaml", scene=str(four), labels=str(labels), bands="2,3,4")
     tune("buildings", tmp_path / "mine.yaml", scene=str(four), labels=str(labels), bands="1,1,1")
     assert seen[0] > 0

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hybridseg.where.prompting import hint_logits
+from hybridseg.where.refine import hint_logits
 
 
 def test_logits_are_sure_inside_and_undecided_on_the_outline():

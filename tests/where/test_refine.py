@@ -12,8 +12,7 @@ from rasterio.features import rasterize
 from hybridseg.read.opening import open_scene
 from hybridseg.read.scene import Scene
 from hybridseg.types import HINT_SLOPE, Chip, Window
-from hybridseg.where.prompting import PromptSettings
-from hybridseg.where.refine import Prompt, Refine
+from hybridseg.where.refine import Prompt, PromptSettings, Refine
 from tests.conftest import BLOCKS
 from tests.doubles import Threshold
 

@@ -13,7 +13,7 @@ from hybridseg.cli import main
 from hybridseg.errors import OutputError
 from hybridseg.write.raster import write_classes
 from hybridseg.write.result import write_result
-from hybridseg.write.stac import write_item
+from hybridseg.write.stac import item_beside
 from tests.conftest import geobox
 
 
@@ -61,12 +61,17 @@ def test_a_geopackage_needs_no_file_beside_it(house: gpd.GeoDataFrame, tmp_path:
 def test_an_item_of_somebody_else_stays(tmp_path: Path):
     item = tmp_path / "scene.stac.json"
     item.write_text('{"type": "Feature", "id": "scene"}')
-    with pytest.raises(OutputError, match=r"scene\.stac\.json was not written by hybridseg"):
-        write_item(tmp_path / "scene.gpkg", geobox(), ["building"], ["id"], {})
+    with (
+        pytest.raises(OutputError, match=r"scene\.stac\.json was not written by hybridseg"),
+        item_beside(tmp_path / "scene.gpkg", geobox(), ["building"], ["id"], {}),
+    ):
+        pass
     assert "hybridseg" not in item.read_text()
     item.unlink()
-    write_item(tmp_path / "scene.gpkg", geobox(), ["building"], ["id"], {})
-    write_item(tmp_path / "scene.gpkg", geobox(), ["building"], ["id", "class"], {})
+    with item_beside(tmp_path / "scene.gpkg", geobox(), ["building"], ["id"], {}):
+        pass
+    with item_beside(tmp_path / "scene.gpkg", geobox(), ["building"], ["id", "class"], {}):
+        pass
 
 
 @pytest.mark.parametrize(("name", "out", "more"), [("a.qmd", "a.fgb", []), ("a.stac.json", "a.gpkg", ["--stac"])])

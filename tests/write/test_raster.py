@@ -16,12 +16,12 @@ from rasterio.features import rasterize
 from shapely import box
 from shapely.affinity import affine_transform
 
+from hybridseg import cog
 from hybridseg.cog import blocks
 from hybridseg.errors import OutputError
-from hybridseg.write import raster
-from hybridseg.write.raster import read_provenance, write_classes
+from hybridseg.write.raster import write_classes
 from hybridseg.write.style import color_table
-from tests.rasters import TRANSFORMS
+from tests.rasters import TRANSFORMS, raster_provenance
 
 UTM = "EPSG:32633"
 PROVENANCE = {"hybridseg": "0.1.0", "theme_yaml": "a: <&>\n"}
@@ -44,7 +44,7 @@ def features(geobox: GeoBox, *rows: tuple[str, float, tuple[float, float, float,
 
 @every_grid
 def test_classes_fall_on_their_pixels(transform: Affine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(raster, "blocks", partial(blocks, side_px=256))  # outlines cross blocks
+    monkeypatch.setattr(cog, "blocks", partial(blocks, side_px=256))  # outlines cross blocks
     geobox = grid(transform)
     frame = features(geobox, ("water", 0.9, (200, 100, 600, 300)), ("road", 0.5, (0, 0, 250, 250)))
     path = write_classes(frame, tmp_path / "a.tif", geobox, ["road", "water"], PROVENANCE)
@@ -72,7 +72,7 @@ def test_class_raster_is_a_cog_with_palette_and_names(tmp_path: Path) -> None:
         assert {k: colours[k] for k in range(3)} == color_table(classes)
         assert source.tags(1)["class_2"] == classes[1]
         assert set(np.unique(source.read(1, out_shape=(300, 275)))) == {0, 1}
-    assert read_provenance(path) == PROVENANCE
+    assert raster_provenance(path) == PROVENANCE
     rasterio.shutil.copy(path, tmp_path / "a.vrt", driver="VRT")  # what GDAL, so QGIS, takes for names
     vrt = (tmp_path / "a.vrt").read_text()
     assert "<Category>road</Category>" in vrt
@@ -151,13 +151,13 @@ def test_a_damaged_raster_replaces_nothing(level: int, tmp_path: Path, monkeypat
     geobox = grid(TRANSFORMS["north-up"], 1200, 1100)
     frame = features(geobox, ("a", 0.9, (0, 0, 700, 900)))
     former = write_classes(frame, tmp_path / "a.tif", geobox, ["a"], {}).read_bytes()
-    copy = raster.copy_to_cog
+    copy = cog.copy_to_cog
 
     def damaged(source: Path, target: Path, **options: str) -> None:
         copy(source, target, **options)
         spoil(target, level)
 
-    monkeypatch.setattr(raster, "copy_to_cog", damaged)
+    monkeypatch.setattr(cog, "copy_to_cog", damaged)
     with pytest.raises(OutputError, match="was damaged while it was written"):
         write_classes(frame, tmp_path / "a.tif", geobox, ["a"], {"other": 1})
     assert (tmp_path / "a.tif").read_bytes() == former
@@ -169,10 +169,10 @@ def test_pixels_lost_on_the_way_are_noticed(tmp_path: Path, monkeypatch: pytest.
     frame = features(geobox, ("a", 0.9, (0, 0, 700, 900)))
 
     def forgetful(source: Path, target: Path, **options: str) -> None:
-        with raster.create_tiled(target, geobox, count=1, nodata=0):
+        with rasterio.open(source) as whole, rasterio.open(target, "w", **whole.profile):
             pass  # sound, but empty
 
-    monkeypatch.setattr(raster, "copy_to_cog", forgetful)
+    monkeypatch.setattr(cog, "copy_to_cog", forgetful)
     with pytest.raises(OutputError, match="pixels are lost"):
         write_classes(frame, tmp_path / "a.tif", geobox, ["a"], {})
     assert not list(tmp_path.iterdir())
@@ -189,7 +189,7 @@ def test_class_raster_does_not_depend_on_blocks(
     rows = [("a", float(k), (*c, *(c + rng.uniform(1, 30, 2)))) for k, c in enumerate(corners)]
     frame = features(geobox, *rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(raster, "blocks", partial(blocks, side_px=block))
+        patch.setattr(cog, "blocks", partial(blocks, side_px=block))
         path = write_classes(frame, tmp_path_factory.mktemp("blocks") / "a.tif", geobox, ["a"], {})
     with rasterio.open(path) as source:
         np.testing.assert_array_equal(source.read(1), rasterize(frame.geometry, (80, 100), transform=geobox.affine))

@@ -9,7 +9,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from hybridseg.errors import OutputError
-from hybridseg.write.stac import write_item
+from hybridseg.write.stac import item_beside
 
 MADE = {
     "source": "town.tif", "hybridseg": "1.0", "created": "2026-11-26T10:00:00+00:00",
@@ -22,8 +22,9 @@ def grid(x: float, crs: str = "EPSG:32633", size: float = 0.5) -> GeoBox:
 
 
 def test_an_item_stands_beside_the_result(tmp_path: Path) -> None:
-    path = write_item(tmp_path / "map.gpkg", grid(512_000), ["building"], ["id", "score", "mine"], MADE)
-    assert path == tmp_path / "map.stac.json"
+    with item_beside(tmp_path / "map.gpkg", grid(512_000), ["building"], ["id", "score", "mine"], MADE):
+        pass
+    path = tmp_path / "map.stac.json"
     item = pystac.Item.from_file(str(path))
     assert item.id == "map"
     assert item.bbox is not None
@@ -42,7 +43,9 @@ def test_an_item_stands_beside_the_result(tmp_path: Path) -> None:
 
 
 def test_the_outline_is_cut_at_the_antimeridian(tmp_path: Path) -> None:
-    path = write_item(tmp_path / "a.geojson", grid(179.9, "EPSG:4326", 0.001), ["building"], [], MADE)
+    with item_beside(tmp_path / "a.geojson", grid(179.9, "EPSG:4326", 0.001), ["building"], [], MADE):
+        pass
+    path = tmp_path / "a.stac.json"
     outline = json.loads(path.read_text())["geometry"]
     assert outline["type"] == "MultiPolygon"
     longitudes = [x for part in outline["coordinates"] for ring in part for x, *_ in ring]
@@ -54,5 +57,8 @@ def test_the_outline_is_cut_at_the_antimeridian(tmp_path: Path) -> None:
 
 def test_without_pystac_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hybridseg.write.stac.find_spec", lambda _: None)
-    with pytest.raises(OutputError, match=r"install hybridseg\[stac\]"):
-        write_item(tmp_path / "map.gpkg", grid(512_000), ["building"], [], MADE)
+    with (
+        pytest.raises(OutputError, match=r"install hybridseg\[stac\]"),
+        item_beside(tmp_path / "map.gpkg", grid(512_000), ["building"], [], MADE),
+    ):
+        pass

@@ -18,12 +18,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
+
+import lazy_loader
 
 from hybridseg.errors import WeightsError
 from hybridseg.nn.backbones.base import Backbone
-from hybridseg.nn.lazy import loader
-from hybridseg.nn.sources import announce
+from hybridseg.nn.cards import announce
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = {
     "lite0": Kind("hybridseg.nn.backbones.lite0"),
-    "lite0-pyramid": Kind("hybridseg.nn.classify.pyramid"),
-    "sam2": Kind("hybridseg.nn.sam2.backbone", "REFINER", optional=True),
+    "lite0-pyramid": Kind("hybridseg.nn.classify.heads"),
+    "sam2": Kind("hybridseg.nn.sam2.official", "REFINER", optional=True),
     "timm": Kind("hybridseg.nn.backbones.timm", "NAME"),
     "torchgeo": Kind("hybridseg.nn.backbones.torchgeo", "WEIGHTS"),
     "terratorch": Kind("hybridseg.nn.backbones.terratorch", "NAME"),
@@ -95,8 +95,4 @@ def _forms() -> list[str]:
     return forms
 
 
-_load = loader(__name__, ("base", "cells", "index", "lite0", "terratorch", "timm", "torchgeo"))
-
-
-def __getattr__(name: str) -> ModuleType:
-    return _load(name)
+__getattr__, _, _ = lazy_loader.attach(__name__, ["base", "index", "lite0", "terratorch", "timm", "torchgeo"])

@@ -10,8 +10,7 @@ from huggingface_hub import hf_hub_download
 from torch import Tensor, nn
 
 from hybridseg.errors import MissingExtra, WeightsError
-from hybridseg.nn.backbones.base import NAIP, NAIP_UM, Backbone, Body, InputSpec, as_map
-from hybridseg.nn.backbones.cells import any_size
+from hybridseg.nn.backbones.base import NAIP, NAIP_UM, Backbone, Body, InputSpec, any_size, as_map
 
 _precision = torch.get_float32_matmul_precision()
 try:

@@ -9,8 +9,7 @@ from typing import Any
 import timm
 
 from hybridseg.errors import WeightsError
-from hybridseg.nn.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, Body, InputSpec, Last
-from hybridseg.nn.backbones.cells import any_size
+from hybridseg.nn.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, Body, InputSpec, Last, any_size
 
 WHOLE_IMAGE = re.compile(
     "attention|attn|squeezeexcite|semodule|ecamodule|globalcontext|groupnorm|globalresponsenorm", re.IGNORECASE

@@ -11,8 +11,7 @@ from torchgeo.models import get_weight, list_models
 from torchgeo.models.api import get_model, get_model_weights
 
 from hybridseg.errors import WeightsError
-from hybridseg.nn.backbones.base import NAIP, NAIP_UM, RGB, Backbone, Body, InputSpec, Last, as_map
-from hybridseg.nn.backbones.cells import any_size
+from hybridseg.nn.backbones.base import NAIP, NAIP_UM, RGB, Backbone, Body, InputSpec, Last, any_size, as_map
 
 RGB_NAMES = ({"r", "g", "b"}, {"b4", "b3", "b2"}, {"b04", "b03", "b02"})
 MODELS = (

@@ -1,13 +1,5 @@
 """Classifiers: the networks and heads behind a heatmap."""
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from hybridseg.nn.lazy import loader
-
-if TYPE_CHECKING:
-    from hybridseg.nn.classify import classifier, heads, pyramid, segmenter
-
-__all__ = ["classifier", "heads", "pyramid", "segmenter"]
-__getattr__ = loader(__name__, __all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

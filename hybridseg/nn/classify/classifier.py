@@ -18,8 +18,7 @@ from hybridseg.heatmap import DEPTH_PX, depth_of
 from hybridseg.nn.backbones.base import prepare
 from hybridseg.nn.backbones.index import IndexBackbone
 from hybridseg.nn.cards import Stamp, model_folder, read_card, sha256, stamp
-from hybridseg.nn.classify.heads import FeatureMaps, LinearSegmenter, features_of, network_for
-from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.classify.heads import FeatureMaps, LinearSegmenter, Segmenter, features_of, network_for
 from hybridseg.nn.device import full_precision, pick_device
 from hybridseg.nn.indices import PREFIX, parse_index
 from hybridseg.nn.runtime import Runner, pick_runtime

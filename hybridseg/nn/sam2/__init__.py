@@ -1,22 +1,5 @@
 """SAM2: promptable models by name, sam2-lite, its memory over several dates, and one encoder for both sweeps."""
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from hybridseg.nn.lazy import loader
-
-if TYPE_CHECKING:
-    from hybridseg.nn.sam2 import (
-        backbone,
-        embedding,
-        lite,
-        memory,
-        official,
-        promptable,
-        recall,
-        shared_encoder,
-    )
-
-__all__ = ["backbone", "embedding", "lite", "memory", "official", "promptable", "recall", "shared_encoder"]
-__getattr__ = loader(__name__, __all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

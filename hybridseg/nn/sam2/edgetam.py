@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor, nn
 
-from hybridseg.nn.sam2.lite import SWITCHES, memory_attention, memory_encoder, sine
+from hybridseg.nn.sam2.lite import SWITCHES, image_encoder, memory_attention, memory_encoder
 
 WIDTH, MEMORY_WIDTH = 256, 64
 IMAGE_SIZE = 1024
@@ -50,19 +49,8 @@ class EdgeTam(SAM2Base):  # type: ignore[misc]
 
 def build_edgetam() -> EdgeTam:
     """The untrained architecture, as EdgeTAM's configs/edgetam.yaml describes it."""
-    trunk = RepVit()
     return EdgeTam(
-        image_encoder=ImageEncoder(
-            trunk=trunk,
-            neck=FpnNeck(
-                position_encoding=sine(WIDTH),
-                d_model=WIDTH,
-                backbone_channel_list=trunk.channel_list,
-                fpn_top_down_levels=[2, 3],
-                fpn_interp_model="nearest",
-            ),
-            scalp=1,
-        ),
+        image_encoder=image_encoder(RepVit(), WIDTH),
         memory_attention=memory_attention(IMAGE_SIZE // 16, WIDTH, MEMORY_WIDTH, forward=2048),
         memory_encoder=memory_encoder(WIDTH, MEMORY_WIDTH),
         image_size=IMAGE_SIZE,

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor
 
-from hybridseg.nn.folder import MOST_BYTES, CacheFolder
+from hybridseg.folders import MOST_BYTES, CacheFolder
 
 SUFFIX = ".safetensors"
 MAPS = ("coarse", "fine_0", "fine_1")

@@ -6,6 +6,8 @@ widths differ, and the prompt encoder also draws. So all code that runs an offic
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
@@ -46,20 +48,8 @@ def build_sam2_lite(image_size: int = IMAGE_SIZE, decode_size: int = DECODE_SIZE
         image_size: side of the image (px).
         decode_size: side of the part of it that the decoder sees, around each prompt (px).
     """
-    trunk = Lite0(first=1)
-    encoder = ImageEncoder(
-        trunk=trunk,
-        neck=FpnNeck(
-            position_encoding=sine(WIDTH),
-            d_model=WIDTH,
-            backbone_channel_list=trunk.channel_list,
-            fpn_top_down_levels=[2, 3],
-            fpn_interp_model="nearest",
-        ),
-        scalp=1,
-    )
     model = SAM2Base(
-        image_encoder=encoder,
+        image_encoder=image_encoder(Lite0(first=1), WIDTH),
         memory_attention=memory_attention(image_size // 16, WIDTH, MEMORY_WIDTH, forward=4 * WIDTH),
         memory_encoder=memory_encoder(WIDTH, MEMORY_WIDTH),
         image_size=image_size,
@@ -72,6 +62,18 @@ def build_sam2_lite(image_size: int = IMAGE_SIZE, decode_size: int = DECODE_SIZE
         mask_in_chans=16,
     )
     return model
+
+
+def image_encoder(trunk: Any, width: int) -> ImageEncoder:
+    """SAM2's encoder: a trunk that has a `channel_list`, and a neck of some width."""
+    neck = FpnNeck(
+        position_encoding=sine(width),
+        d_model=width,
+        backbone_channel_list=trunk.channel_list,
+        fpn_top_down_levels=[2, 3],
+        fpn_interp_model="nearest",
+    )
+    return ImageEncoder(trunk=trunk, neck=neck, scalp=1)
 
 
 def sine(width: int) -> PositionEmbeddingSine:

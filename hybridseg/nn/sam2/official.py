@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import torch
 from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, build_sam2
@@ -14,13 +16,13 @@ from sam2.modeling.sam2_base import SAM2Base
 from torch import Tensor
 
 from hybridseg.errors import WeightsError
-from hybridseg.nn.cards import Stamp, model_folder, sha256, stamp
+from hybridseg.nn.backbones.base import Backbone, Body, BodyBackbone, InputSpec
+from hybridseg.nn.cards import Stamp, announce, model_folder, sha256, stamp
 from hybridseg.nn.device import pick_device
 from hybridseg.nn.runtime import pick_runtime
 from hybridseg.nn.sam2 import edgetam
 from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.sam2.promptable import Promptable
-from hybridseg.nn.sources import announce
 from hybridseg.nn.weights import brief, check_finite, load_weights
 
 OFFICIAL = {repo.removeprefix("facebook/"): repo for repo in HF_MODEL_ID_TO_FILENAMES}
@@ -193,3 +195,28 @@ def _is_plain(value: object) -> bool:
         and not value.is_complex()
         and not value.is_quantized
     )
+
+
+def build(name: str, pretrained: bool) -> Backbone:
+    """The trunk of sam2-lite or of an official checkpoint.
+
+    It takes the refiner's own image size only: its features depend on what else is in the image and on the place there.
+
+    Raises:
+        WeightsError: no such refiner, or weights that cannot be had.
+    """
+    name = name or "sam2-lite"
+    official = OFFICIAL.get(name.removeprefix("facebook/"))
+    if official is None and name != "sam2-lite":
+        raise WeightsError(f"no backbone 'sam2:{name}'; give one of sam2, {', '.join(f'sam2:{n}' for n in OFFICIAL)}")
+    if pretrained:
+        model: Any = copy.deepcopy(
+            load_refiner(name, "cpu").model
+        )  # it may be trained, which must not move the refiner
+    elif official:
+        model = build_sam2(HF_MODEL_ID_TO_FILENAMES[official][0], device="cpu")
+    else:
+        model = build_sam2_lite()
+    trunk = model.image_encoder.trunk.requires_grad_(True)
+    channels = list(trunk.channel_list[::-1])
+    return BodyBackbone(Body(trunk, channels, [4, 8, 16, 32], InputSpec(), int(model.image_size)))

@@ -20,8 +20,7 @@ from torch import Tensor
 from hybridseg.nn.device import encoder_precision, full_precision, native_bf16
 from hybridseg.nn.runtime import Runner, pick_runtime
 from hybridseg.nn.sam2.embedding import Embedding
-from hybridseg.nn.sam2.networks import Decoder, Encoder, choose
-from hybridseg.nn.sam2.parts import SIDES, corners, cut, middles, sides_for
+from hybridseg.nn.sam2.networks import SIDES, Decoder, Encoder, choose, corners, cut, middles, sides_for
 from hybridseg.types import MAX_POINTS, Chip
 
 OUTSIDE = -20.0

@@ -5,6 +5,7 @@ The classifier must have been trained on the features of the refiner's own encod
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +22,81 @@ from hybridseg.nn.classify.classifier import Classifier
 from hybridseg.nn.classify.heads import FeatureMaps
 from hybridseg.nn.device import encoder_precision, full_precision
 from hybridseg.nn.runtime import Runner, pick_runtime
-from hybridseg.nn.sam2.cached import embedding_key
 from hybridseg.nn.sam2.embedding import Embedding, EmbeddingFolder, arrays_of
 from hybridseg.nn.sam2.networks import Encoder
 from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.types import Chip, NetworkSpec
+
+
+def embedding_key(refiner: Promptable, pixels: np.ndarray) -> str:
+    """Return what an embedding is filed under: a hash of the weights, of the arithmetic and of the pixels."""
+    weights = bytes.fromhex(refiner.sha256)
+    runtime = pick_runtime(refiner.runtime, refiner.device)
+    arithmetic = f"bf16 {runtime}" if refiner.bf16 else "fp32"  # in which both give the same
+    return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=weights, person=arithmetic.encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class _Decoder:
+    """A refiner whose embeddings come from elsewhere.
+
+    refiner: decodes.
+    """
+
+    refiner: Promptable
+
+    @property
+    def name(self) -> str:
+        """The refiner's name."""
+        return self.refiner.name
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the refiner's weights."""
+        return self.refiner.sha256
+
+    @property
+    def size_px(self) -> int:
+        """Side of the image that the model takes."""
+        return self.refiner.size_px
+
+    @property
+    def mask_px(self) -> int:
+        """Side of hints and logits."""
+        return self.refiner.mask_px
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """What computes the refiner."""
+        return self.refiner.runners
+
+    def take_notes(self) -> list[str]:
+        """As `Promptable.take_notes`."""
+        return self.refiner.take_notes()
+
+    @property
+    def decode(self) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+        """`Promptable.decode` of the refiner."""
+        return self.refiner.decode
+
+
+@dataclass(frozen=True, eq=False)
+class CachedRefiner(_Decoder):
+    """A refiner that encodes only what its folder does not hold. Embeddings are rounded to fp16, found or made.
+
+    cache: of embeddings.
+    """
+
+    cache: EmbeddingFolder
+
+    def encode(self, chip: Chip) -> Embedding:
+        """The embedding of a chip: the one kept, or a new one, which is kept."""
+        key = embedding_key(self.refiner, chip.pixels)
+        if (arrays := self.cache.load(key)) is None:
+            arrays = self.refiner.encode(chip).to_arrays()
+            self.cache.save(key, arrays)
+        return Embedding.from_arrays(arrays, chip.geobox, self.refiner.device)
+
 
 LIKELY = 0.25
 """Embeddings of windows where no class reaches this anywhere are not kept: nothing is prompted there."""
@@ -51,7 +122,7 @@ def share_encoder(
         own[k].shape == other[k].shape and torch.equal(own[k].half(), other[k].to(own[k].device).half()) for k in own
     )
     encoder = SharedEncoder(refiner, cache)
-    return (SharedClassifier(classifier, encoder), SharedRefiner(encoder)) if same else None
+    return (SharedClassifier(classifier, encoder), SharedRefiner(refiner, encoder)) if same else None
 
 
 class _WithLevels(Encoder):
@@ -164,7 +235,7 @@ class SharedClassifier:
 
 
 @dataclass(frozen=True, eq=False)
-class SharedRefiner:
+class SharedRefiner(_Decoder):
     """A refiner that has its embeddings from a shared encoder.
 
     encoder: gives the embeddings.
@@ -172,43 +243,9 @@ class SharedRefiner:
 
     encoder: SharedEncoder
 
-    @property
-    def name(self) -> str:
-        """The refiner's name."""
-        return self.encoder.refiner.name
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the refiner's weights."""
-        return self.encoder.refiner.sha256
-
-    @property
-    def size_px(self) -> int:
-        """Side of the image that the model takes."""
-        return self.encoder.refiner.size_px
-
-    @property
-    def mask_px(self) -> int:
-        """Side of hints and logits."""
-        return self.encoder.refiner.mask_px
-
-    @property
-    def runners(self) -> tuple[Runner, ...]:
-        """What computes it, as of the refiner."""
-        return self.encoder.refiner.runners
-
-    def take_notes(self) -> list[str]:
-        """As `Promptable.take_notes`."""
-        return self.encoder.refiner.take_notes()
-
     def encode(self, chip: Chip) -> Embedding:
         """The embedding of a chip: the one that the first sweep kept, or a new one."""
         return self.encoder.embedding(chip)
-
-    @property
-    def decode(self) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-        """`Promptable.decode` of the refiner."""
-        return self.encoder.refiner.decode
 
 
 @contextmanager

@@ -1,13 +1,5 @@
 """Losses and optimisation: the only place that imports Lightning and scikit-learn."""
 
-from __future__ import annotations
+import lazy_loader
 
-from typing import TYPE_CHECKING
-
-from hybridseg.nn.lazy import loader
-
-if TYPE_CHECKING:
-    from hybridseg.nn.training import fit, learners, linear, memory_learner
-
-__all__ = ["fit", "learners", "linear", "memory_learner"]
-__getattr__ = loader(__name__, __all__)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

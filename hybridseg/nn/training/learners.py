@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from hybridseg.nn.backbones.base import STRIDE, freeze, normalise, prepare
 from hybridseg.nn.backbones.lite0 import freeze_batchnorm
-from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.classify.heads import Segmenter
 from hybridseg.nn.sam2.networks import decode_masks, mark_no_memory, split_features
 from hybridseg.nn.training.fit import Learner
 

@@ -12,8 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch.nn import functional as F
 
 from hybridseg.errors import ThemeError
-from hybridseg.nn.classify.heads import LinearSegmenter
-from hybridseg.nn.classify.segmenter import Segmenter
+from hybridseg.nn.classify.heads import LinearSegmenter, Segmenter
 
 LEAST_DEPTH = 0.05
 """Interior is learnt as a logit, clipped to between this and one less it."""

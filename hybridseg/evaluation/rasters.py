@@ -21,7 +21,7 @@ from rasterio.features import shapes
 from rasterio.io import DatasetReader
 
 from hybridseg.errors import EvaluateError
-from hybridseg.evaluation.compare.area import crs_of
+from hybridseg.evaluation.area import crs_of
 from hybridseg.read.describe import data_bands, georeference
 from hybridseg.read.paths import display_name, problem
 

@@ -13,7 +13,7 @@ from pyogrio.errors import FeatureError
 
 from hybridseg.errors import OutputError, SourceError
 from hybridseg.evaluation import evaluate
-from hybridseg.evaluation.show.page import outline_layers, page, worst_objects
+from hybridseg.evaluation.page import outline_layers, page, worst_objects
 from tests.evaluation.test_evaluate import UTM, X, Y, box, layer, moved, town
 
 

@@ -10,7 +10,7 @@ from affine import Affine
 from rasterio.features import rasterize
 
 from hybridseg.errors import EvaluateError
-from hybridseg.evaluation.compare.rasters import is_raster, read_grid, read_reference
+from hybridseg.evaluation.rasters import is_raster, read_grid, read_reference
 
 AFFINE = Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)
 

@@ -8,7 +8,7 @@ import pytest
 import shapely
 
 from hybridseg.errors import EvaluateError, LayerError
-from hybridseg.evaluation.compare.layers import (
+from hybridseg.evaluation.layers import (
     Kind,
     Objects,
     check_column,

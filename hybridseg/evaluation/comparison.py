@@ -15,10 +15,10 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from hybridseg.errors import EvaluateError
-from hybridseg.evaluation.compare import layers
-from hybridseg.evaluation.compare.area import Region, StudyArea, check_overlap, choose_area, crs_of, frame
-from hybridseg.evaluation.compare.layers import Kind, Objects
-from hybridseg.evaluation.compare.rasters import RasterKind, RasterReference, is_raster, read_grid, read_reference
+from hybridseg.evaluation import layers
+from hybridseg.evaluation.area import Region, StudyArea, check_overlap, choose_area, crs_of, frame
+from hybridseg.evaluation.layers import Kind, Objects
+from hybridseg.evaluation.rasters import RasterKind, RasterReference, is_raster, read_grid, read_reference
 from hybridseg.metrics.pixels import metric_grid
 from hybridseg.read.ground import gsd_m
 from hybridseg.read.vectors import read_layer

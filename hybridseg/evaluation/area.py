@@ -15,7 +15,7 @@ from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
 
 from hybridseg.errors import EvaluateError, NoGeoreference
-from hybridseg.metrics.buffer_length import clip
+from hybridseg.metrics.lines import clip
 from hybridseg.types import Extent
 
 LON_LAT = CRS.from_epsg(4326)

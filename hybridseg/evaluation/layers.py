@@ -13,8 +13,8 @@ import shapely
 from pyproj import CRS
 
 from hybridseg.errors import EvaluateError
-from hybridseg.evaluation.compare.area import Region, plane_crs, to_crs
-from hybridseg.evaluation.compare.rasters import is_raster
+from hybridseg.evaluation.area import Region, plane_crs, to_crs
+from hybridseg.evaluation.rasters import is_raster
 from hybridseg.labels.codes import class_text
 from hybridseg.read.vectors import LayerRead, Vectors, count_rows, read_layer
 

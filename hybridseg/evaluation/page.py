@@ -22,9 +22,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Plot
 
 from hybridseg.errors import EmptySource
-from hybridseg.evaluation.compare.comparison import ANY
+from hybridseg.evaluation.comparison import ANY
+from hybridseg.evaluation.picture import Backdrop, Layer, backdrop, plain, render
 from hybridseg.evaluation.report import UNITS, Report, interval
-from hybridseg.evaluation.show.picture import Backdrop, Layer, backdrop, plain, render
 from hybridseg.metrics.objects import FALSE, HIT, IGNORED, MERGED, MISSED, SPLIT
 
 HEADLINES = {
@@ -95,7 +95,7 @@ def page(report: Report, scene: str | Path | None = None) -> str:
     outlines = outline_layers(report.verdicts)
     bare = [layer._replace(label="") for layer in outlines]
     environment = Environment(
-        loader=PackageLoader("hybridseg.evaluation.show", ""), autoescape=True, undefined=StrictUndefined,
+        loader=PackageLoader("hybridseg.evaluation", ""), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     return environment.get_template("page.html.jinja").render(

@@ -6,7 +6,7 @@ import shapely
 from pyproj import CRS, Geod
 
 from hybridseg.errors import NoGeoreference
-from hybridseg.evaluation.compare.area import degrees, metric_crs, title
+from hybridseg.evaluation.area import degrees, metric_crs, title
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from PIL import Image
 from rasterio.transform import Affine
 
 from hybridseg.errors import EmptySource, NoGeoreference, OutputError, SourceError
-from hybridseg.evaluation.show.picture import Layer, draw_features
+from hybridseg.evaluation.picture import Layer, draw_features
 from hybridseg.types import Window
 
 NORTH_UP = Affine(0.5, 0, 448_000, 0, -0.5, 39_000)

@@ -1,0 +1,10 @@
+from . import backbones as backbones
+from . import cards as cards
+from . import classify as classify
+from . import device as device
+from . import indices as indices
+from . import models as models
+from . import runtime as runtime
+from . import sam2 as sam2
+from . import training as training
+from . import weights as weights

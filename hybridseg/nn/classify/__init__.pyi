@@ -1,0 +1,2 @@
+from . import classifier as classifier
+from . import heads as heads
