@@ -124,7 +124,7 @@ class Desk:
         mark = fingerprint(objects)
         facts = {"scene": opened.fingerprint, "map": mark}
         named = refiner or next((one for one in asked.get("refiners", []) if one != "none"), themes[0].refiner)
-        model = load_refiner("sam2-lite" if named == "none" else named, device)
+        model = load_refiner("sam2-lite" if named == "none" else named, device, runtime="auto")
         segmenter = Segmenter(opened, model, themes[0].prompts.span, themes[0].prompts.max_zoom)
         if layer is not None:
             facts["check"] = "against imagery"

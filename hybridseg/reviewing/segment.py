@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import shapely
 from rasterio.features import rasterize
+from scipy import ndimage as ndi
 
 from hybridseg.read.ground import pixel_anchor
 from hybridseg.read.scene import Scene
@@ -26,8 +27,16 @@ ENCODED = 24
 """Places kept encoded: 50 MB of sam2-lite, 400 MB of an official model."""
 ASKED = 256
 """Answers whose masks are kept, for the click that follows."""
-ENLARGED = 3
-"""Times that a mask which reaches the edge of its window is looked at in a larger one."""
+DECODED = 8
+"""Lone clicks whose answers are kept: a click where the pointer hovered is not decoded again."""
+ENLARGED, TIMES = 2, 2
+"""A mask which reaches the edge of its window is looked at in one so many times as wide, so often."""
+SURE = 0.5
+"""Stability of a mask from which on it is worth a larger window."""
+SPECK = 8
+"""Holes of a mask up to so many of its cells are filled, as in SAM2's own predictors (fill_hole_area)."""
+MOST = 3
+"""Candidates of one answer."""
 _SAME_IOU = 0.95
 _STEPS = 8
 """Windows lie on every eighth of their side, so that a small move of the map needs no new one."""
@@ -142,6 +151,7 @@ class Segmenter:
         self._sizes = ObjectWindows(model.size_px, span, max_zoom, pixel_anchor(scene.geobox)).sizes_px
         self._encoded = Recent[Window, Encoded](ENCODED)
         self._masks = Recent[str, _Mask](ASKED)
+        self._decoded = Recent[tuple[Window, float, float], tuple[np.ndarray, np.ndarray]](DECODED)
         self._encoding = threading.Lock()
 
     def window(self, x: float, y: float, side_px: float) -> Window:
@@ -162,12 +172,18 @@ class Segmenter:
             self._encoded.put(window, made)
             return made
 
+    def ready(self, window: Window) -> None:
+        """Encode a window ahead of the clicks on it, and see to it that the decoder is there: it is converted once."""
+        encoded, lone = self.encode(window), np.full((1, 2), (window.col, window.row)) + window.width / 2
+        if not self._decoded.values():
+            self._decode(encoded, Clicks(lone, np.array([1]), None, 0.0), None, None)
+
     def in_pixels(self, geometry: shapely.Geometry) -> shapely.Geometry:
         """Return a geometry of the scene's CRS in its pixels."""
         return transformed(geometry, ~self.scene.geobox.affine)
 
     def segment(
-        self, clicks: Clicks, previous: str | None = None, outline: shapely.Geometry | None = None, most: int = 3
+        self, clicks: Clicks, previous: str | None = None, outline: shapely.Geometry | None = None, preview: bool = False
     ) -> list[Candidate]:
         """Return what the clicks may mean, the likeliest first; none where no valid pixel is meant.
 
@@ -175,7 +191,7 @@ class Segmenter:
             clicks: all so far; beyond `MAX_POINTS` the last ones count.
             previous: token of the candidate that they go on from; an unknown one counts as none.
             outline: the object that they correct, in pixels of the scene; `previous` counts before it.
-            most: number of candidates.
+            preview: one candidate is enough, cut at its window's edge or not.
         """
         before = None if previous is None else self._masks.get(previous)
         drawn = before.outline if before is not None else outline
@@ -183,7 +199,7 @@ class Segmenter:
         for enlarged in range(ENLARGED + 1):
             masks, predicted = self._decode(encoded, clicks, before, drawn)
             edge = [_touches(mask, encoded.valid) for mask in masks]
-            if not edge[0] or enlarged == ENLARGED:
+            if preview or not edge[0] or enlarged == ENLARGED or stability(masks[0]) < SURE:
                 break
             if (larger := self._larger(encoded.window, masks[0])) is None:
                 break
@@ -198,7 +214,7 @@ class Segmenter:
             self._masks.put(token, _Mask(encoded.window, mask, self.in_pixels(shape)))
             found.append(Candidate(shape, token, float(confidence), stability(mask), cut))
             shapes.append(shape)
-            if len(found) == most:
+            if len(found) == (1 if preview else MOST):
                 break
         return found
 
@@ -217,13 +233,13 @@ class Segmenter:
         return min(held, key=lambda w: abs(w.col - middle.col) + abs(w.row - middle.row), default=middle)
 
     def _larger(self, window: Window, mask: np.ndarray) -> Window | None:
-        """The next larger window, around a mask; None: there is none, or this one shows the whole scene."""
+        """A larger window around a mask; None: there is none, or this one shows the whole scene."""
         if self.scene.window.clip(window) == self.scene.window or window.width >= self._sizes[-1]:
             return None
         rows, cols = np.nonzero(mask > 0)
         scale = window.width / mask.shape[0]
         x, y = (cols.min() + cols.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2
-        return self.window(window.col + x * scale, window.row + y * scale, window.width + 1)
+        return self.window(window.col + x * scale, window.row + y * scale, window.width * TIMES)
 
     def _decode(
         self, encoded: Encoded, clicks: Clicks, before: _Mask | None, drawn: shapely.Geometry | None
@@ -245,11 +261,18 @@ class Segmenter:
             fine = shapely.transform(drawn, lambda xy: (xy - (window.col, window.row)) * (4 * side / window.width))
             filled = rasterize([fine], out_shape=(4 * side, 4 * side), dtype=np.uint8)
             hints = hint_logits(filled.reshape(side, 4, side, 4).mean((1, 3), dtype=np.float32))[None]
+        lone = len(at) == 1 and hints is None and bool(kinds[0] == 1)
+        key = (window, *at[0].tolist())
+        if lone and (known := self._decoded.get(key)) is not None:
+            return known
         masks, predicted = (found[0] for found in self.model.readings(encoded.embedding, points, labels, hints))
         readings = 1 + np.argsort(-predicted[1:], kind="stable")
         # a lone click may mean a part, the object or a group; whatever says more means the first mask
-        order = readings if len(at) == 1 and hints is None else np.array([0, *readings])
-        return masks[order], predicted[order]
+        order = readings if lone else np.array([0, *readings])
+        found = np.stack([_filled(mask) for mask in masks[order]]), predicted[order]
+        if lone:
+            self._decoded.put(key, found)
+        return found
 
     def _outline(
         self, encoded: Encoded, mask: np.ndarray, clicks: Clicks, drawn: shapely.Geometry | None
@@ -261,6 +284,14 @@ class Segmenter:
                 return None  # points beside an object alone name none
             support = shapely.box(*clicks.box)
         return trace(mask, encoded.window, self.scene, encoded.valid, support, on)
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """The logits (M, M) of a mask without holes of `SPECK` cells or fewer."""
+    pieces, count = ndi.label(mask <= 0)
+    small = np.bincount(pieces.ravel(), minlength=count + 1) <= SPECK
+    small[0] = False
+    return np.where(small[pieces], 0.1, mask).astype(np.float32)
 
 
 def _touches(mask: np.ndarray, valid: np.ndarray) -> bool:

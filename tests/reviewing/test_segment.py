@@ -114,7 +114,7 @@ def test_the_masks_logits_are_carried_on(told: Segmenter):
     hints = told.model.asked[-1][2]  # type: ignore[attr-defined]
     assert hints.shape == (1, 32, 32)
     assert hints.max() > 0 > hints.min()
-    told.segment(lone(64, 48, 64), previous="0000")  # one that is forgotten counts as none
+    told.segment(lone(65, 48, 64), previous="0000")  # one that is forgotten counts as none
     assert told.model.asked[-1][2] is None  # type: ignore[attr-defined]
 
 
@@ -150,7 +150,50 @@ def test_what_reaches_the_edge_is_looked_at_in_a_larger_window(told: Segmenter):
     sides = [chip.geobox.width * chip.geobox.resolution.x for chip in told.model.encoded]  # type: ignore[attr-defined]
     assert sides == sorted(sides)
     assert len(sides) > 1
-    assert found.cut == (len(sides) == 4)
+    assert found.cut == (len(sides) == 3)
+
+
+def test_a_preview_is_answered_on_the_window_that_there_is(told: Segmenter):
+    told.model.radius = 0.9  # type: ignore[attr-defined]
+    (found,) = told.segment(lone(64, 48, 32), preview=True)
+    assert found.cut
+    assert len(told.model.encoded) == 1  # type: ignore[attr-defined]
+
+
+def test_a_click_where_the_pointer_hovered_is_not_decoded_again(told: Segmenter):
+    (seen,) = told.segment(lone(64, 48, 64), preview=True)
+    found = told.segment(lone(64, 48, 64))
+    assert len(found) == 3
+    assert found[0].outline.equals(seen.outline)
+    assert len(told.model.asked) == 1  # type: ignore[attr-defined]
+    told.segment(lone(64, 49, 64))
+    assert len(told.model.asked) == 2  # type: ignore[attr-defined]
+
+
+def test_small_holes_of_a_mask_are_filled(scene: Scene):
+    @dataclass
+    class Pierced(Told):
+        def readings(self, embedding: Any, points: np.ndarray, labels: np.ndarray, hints: Any) -> Any:
+            logits, iou_pred = super().readings(embedding, points, labels, hints)
+            logits[..., 16:18, 15:19] = -5  # of 8 cells
+            logits[..., 11:14, 12:15] = -5  # of 9
+            return logits, iou_pred
+
+    model = Pierced(radius=0.4)
+    (found, *_) = Segmenter(scene, model, 0.3, 4.0).segment(lone(64, 48, 64))  # type: ignore[arg-type]
+    assert len(found.outline.interiors) == 1
+
+
+def test_a_mask_without_a_sure_edge_is_not_looked_at_again(scene: Scene):
+    @dataclass
+    class Unsure(Told):
+        def readings(self, embedding: Any, points: np.ndarray, labels: np.ndarray, hints: Any) -> Any:
+            logits, iou_pred = super().readings(embedding, points, labels, hints)
+            return np.where(logits > 0, 0.5, -0.5).astype(np.float32), iou_pred
+
+    model = Unsure(radius=0.9)
+    assert Segmenter(scene, model, 0.3, 4.0).segment(lone(64, 48, 32))[0].cut  # type: ignore[arg-type]
+    assert len(model.encoded) == 1
 
 
 def test_nothing_is_cut_at_the_scenes_own_edge(told: Segmenter):

@@ -201,7 +201,7 @@ def _click_routes(app: FastAPI, desk: Desk) -> None:
         window = segmenter.window(*pixels.place(look.x, look.y), pixels.side(look.span))
         inside = window.clip(scene.window)
         if inside.width and inside.height:
-            segmenter.encode(window)
+            segmenter.ready(window)
         return {"ready": bool(inside.width and inside.height)}
 
     @app.post("/api/draft")
@@ -221,7 +221,7 @@ def _click_routes(app: FastAPI, desk: Desk) -> None:
         x0, y0, x1, y1 = clicks.bounds
         if x1 < 0 or y1 < 0 or x0 > scene.window.width or y0 > scene.window.height:
             return {"candidates": []}
-        found = segmenter.segment(clicks, ask.previous, outline, 1 if ask.preview else 3)
+        found = segmenter.segment(clicks, ask.previous, outline, ask.preview)
         return {"candidates": [_candidate(one) for one in found]}
 
     @app.post("/api/shape")
