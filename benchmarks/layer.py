@@ -19,7 +19,7 @@ import pandas as pd
 import shapely
 
 from hybridseg.reviewing.desk import Desk
-from hybridseg.townscape.town import render_town
+from townscape import render_town
 
 SHOULD = {"same": "kept", "shifted": "moved", "invented": "removed", "lacking": "added"}
 
@@ -54,7 +54,7 @@ def told(seed: int, side_px: int, show: bool = False) -> list[tuple[str, str]]:
     """What is true, and what is said, of each object and proposal of a town; '' where there is none."""
     with tempfile.TemporaryDirectory() as folder:
         scene, truth = render_town(side_px, 0.3, seed).write(Path(folder))
-        known = faulty(gpd.read_file(truth, layer="map"), seed)
+        known = faulty(gpd.read_file(truth), seed)
         layer = Path(folder) / "layer.gpkg"
         known[known["what"] != "lacking"].reset_index()[["id", "geometry"]].to_file(layer)
         with Desk.open(scene, layer=layer, theme="buildings", device="cpu") as desk:

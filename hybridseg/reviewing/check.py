@@ -21,12 +21,19 @@ from hybridseg.reviewing.geopackage import single
 from hybridseg.reviewing.improve import MOVED_IOU, SAME_IOU, covered, objects_from, outlines
 from hybridseg.reviewing.objects import Object
 from hybridseg.run.survey import Survey
+from hybridseg.shape.geometry import iou
 from hybridseg.tables import FIGURES, Refined
 from hybridseg.what.evidence import SEEN, STILL_THERE, evidence
 from hybridseg.what.prompts import read_prompts
 
 REACH_M = 8.0
 """How far an object's middle may lie from that of what shows it."""
+CLICKED = 0.6
+"""IoU of an outline with what SAM2 draws of a click in its middle alone, from which on imagery shows it, too."""
+HINTED = 0.1
+"""Mean probability of the class on its ground below which no mask says that it is there."""
+SMALL_PX = 150
+"""An object of fewer pixels is not seen by every classifier: that it was not found says nothing."""
 AGREES = 0.7
 """IoU of SAM2's mask with an outline from which on imagery shows it, though it was found as one with a neighbour."""
 
@@ -121,10 +128,14 @@ def _checked(objects: Sequence[Object], survey: Survey) -> tuple[list[Object], l
     whole = np.where(elsewhere, places, drawn)
     to = likeness(in_metres(drawn, scene), in_metres(whole, scene))
     moved = to.moved(scene)
-    gone = np.isin(np.arange(len(drawn)), lone) & ~elsewhere & (said.extent < STILL_THERE)
+    doubtful = np.isin(np.arange(len(drawn)), lone) & ~elsewhere & (said.extent < STILL_THERE)
+    small = doubtful & (shapely.area(drawn) < SMALL_PX * scene.geobox.resolution.x**2)
+    clicked = _clicked(survey, objects, drawn, np.flatnonzero(doubtful & ~small & (said.extent >= HINTED)))
+    best = np.maximum(best, clicked)
+    gone = doubtful & ~small & (clicked < CLICKED)
     findings = []
     for at, one in enumerate(objects):
-        if said.seen[at] < SEEN:
+        if said.seen[at] < SEEN or small[at]:
             findings.append(Finding(one.key, "unknown", 0.0))
         elif gone[at]:
             findings.append(Finding(one.key, "removed", 1 - float(said.extent[at])))
@@ -158,6 +169,25 @@ def _refined(survey: Survey, objects: Sequence[Object], drawn: np.ndarray) -> Re
     )
     prompts, _ = read_prompts(rows, [survey.theme.label], survey.scene)
     return survey.refine(prompts)
+
+
+def _clicked(survey: Survey, objects: Sequence[Object], drawn: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """IoU (N,) of outlines with what the refiner draws of a point inside each, without knowing of the outline.
+
+    Args:
+        survey: of the scene.
+        objects: N of them.
+        drawn: (N,) their outlines.
+        rows: which are asked for; 0 for all others.
+    """
+    found = np.zeros(len(drawn))
+    if len(rows):
+        prompts = survey.theme.prompts.model_copy(update={"parts": frozenset({"points"})})
+        blind = replace(survey, theme=survey.theme.model_copy(update={"prompts": prompts}))
+        masks = _refined(blind, [objects[row] for row in rows.tolist()], drawn[rows])
+        there = masks.masked
+        found[rows[there]] = iou(drawn[rows[there]], masks.rows.geometry.to_numpy()[there])
+    return found
 
 
 def _strayed(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _DRAWS = 4000
+_PRIOR = 2.0
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,12 @@ class Recall:
         """Return what two samples say together.
 
         With R right objects, H real ones behind wrong objects and M where the map shows nothing, recall is
-        R / (R + H + M). R and H come from the objects, M from the squares. The interval is that of 4000 draws: of the
-        shares of objects from their Dirichlet posterior, of the missing ones a square from their gamma posterior, both
-        with Jeffreys' priors (Brown, Cai and DasGupta 2001 and 2003), the second widened by the dispersion of the
-        counts (McCullagh and Nelder 1989, 6.2.3), because what is missing lies in clusters. What was looked at is
-        known, only the rest is drawn.
+        R / (R + H + M). R and H come from the objects, M from the squares. The interval is that of 4000 draws of all
+        that was not looked at; what was is known. Objects are drawn from the posterior predictive distribution of
+        their kinds (Dirichlet and multinomial), missing ones from that of clusters in squares (gamma and Poisson), both
+        with Jeffreys' priors (Brown, Cai and DasGupta 2001 and 2003). The size of a cluster is the dispersion of the
+        counts (McCullagh and Nelder 1989, 6.2.3); since few squares tell it badly, it is drawn too, from its scaled
+        inverse chi-square posterior (Gelman et al. 2013, 2.6) with a prior of `_PRIOR` degrees of freedom around 1.
 
         Args:
             right: (S,) bool of the objects drawn.
@@ -49,14 +51,15 @@ class Recall:
         hides = ~right & (behind > 0)
         hidden = float(behind[hides].sum())
         mean = hidden / hides.sum() if hides.any() else 1.0
-        dispersion = 1.0
-        if looked > 1 and lacking:
-            dispersion = max(1.0, float(missing.var(ddof=1) / missing.mean()))
+        known = looked - 1 if lacking else 0
+        dispersion = float(missing.var(ddof=1) / missing.mean()) if known else 1.0
         rng = np.random.default_rng(0)
         shares = rng.dirichlet([right.sum() + 0.5, hides.sum() + 0.5, (~right & ~hides).sum() + 0.5], _DRAWS)
-        rate = rng.gamma((lacking + 0.5) / dispersion, dispersion / looked, _DRAWS)
-        found = right.sum() + (objects - seen) * shares[:, 0]
-        there = found + hidden + (objects - seen) * shares[:, 1] * mean + lacking + (squares - looked) * rate
+        unseen = rng.multinomial(objects - seen, shares)
+        cluster = np.maximum(1.0, (_PRIOR + known * dispersion) / rng.chisquare(_PRIOR + known, _DRAWS))
+        clusters = rng.poisson(rng.gamma(lacking / cluster + 0.5, (squares - looked) / looked))
+        found = right.sum() + unseen[:, 0]
+        there = found + hidden + unseen[:, 1] * mean + lacking + cluster * clusters
         low, high = np.quantile(found / np.maximum(there, 1e-9), [0.025, 0.975]).tolist()
         scale = objects / seen
         real = scale * (right.sum() + hidden) + lacking * squares / looked
