@@ -30,10 +30,11 @@ REACH_M = 8.0
 """How far an object's middle may lie from that of what shows it."""
 CLICKED = 0.6
 """IoU of an outline with what SAM2 draws of a click in its middle alone, from which on imagery shows it, too."""
-HINTED = 0.1
-"""Mean probability of the class on its ground below which no mask says that it is there."""
+GONE, HINTED = 0.2, 0.1
+"""Mean probability of the class on its ground below which what was not found is gone, and below which no click counts.
+"""
 SMALL_PX = 150
-"""An object of fewer pixels is not seen by every classifier: that it was not found says nothing."""
+"""Of an object of fewer pixels it says nothing that it was not found."""
 AGREES = 0.7
 """IoU of SAM2's mask with an outline from which on imagery shows it, though it was found as one with a neighbour."""
 
@@ -129,16 +130,17 @@ def _checked(objects: Sequence[Object], survey: Survey) -> tuple[list[Object], l
     to = likeness(in_metres(drawn, scene), in_metres(whole, scene))
     moved = to.moved(scene)
     doubtful = np.isin(np.arange(len(drawn)), lone) & ~elsewhere & (said.extent < STILL_THERE)
-    small = doubtful & (shapely.area(drawn) < SMALL_PX * scene.geobox.resolution.x**2)
+    small = doubtful & (shapely.area(drawn) < SMALL_PX * abs(scene.geobox.affine.determinant))
     clicked = _clicked(survey, objects, drawn, np.flatnonzero(doubtful & ~small & (said.extent >= HINTED)))
     best = np.maximum(best, clicked)
-    gone = doubtful & ~small & (clicked < CLICKED)
+    doubtful &= clicked < CLICKED
+    gone = doubtful & ~small & (said.extent < GONE)
     findings = []
     for at, one in enumerate(objects):
-        if said.seen[at] < SEEN or small[at]:
+        if said.seen[at] < SEEN:
             findings.append(Finding(one.key, "unknown", 0.0))
-        elif gone[at]:
-            findings.append(Finding(one.key, "removed", 1 - float(said.extent[at])))
+        elif doubtful[at]:
+            findings.append(Finding(one.key, "removed" if gone[at] else "unknown", 1 - float(said.extent[at])))
         elif elsewhere[at]:
             what: Said = "moved" if moved[at] else "changed"
             place = single(places[at])
