@@ -84,9 +84,18 @@ def summary(pairs: list[tuple[str, str]]) -> dict[str, dict[str, float | int]]:
     """Precision and recall of each kind, and how many there are."""
     found = {}
     for what, said in SHOULD.items():
-        right, those, of_it = pairs.count((what, said)), [p for p in pairs if p[1] == said], [p for p in pairs if p[0] == what]
+        right, those, of_it = (
+            pairs.count((what, said)),
+            [p for p in pairs if p[1] == said],
+            [p for p in pairs if p[0] == what],
+        )
         precision, recall = right / max(1, len(those)), right / max(1, len(of_it))
-        found[said] = {"true": len(of_it), "said": len(those), "precision": round(precision, 3), "recall": round(recall, 3)}
+        found[said] = {
+            "true": len(of_it),
+            "said": len(those),
+            "precision": round(precision, 3),
+            "recall": round(recall, 3),
+        }
     return found
 
 

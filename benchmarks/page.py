@@ -2,7 +2,8 @@
 
 A scene of so many pixels a side (tiled, with overviews, JPEG) and a map of so many polygons are made in a folder that
 goes afterwards.
-Chromium draws without a graphics card here, so its frames are a lower bound.
+Chromium draws without a graphics card here, so its frames are a lower bound; each view is panned with and without its
+polygons, so that what they cost is known on a busy machine, too.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import rasterio
 import shapely
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 from rasterio.enums import Resampling
 
 from hybridseg.reviewing.desk import Desk
@@ -94,7 +96,7 @@ def main() -> None:
     print(json.dumps({**told, "open_cpu_s": round(opened[1], 2), **found, "load": round(os.getloadavg()[0], 1)}))
 
 
-def _look(serving: Serving) -> dict[str, float]:
+def _look(serving: Serving) -> dict[str, Any]:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=SOFTWARE)
         page = browser.new_page(viewport={"width": 1280, "height": 800})
@@ -103,15 +105,27 @@ def _look(serving: Serving) -> dict[str, float]:
         page.goto(serving.address.link)
         page.wait_for_selector("body[data-ready=yes]")
         ready, ready_cpu = time.perf_counter() - begun, time.process_time() - cpu
-        page.evaluate("review.scene.map.jumpTo({ zoom: review.scene.map.getZoom() - 3 })")
-        page.wait_for_timeout(3000)
-        times = sorted(page.evaluate(PAN))
-        shown = page.evaluate("review.scene.features.size")
+        near = _pan(page, "review.scene.map.jumpTo({ zoom: review.scene.map.getZoom() - 3 })")
+        dense = _pan(page, "review.scene.map.fitBounds(review.place.bounds, { animate: false })")
         browser.close()
-    return {
-        "ready_s": round(ready, 2), "server_cpu_until_ready_s": round(ready_cpu, 2), "polygons_shown": shown,
-        "frame_median_ms": round(times[len(times) // 2], 1), "frame_p95_ms": round(times[int(0.95 * len(times))], 1),
-    }  # fmt: skip
+    times = {"ready_s": round(ready, 2), "server_cpu_until_ready_s": round(ready_cpu, 2)}
+    return {**times, "near": near, "whole_scene": dense}
+
+
+def _pan(page: Page, go: str) -> dict[str, float]:
+    """Times of frames in a view, and without its polygons: the same machine at the same time."""
+    page.evaluate(go)
+    page.wait_for_timeout(3000)
+    found = {"polygons": page.evaluate("review.scene.features.size")}
+    for name, hidden in (("", "false"), ("without_", "true")):
+        page.evaluate(f"review.scene.hide({hidden})")
+        page.wait_for_timeout(1000)
+        times = sorted(page.evaluate(PAN))
+        page.evaluate(go)
+        for kind, place in (("median", len(times) // 2), ("p95", int(0.95 * len(times)))):
+            found[f"{name}frame_{kind}_ms"] = round(times[place], 1)
+    page.evaluate("review.scene.hide(false)")
+    return found
 
 
 if __name__ == "__main__":

@@ -50,8 +50,14 @@ def faulty(found: gpd.GeoDataFrame) -> tuple[gpd.GeoDataFrame, list[frozenset[st
             joined.append(frozenset({f"{one}-pair"}))
     for name in [name for name in others if name in outline][::3][:FAULTS]:
         del outline[name]
-    rows = found.set_index("id").loc[[name.removesuffix("-pair").removesuffix("-w").removesuffix("-e") for name in outline]]
-    return rows.reset_index(drop=True).assign(id=list(outline)).set_geometry(list(outline.values()), crs=found.crs), cut, joined
+    rows = found.set_index("id").loc[
+        [name.removesuffix("-pair").removesuffix("-w").removesuffix("-e") for name in outline]
+    ]
+    return (
+        rows.reset_index(drop=True).assign(id=list(outline)).set_geometry(list(outline.values()), crs=found.crs),
+        cut,
+        joined,
+    )
 
 
 def told(seed: int, side_px: int) -> dict[str, np.ndarray]:
@@ -73,7 +79,10 @@ def told(seed: int, side_px: int) -> dict[str, np.ndarray]:
     def better(parents: frozenset[str], fresh: list[shapely.Geometry]) -> bool:
         # beside them nothing of the map changes
         before = len(match(np.array([shown[name] for name in parents], object), truth).pred) if parents else 0
-        return (len(match(np.array(fresh, object), truth).pred), -len(fresh)) > (before, -len(parents) if parents else 0)
+        return (len(match(np.array(fresh, object), truth).pred), -len(fresh)) > (
+            before,
+            -len(parents) if parents else 0,
+        )
 
     right = {parents for parents, fresh in groups.items() if better(parents, fresh)}
     for kind, faults, several in (("unions", cut, True), ("parts", joined, False)):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import pyogrio
 import shapely
@@ -57,12 +58,12 @@ def create(
             **{name: pd.Series([getattr(one, name) for one in objects], dtype=float) for name in FIGURES},
             "origin": pd.Series([one.origin for one in objects], dtype="string"),
             "verdict": pd.Series([one.verdict for one in objects], dtype="string"),
-            "parents": pd.Series([json.dumps(one.parents) for one in objects], dtype="string"),
+            "parents": pd.Series([json.dumps(one.parents) if one.parents else "[]" for one in objects], dtype="string"),
             "version": pd.Series([one.version for one in objects], dtype="int64"),
             "who": pd.Series([one.who for one in objects], dtype="string"),
             "changed_at": pd.Series([one.when for one in objects], dtype="string"),
         },
-        geometry=gpd.GeoSeries([_multi(one.geometry) for one in objects], crs=crs),
+        geometry=gpd.GeoSeries(_multis([one.geometry for one in objects]), crs=crs),
         crs=crs,
     )
     with replacing(path, errors=ERRORS) as beside:
@@ -146,13 +147,18 @@ def write(database: sqlite3.Connection, one: Object, srs: int) -> None:
     )
 
 
-def to_record(one: Object | None) -> dict[str, Any] | None:
-    """Return an object as JSON values, for the record; its version, and who and when, are those of the action."""
+def to_record(one: Object | None, wkb: str | None = None) -> dict[str, Any] | None:
+    """Return an object as JSON values, for the record; its version, and who and when, are those of the action.
+
+    Args:
+        one: the object.
+        wkb: its geometry, where that is written already.
+    """
     if one is None:
         return None
     figures = {name: _null(getattr(one, name)) for name in FIGURES}
     named = {"key": one.key, "id": one.id, "class": one.label, "origin": one.origin, "verdict": one.verdict}
-    return {**named, **figures, "parents": one.parents, "geometry": one.geometry.wkb_hex}
+    return {**named, **figures, "parents": one.parents, "geometry": wkb or one.geometry.wkb_hex}
 
 
 def from_record(row: dict[str, Any] | None) -> Object | None:
@@ -169,7 +175,7 @@ def from_record(row: dict[str, Any] | None) -> Object | None:
 def blob_of(geometry: shapely.Geometry, srs: int) -> bytes:
     """Return a geometry as a GeoPackage holds it."""
     x0, y0, x1, y1 = geometry.bounds
-    return _HEADER.pack(b"GP", 0, _FLAGS, srs, x0, x1, y0, y1) + shapely.to_wkb(_multi(geometry), byte_order=1)
+    return _HEADER.pack(b"GP", 0, _FLAGS, srs, x0, x1, y0, y1) + shapely.to_wkb(_multis([geometry])[0], byte_order=1)
 
 
 def _object(row: tuple[Any, ...]) -> Object:
@@ -193,9 +199,19 @@ def single(geometry: shapely.Geometry) -> shapely.Geometry:
     return geometry.geoms[0] if isinstance(geometry, shapely.MultiPolygon) and len(geometry.geoms) == 1 else geometry
 
 
-def _multi(geometry: shapely.Geometry) -> shapely.MultiPolygon:
-    """The geometry as a layer of one type holds it."""
-    return geometry if isinstance(geometry, shapely.MultiPolygon) else shapely.MultiPolygon([geometry])
+def singles(geometries: np.ndarray) -> np.ndarray:
+    """Return geometries (N,), with a polygon for each multipolygon of one part."""
+    lone = shapely.get_type_id(geometries) == shapely.GeometryType.MULTIPOLYGON
+    lone &= shapely.get_num_geometries(geometries) == 1
+    return np.where(lone, shapely.get_geometry(geometries, 0), geometries)
+
+
+def _multis(geometries: Sequence[shapely.Geometry]) -> np.ndarray:
+    """Geometries (N,) as a layer of one type holds them."""
+    found = np.array(geometries, object)
+    lone = shapely.get_type_id(found) == shapely.GeometryType.POLYGON
+    found[lone] = shapely.multipolygons(found[lone], indices=np.arange(lone.sum()))
+    return found
 
 
 def _null(value: float) -> float | None:

@@ -14,6 +14,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import shapely
 import yaml
 from pydantic import ValidationError
 
@@ -54,27 +55,24 @@ def objects_of(result: Path | str | gpd.GeoDataFrame, crs: Any, label: str) -> l
             for name in geopackage.FIGURES
         }
     ).to_numpy(float)
-    taken = set[str]()
-    given, found = set(names), []
-    for row, (name, geometry) in enumerate(zip(names, rows.geometry, strict=True)):
+    rest = zip(labels, figures.tolist(), geopackage.singles(rows.geometry.to_numpy()), origins, strict=True)
+    return [
+        Object(key, name, kind, *row, outline, origin)
+        for key, (name, (kind, row, outline, origin)) in enumerate(zip(_apart(names), rest, strict=True), 1)
+    ]
+
+
+def _apart(names: list[str]) -> list[str]:
+    """The names, each of those that come again with a number that makes it another."""
+    given, taken, made = set(names), set[str](), list[str]()
+    if len(given) == len(names):
+        return names
+    for name in names:
         others = (f"{name}#{number}" for number in count_from(2))
-        unique = next(one for one in chain([name], others) if one not in taken and (one == name or one not in given))
-        taken.add(unique)
-        score, iou_pred, stability, agreement = figures[row].tolist()
-        found.append(
-            Object(
-                row + 1,
-                unique,
-                labels[row],
-                score,
-                iou_pred,
-                stability,
-                agreement,
-                geopackage.single(geometry),
-                origins[row],
-            )
-        )
-    return found
+        taken_as = next(one for one in chain([name], others) if one not in taken and (one == name or one not in given))
+        taken.add(taken_as)
+        made.append(taken_as)
+    return made
 
 
 def frame_of(objects: Sequence[Object], crs: Any) -> gpd.GeoDataFrame:
@@ -102,9 +100,10 @@ def frame_of(objects: Sequence[Object], crs: Any) -> gpd.GeoDataFrame:
 
 def fingerprint(objects: Sequence[Object]) -> str:
     """Return the sha256 of an extraction's objects, in order."""
-    digest = hashlib.sha256()
-    for one in objects:
-        digest.update(json.dumps(geopackage.to_record(one), sort_keys=True).encode())
+    digest, encoder = hashlib.sha256(), json.JSONEncoder(sort_keys=True)
+    outlines = shapely.to_wkb(np.array([one.geometry for one in objects], object), hex=True)
+    for one, wkb in zip(objects, outlines, strict=True):
+        digest.update(encoder.encode(geopackage.to_record(one, wkb)).encode())
     return digest.hexdigest()
 
 

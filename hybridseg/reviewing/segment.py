@@ -183,7 +183,11 @@ class Segmenter:
         return transformed(geometry, ~self.scene.geobox.affine)
 
     def segment(
-        self, clicks: Clicks, previous: str | None = None, outline: shapely.Geometry | None = None, preview: bool = False
+        self,
+        clicks: Clicks,
+        previous: str | None = None,
+        outline: shapely.Geometry | None = None,
+        preview: bool = False,
     ) -> list[Candidate]:
         """Return what the clicks may mean, the likeliest first; none where no valid pixel is meant.
 
