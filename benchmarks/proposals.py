@@ -17,11 +17,11 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import shapely
-from townscape import render_town
 
 from hybridseg.metrics.objects import match
 from hybridseg.reviewing.desk import Desk
 from hybridseg.run.extract import extract
+from townscape import render_town
 
 FAULTS = 8
 

@@ -9,6 +9,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
+from hybridseg.heatmap import Heatmap
 from hybridseg.metrics.objects import match
 from hybridseg.reviewing.geopackage import single
 from hybridseg.reviewing.objects import Object
@@ -95,17 +96,18 @@ def found_anew(objects: Sequence[Object], survey: Survey) -> Improvement:
     return Improvement(tuple(changes), sum(open_[old].present for old in same.truth.tolist()))
 
 
-def missing(objects: Sequence[Object], survey: Survey) -> Improvement:
+def missing(objects: Sequence[Object], survey: Survey, heatmap: Heatmap) -> Improvement:
     """Return what may be missing: objects that the heatmap shows more faintly than the theme asks, where there is none.
 
     Args:
         objects: all of the review, of any class; what a person rejected is not proposed again.
         survey: of the same scene; its theme names the class.
+        heatmap: of the survey.
     """
     policy = survey.theme.objects
     faint = policy.model_copy(update={name: FAINT * getattr(policy, name) for name in ("extent", "peak", "min_score")})
     looking = replace(survey, theme=survey.theme.model_copy(update={"objects": faint}))
-    prompts = looking.prompts()
+    prompts = looking.prompts(heatmap)
     known = outlines([one for one in objects if one.verdict not in ("withdrawn", "declined")])
     prompts = prompts.take(~covered(prompts.rows.geometry.to_numpy(), known))
     made = _made(looking, prompts)

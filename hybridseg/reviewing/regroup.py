@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import shapely
 
+from hybridseg.heatmap import Heatmap
 from hybridseg.reviewing.improve import COVERED, objects_from, outlines
 from hybridseg.reviewing.objects import Object
 from hybridseg.run.survey import Survey
@@ -22,7 +23,7 @@ MOST = 4
 """Parts of one object; where more would be one, it is the ground that runs together and not the objects."""
 
 
-def regrouped(objects: Sequence[Object], survey: Survey) -> list[Object]:
+def regrouped(objects: Sequence[Object], survey: Survey, heatmap: Heatmap) -> list[Object]:
     """Return proposed unions and parts of objects that nobody has decided on; `parents` are the ids they would replace.
 
     An object is found again with the dips between peaks that part objects, `rise` and `join` of the theme, a quarter
@@ -32,19 +33,20 @@ def regrouped(objects: Sequence[Object], survey: Survey) -> list[Object]:
     Args:
         objects: all of the review.
         survey: of the same scene; its theme names the class and has peaks.
+        heatmap: of the survey.
     """
     open_ = [one for one in objects if one.verdict == "unseen" and one.label == survey.theme.label]
     known = {frozenset(one.parents) for one in objects if one.parents}
     drawn = outlines(open_)
     made = list[Object]()
-    unions = _found(survey, join=NEARLY, rise=1 / NEARLY)
+    unions = _found(survey, heatmap, join=NEARLY, rise=1 / NEARLY)
     groups = {
         support: names
         for support, parts in _parts_of(unions.rows.geometry.to_numpy(), drawn).items()
         if frozenset(names := tuple(open_[part].id for part in parts)) not in known
     }
     made += [replace(one, parents=groups[at]) for at, one in _refined(survey, unions, list(groups)).items()]
-    pieces = _found(survey, join=1 / NEARLY, rise=NEARLY)
+    pieces = _found(survey, heatmap, join=1 / NEARLY, rise=NEARLY)
     cuts = {
         (open_[whole].id,): parts
         for whole, parts in _parts_of(drawn, pieces.rows.geometry.to_numpy()).items()
@@ -57,11 +59,12 @@ def regrouped(objects: Sequence[Object], survey: Survey) -> list[Object]:
     return [replace(one, verdict="proposed") for one in made]
 
 
-def _found(survey: Survey, **times: float) -> Prompts:
+def _found(survey: Survey, heatmap: Heatmap, **times: float) -> Prompts:
     """What is found with so many times the theme's thresholds of dips between peaks."""
     policy = survey.theme.objects
     dips = {name: min(1.0, share * getattr(policy, name)) for name, share in times.items()}
-    return replace(survey, theme=survey.theme.model_copy(update={"objects": policy.model_copy(update=dips)})).prompts()
+    looking = replace(survey, theme=survey.theme.model_copy(update={"objects": policy.model_copy(update=dips)}))
+    return looking.prompts(heatmap)
 
 
 def _refined(survey: Survey, prompts: Prompts, chosen: Sequence[int]) -> dict[int, Object]:

@@ -139,8 +139,9 @@ class Teaching:
         theme = self._theme(label)
         learnt = str(self.folder) if (self.folder / "card.yaml").is_file() else theme.classifier
         objects, survey = self.edits.all(), self._survey(theme, learnt, progress)
-        found = missing(objects, survey)
-        return replace(found, changes=(*found.changes, *((None, one) for one in regrouped(objects, survey))))
+        heatmap = survey.heatmap()
+        found = missing(objects, survey, heatmap)
+        return replace(found, changes=(*found.changes, *((None, one) for one in regrouped(objects, survey, heatmap))))
 
     def agree(self, found: Improvement, who: str, kind: Kind = "improve") -> Done:
         """Put what was found on the map, as one action that undo takes back; what was decided since stays as it is.

@@ -154,9 +154,13 @@ class Survey:
             made = replace(made, fingerprint=key_of("heatmap", key, [failure.place for failure in sweep.failures]))
         return replace(made, sweep=sweep)
 
-    def prompts(self) -> Prompts:
-        """Find the heatmap's objects, each once; regions in pieces. Of a part, its own and their neighbours."""
-        return self._find(self.heatmap())
+    def prompts(self, heatmap: Heatmap | None = None) -> Prompts:
+        """Find the heatmap's objects, each once; regions in pieces. Of a part, its own and their neighbours.
+
+        Args:
+            heatmap: that of this survey, where it is there already.
+        """
+        return self._find(heatmap or self.heatmap())
 
     def _find(self, heatmap: Heatmap) -> Prompts:
         theme, lattice = self.theme, Lattice.of(heatmap.geobox, self.scene)

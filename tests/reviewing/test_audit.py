@@ -12,7 +12,6 @@ from hybridseg.reviewing.filters import Filter
 from hybridseg.reviewing.recall import Recall
 from tests.reviewing.conftest import Client
 
-
 SAMPLES = [(60, 40, 400), (30, 10, 400), (100, 100, 200)]
 """Objects and squares that are looked at, and all squares."""
 

@@ -16,6 +16,7 @@ from hybridseg.reviewing.desk import Desk
 from hybridseg.reviewing.objects import Object
 from hybridseg.run.extract import extract
 from hybridseg.run.survey import Survey
+from tests.reviewing.conftest import Client
 from tests.reviewing.test_edits import records
 
 
@@ -76,6 +77,21 @@ def test_halves_are_proposed_as_one_and_go_when_it_is_accepted(desk: Desk):
     assert desk.edits.get([whole.key])[0].verdict == "added"
     desk.edits.undo(desk.edits.head, "Ada")
     assert records(desk.edits.all()) == before
+
+
+def test_the_heatmap_is_loaded_once_for_a_search(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    loaded, load = [], Survey.heatmap
+    monkeypatch.setattr(Survey, "heatmap", lambda survey: loaded.append(1) or load(survey))
+    desk.teaching.propose()
+    assert len(loaded) == 1
+
+
+def test_the_page_is_told_what_a_proposal_would_take_the_place_of(desk: Desk, client: Client):
+    for names, ones in proposals(desk).items():
+        status, told = client.get(f"/api/objects/{ones[0].key}/parents")
+        assert status == 200
+        assert {one["properties"]["id"] for one in told["objects"]} == names
+        assert client.get(f"/api/objects/{told['objects'][0]['id']}/parents")[1] == {"objects": []}
 
 
 def test_the_parts_of_a_pair_are_proposed_and_the_first_that_is_accepted_takes_it_away(desk: Desk):

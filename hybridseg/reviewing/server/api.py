@@ -160,6 +160,12 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
         """An object, on the map or not, with all that is known of it."""
         return feature(edits.get([key])[0])
 
+    @app.get("/api/objects/{key}/parents")
+    def parents(key: Annotated[int, Path(ge=1, le=2**53)]) -> dict[str, Any]:
+        """Objects that an object was made of; those that a proposed grouping would take the place of."""
+        (one,) = edits.get([key])
+        return {"objects": [feature(parent) for parent in edits.named(one.parents)]}
+
 
 @dataclass(frozen=True)
 class _Pixels:

@@ -156,6 +156,10 @@ class Review extends View {
   async look(feature) {
     Object.assign(this, { finding: null, reading: 0 });
     this.offer();
+    if (feature?.properties.verdict === "proposed" && feature.properties.parents.length) {
+      const { objects } = await get(`/api/objects/${feature.id}/parents`);
+      if (this.object?.id === feature.id) this.scene.select(feature, this.others, objects);
+    }
     if (!this.about.layer || !feature) return;
     const found = await get(`/api/findings/${feature.id}`);
     if (this.object?.id !== feature.id) return;

@@ -71,8 +71,11 @@ export class SceneMap {
     this.map.getSource("objects").updateData({ remove: gone, add: there });
   }
 
-  select(feature, others = []) {
-    const shown = [feature, ...others].filter(Boolean).map((one) => ({ ...this.drawn(one), properties: { gone: !one.properties.open } }));
+  // behind: what a proposal would take the place of.
+  select(feature, others = [], behind = []) {
+    const drawn = (one, gone) => ({ ...this.drawn(one), properties: { gone } });
+    const chosen = [feature, ...others].filter(Boolean);
+    const shown = [...behind.map((one) => drawn(one, true)), ...chosen.map((one) => drawn(one, !one.properties.open))];
     this.map.getSource("selected").setData({ type: "FeatureCollection", features: shown });
   }
 
