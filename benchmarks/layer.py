@@ -37,14 +37,16 @@ def faulty(truth: gpd.GeoDataFrame, seed: int) -> gpd.GeoDataFrame:
         drawn[row] = shapely.affinity.translate(drawn[row], far * np.cos(way), far * np.sin(way))
     taken, (x0, y0, x1, y1) = truth.union_all().buffer(2), truth.total_bounds
     boxes: list[shapely.Geometry] = []
-    while len(boxes) < lost:
+    for _ in range(5000):  # a dense town may have too little free ground
         wide, high = rng.uniform(6, 15, 2)
         x, y = rng.uniform(x0, x1 - wide), rng.uniform(y0, y1 - high)
         if not (box := shapely.box(x, y, x + wide, y + high)).intersects(taken):
             boxes.append(box)
             taken = taken.union(box)
+        if len(boxes) == lost:
+            break
     known = gpd.GeoDataFrame({"what": what, "truth": truth.geometry.to_numpy()}, geometry=drawn, crs=truth.crs)
-    invented = gpd.GeoDataFrame({"what": ["invented"] * lost}, geometry=boxes, crs=truth.crs)
+    invented = gpd.GeoDataFrame({"what": ["invented"] * len(boxes)}, geometry=boxes, crs=truth.crs)
     known = gpd.GeoDataFrame(pd.concat([known, invented], ignore_index=True), crs=truth.crs)
     known["id"] = [f"w{number}" for number in range(len(known))]
     return known.set_index("id")

@@ -1,8 +1,8 @@
 """What *Find what is missing* proposes, on rendered towns: `python -m benchmarks.proposals [--seeds 11 12]`.
 
-Of what `extract` finds in a town, the eight largest objects are cut in two, eight pairs of near neighbours are made one,
-and eight others are left out. A proposal is right where accepting it leaves more of the true buildings shown (IoU 0.5)
-or as many with fewer objects; recall is the share of the faults made for which a right one is there.
+Of what `extract` finds in a town, the eight largest objects are cut in two, eight pairs of near neighbours are made
+one, and eight others are left out. A proposal is right where accepting it leaves more of the true buildings shown (IoU
+0.5) or as many with fewer objects; recall is the share of the faults made for which a right one is there.
 """
 
 from __future__ import annotations

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import shapely
@@ -16,6 +15,7 @@ from scipy import ndimage as ndi
 from hybridseg.read.ground import pixel_anchor
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import transformed
+from hybridseg.reviewing.recent import Recent
 from hybridseg.shape.geometry import iou
 from hybridseg.types import MAX_POINTS, Window
 from hybridseg.where.gate import stability
@@ -41,9 +41,6 @@ _SAME_IOU = 0.95
 _STEPS = 8
 """Windows lie on every eighth of their side, so that a small move of the map needs no new one."""
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 
 class Reader(Promptable, Protocol):
     """A promptable model that gives all its readings of a prompt."""
@@ -52,33 +49,6 @@ class Reader(Promptable, Protocol):
         self, embedding: Any, points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (N, 4, M, M) and predicted IoU (N, 4): the first for a plain prompt, three for a lone click."""
-
-
-class Recent(Generic[K, V]):
-    """The values used last, by key; any thread may call."""
-
-    def __init__(self, most: int) -> None:
-        self._most, self._held, self._lock = most, OrderedDict[K, V](), threading.Lock()
-
-    def get(self, key: K) -> V | None:
-        """Return a value, and count it as used just now; None where there is none."""
-        with self._lock:
-            if key in self._held:
-                self._held.move_to_end(key)
-            return self._held.get(key)
-
-    def put(self, key: K, value: V) -> None:
-        """Keep a value; what was used least recently goes."""
-        with self._lock:
-            self._held[key] = value
-            self._held.move_to_end(key)
-            while len(self._held) > self._most:
-                self._held.popitem(last=False)
-
-    def values(self) -> list[V]:
-        """Return all, those used last at the end."""
-        with self._lock:
-            return list(self._held.values())
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from hybridseg.read.scene import Scene
-from hybridseg.reviewing.segment import Recent
+from hybridseg.reviewing.recent import Recent
 from hybridseg.types import Window
 
 TILE_PX = 256

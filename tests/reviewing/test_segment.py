@@ -11,7 +11,8 @@ import shapely
 
 from hybridseg.read.scene import Scene
 from hybridseg.reviewing.desk import Desk
-from hybridseg.reviewing.segment import ENCODED, Clicks, Recent, Segmenter
+from hybridseg.reviewing.recent import Recent
+from hybridseg.reviewing.segment import ENCODED, Clicks, Segmenter
 from hybridseg.types import Chip, Window
 
 
