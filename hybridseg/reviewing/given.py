@@ -57,8 +57,10 @@ def objects_of(result: Path | str | gpd.GeoDataFrame, crs: Any, label: str) -> l
     ).to_numpy(float)
     rest = zip(labels, figures.tolist(), geopackage.singles(rows.geometry.to_numpy()), origins, strict=True)
     return [
-        Object(key, name, kind, *row, outline, origin)
-        for key, (name, (kind, row, outline, origin)) in enumerate(zip(_apart(names), rest, strict=True), 1)
+        Object(key, name, kind, score, iou_pred, stability, agreement, outline, origin)
+        for key, (name, (kind, (score, iou_pred, stability, agreement), outline, origin)) in enumerate(
+            zip(_apart(names), rest, strict=True), 1
+        )
     ]
 
 
