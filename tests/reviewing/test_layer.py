@@ -76,7 +76,7 @@ def test_imagery_tells_what_is_shifted_vanished_and_lacking(desk: Desk, elsewher
     assert {said[key].said for key in of(desk, known, "invented")} == {"removed"}
     same = [said[key].said for key in of(desk, known, "same")]
     assert same.count("kept") >= 0.7 * len(same)
-    assert same.count("removed") <= 0.02 * len(same)  # 0.1 where all that was not found counted as gone
+    assert same.count("removed") <= 0.02 * len(same)
     proposals = [one for one in desk.edits.all() if one.verdict == "proposed"]
     assert {one.key for one in proposals} == {key for key, one in said.items() if one.said == "added"}
     lacking = known.loc[known["what"] == "lacking", "truth"]
