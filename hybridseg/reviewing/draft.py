@@ -14,7 +14,6 @@ from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.read.scene import Scene
 from hybridseg.reviewing.recent import Recent
 from hybridseg.run.extents import check_fits, working_grid
-from hybridseg.run.grids import check_fits, working_grid
 from hybridseg.theme import Theme
 from hybridseg.types import Window
 from hybridseg.what.classify import Network, crop, view_for
