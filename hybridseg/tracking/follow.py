@@ -12,7 +12,7 @@ import shapely
 from hybridseg.heatmap import Heatmap
 from hybridseg.read.vectors import repair
 from hybridseg.tracking.chain import likeliest, odds, probability
-from hybridseg.tracking.tracks import Known, assign, polygonal
+from hybridseg.tracking.tracks import assign, polygonal
 from hybridseg.what.evidence import SEEN, STILL_THERE, Evidence, evidence
 
 PRESENT, ABSENT, UNKNOWN = "present", "absent", "unknown"
@@ -69,14 +69,9 @@ class Track:
         """Where it is present, in order of the dates."""
         return [one for _, one in sorted(self.seen_at.items()) if one.outline is not None]
 
-    def before(self, date: int) -> Known | None:
-        """Return what it held before a date; None where it was not there."""
-        past = [one for one in self.found if one.date < date]
-        if not past:
-            return None
-        told = [at for at, one in self.seen_at.items() if at < date and one.status != UNKNOWN]
-        held = shapely.union_all([one.outline for one in past[-HELD:]])
-        return Known(held, past[-1].date == max(told), sum(one.origin != CARRIED for one in past))
+    def held(self, date: int) -> list[shapely.Geometry]:
+        """Return its outlines at the last dates before one; none where it was not there yet."""
+        return [one.outline for one in self.found if one.date < date][-HELD:]
 
 
 @dataclass(frozen=True)
@@ -122,24 +117,24 @@ def follow(dates: Iterator[Dated], label: str, carry: Carry) -> list[Track]:
     past: list[Dated] = []
     for number, date in enumerate(dates):
         past.append(date)
-        known = [(track, last) for track in tracks if (last := track.before(number)) is not None]
+        held = [track.held(number) for track in tracks]
         rows = date.features
         outlines = list(repair(rows.geometry.to_numpy()))
-        made = assign([last for _, last in known], outlines)
+        made = assign(held, outlines)
         shared = _shared(made.rows)
         rowwise = date.evidence(label, outlines)
         here = date.evidence(label, list(made.held.values()))
         said = {at: (float(seen), float(extent)) for at, seen, extent in zip(made.held, *here, strict=True)}
-        for at, (track, _) in enumerate(known):
-            track.into = known[made.merged[at]][0].id if at in made.merged else None
+        for at, track in enumerate(tracks):
+            track.into = tracks[made.merged[at]].id if at in made.merged else None
             if at in made.held:
                 row = rows.iloc[made.rows[at][0]]
-                others = tuple(known[other][0].id for other in shared[at])
+                others = tuple(tracks[other].id for other in shared[at])
                 track.seen_at[number] = Observation(
                     number, PRESENT, made.held[at], float(row["score"]), str(row["origin"]), *said[at],
                     joined=others, parts=len(made.rows[at]),
                 )  # fmt: skip
-        missing = [track for at, (track, _) in enumerate(known) if at not in made.held]
+        missing = [track for at, track in enumerate(tracks) if at not in made.held]
         _look(date, number, label, missing, tracks, carry)
         taken = {track.id for track in tracks}
         for at in made.fresh:
