@@ -45,7 +45,9 @@ BANDS = "red=1,green=2,blue=3,nir=4"
 LEAST_PX = 10
 HALF = 0.5
 SEEDS = (411, 412, 413, 501, 502, 503)
-"""Towns that nothing was trained on or chosen by; settings were chosen by 421 to 432."""
+"""Towns that nothing was trained on or chosen by."""
+CHOSEN_BY = tuple(range(421, 433))
+"""Towns that settings were chosen by, see `benchmarks.track_fit`."""
 DATES, SIDE_PX, GSD_M = 4, 512, 0.3
 VANISH, APPEAR = 0.12, 0.12
 OFF_M = 1.0
@@ -238,7 +240,7 @@ def _score(place: Sequence_, made: Any, sums: dict[str, list[Any]]) -> None:
             sums["net"].append((change.net_m2 - net) / max(change.net_sd_m2, 1e-9))
 
 
-def _same(truth: np.ndarray, one: shapely.Geometry) -> np.ndarray:
+def same(truth: np.ndarray, one: shapely.Geometry) -> np.ndarray:
     """Area (N,) shared with each house, 0 where it is not half of the smaller of the two."""
     shared = shapely.area(shapely.intersection(truth, one))
     return np.where(shared > HALF * np.minimum(shapely.area(truth), one.area), shared, 0)
@@ -248,7 +250,7 @@ def _matched(truth: np.ndarray, there: np.ndarray, found: Any) -> np.ndarray:
     """The object (N,) that shares most with each house, None where none does."""
     best, names = np.zeros(len(truth)), np.full(len(truth), None, object)
     for name, one in found.items():
-        shared = _same(truth, one) * there
+        shared = same(truth, one) * there
         at = int(shared.argmax())
         if shared[at] > best[at]:
             best[at], names[at] = shared[at], name
@@ -259,7 +261,7 @@ def _hits(truth: np.ndarray, real: list[int], drawn: list[shapely.Geometry]) -> 
     """How many of the objects are houses of `real`, each counted once."""
     left, hits = set(real), 0
     for one in drawn:
-        shared = _same(truth, one)
+        shared = same(truth, one)
         at = max(left, key=lambda k: shared[k], default=None)
         if at is not None and shared[at] > 0:
             left.remove(at)

@@ -4,7 +4,7 @@ An outline is off by about half a pixel of what it was traced on, to one side al
 an area is the perimeter times that), for the most part independently between objects and dates. A date that lies off
 the first by d moves all outlines by d: that leaves areas and net change as they are, but looks like gain on one side
 and loss on the other, each d times the perimeter over pi for a convex object. Whether an object is there at all is
-told with a probability p, see `follow.settle`, which adds the area times the root of p (1 - p) to the error of the net
+told with a probability p, see `settle`, which adds the area times the root of p (1 - p) to the error of the net
 change.
 """
 
@@ -62,10 +62,12 @@ class Errors:
 class Change:
     """Ground of a class between two dates, where it was told at both, in m2.
 
+    label: the class.
     net_m2: gained less lost, with standard error net_sd_m2.
     gain_m2, loss_m2: each with standard error gross_sd_m2, as far as outlines err and dates lie off each other.
     """
 
+    label: str
     start: date
     end: date
     before_m2: float
@@ -81,7 +83,8 @@ class Change:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as for JSON."""
-        return asdict(self) | {"start": str(self.start), "end": str(self.end)}
+        plain = asdict(self)
+        return {"class": plain.pop("label")} | plain | {"start": str(self.start), "end": str(self.end)}
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,24 @@ class History:
     """All that is known of the objects.
 
     observations: a row an object and date. objects: a row an object. changes: gain and loss polygons.
-    intervals: between dates that follow each other; overall: from the first to the last, None of one date.
+    intervals: between dates that follow each other; overall: from the first to the last; of each class in turn.
     """
 
     observations: gpd.GeoDataFrame
     objects: gpd.GeoDataFrame
     changes: gpd.GeoDataFrame
     intervals: tuple[Change, ...]
-    overall: Change | None
+    overall: tuple[Change, ...]
+
+    @classmethod
+    def joined(cls, parts: Sequence[History]) -> History:
+        """Return the objects of all classes as one, in the CRS that they share."""
+        tables = ([getattr(one, name) for one in parts] for name in ("observations", "objects", "changes"))
+        return cls(
+            *(pd.concat(table, ignore_index=True) if len(table) > 1 else table[0] for table in tables),
+            tuple(change for one in parts for change in one.intervals),
+            tuple(change for one in parts for change in one.overall),
+        )
 
 
 def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Errors], crs: Any, label: str) -> History:
@@ -130,11 +143,10 @@ def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Erro
     # of an object that may be there or not, its ground
     flat["doubt_m2"] = np.sqrt(flat["doubt"].astype(float)) * flat.groupby("track_id")["area_m2"].transform("max")
     pieces = [_pieces(flat, errors, start, start + 1) for start in range(len(days) - 1)]
-    intervals = [_change(flat, errors, days, start, start + 1, found) for start, found in enumerate(pieces)]
-    overall = None
-    if len(days) > 1:
-        whole = _pieces(flat, errors, 0, len(days) - 1) if len(days) > 2 else pieces[0]
-        overall = _change(flat, errors, days, 0, len(days) - 1, whole)
+    intervals = [_change(flat, errors, days, label, start, start + 1, found) for start, found in enumerate(pieces)]
+    overall = intervals
+    if len(days) > 2:
+        overall = [_change(flat, errors, days, label, 0, len(days) - 1, _pieces(flat, errors, 0, len(days) - 1))]
     changes = gpd.GeoDataFrame(pd.concat(pieces, ignore_index=True), crs=metric) if pieces else _none(metric)
     objects = _objects(tracks, flat, days, label)
     until = [*days[1:], None]
@@ -151,7 +163,7 @@ def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Erro
         objects.to_crs(crs),
         changes[["track_id", "class", "start", "end", "change", "area_m2", "geometry"]].to_crs(crs),
         tuple(intervals),
-        overall,
+        tuple(overall),
     )
 
 
@@ -197,6 +209,7 @@ def _change(
     flat: gpd.GeoDataFrame,
     errors: Sequence[Errors],
     days: Sequence[date],
+    label: str,
     first: int,
     last: int,
     pieces: gpd.GeoDataFrame,
@@ -212,7 +225,7 @@ def _change(
     apparent = place_m * sum(lengths) / np.pi
     dates = flat[flat["number"].isin([first, last])]
     return Change(
-        start=days[first], end=days[last],
+        label=label, start=days[first], end=days[last],
         before_m2=float(pairs["area_m2_0"].sum()), after_m2=float(pairs["area_m2_1"].sum()),
         net_m2=float((pairs["area_m2_1"] - pairs["area_m2_0"]).sum()), net_sd_m2=net_sd,
         gain_m2=gain, loss_m2=loss, gross_sd_m2=float(np.hypot(net_sd, apparent)),

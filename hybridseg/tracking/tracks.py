@@ -14,7 +14,7 @@ from scipy import ndimage as ndi
 
 LINK = 0.5
 """An outline of a date is an object's where they share so much of the smaller of the two."""
-HELD = 0.25
+KEPT = 0.33
 """An object that is linked to no outline by `LINK`, as each of several lakes at low water that one outline takes in
 holds less than half of it, is in those that cover so much of its ground."""
 LEAST_CLAIM = 0.001
@@ -79,15 +79,13 @@ def _claims(held: Sequence[shapely.Geometry], outlines: Sequence[shapely.Geometr
     shared = shapely.area(shapely.intersection(ground[numbers], found[rows]))
     whole = shapely.area(ground)[numbers]
     linked = shared >= LINK * np.minimum(whole, shapely.area(found)[rows])
-    linked |= (shared >= HELD * whole) & ~np.isin(numbers, numbers[linked])
+    linked |= (shared >= KEPT * whole) & ~np.isin(numbers, numbers[linked])
     for at in np.flatnonzero(linked & (shared > 0)).tolist():
         claims[int(rows[at])][int(numbers[at])] = float(shared[at])
     return claims
 
 
-def _divide(
-    outline: shapely.Geometry, among: Mapping[int, Sequence[shapely.Geometry]]
-) -> dict[int, shapely.Geometry]:
+def _divide(outline: shapely.Geometry, among: Mapping[int, Sequence[shapely.Geometry]]) -> dict[int, shapely.Geometry]:
     """Parts of an outline; objects that get nothing are left out.
 
     A point is of the object that held it at most of the last dates, of several of the smallest; ground that none held
