@@ -67,7 +67,7 @@ def scores(data: dict[str, np.ndarray], weights: Sequence[float]) -> np.ndarray:
 
 def fit(data: dict[str, np.ndarray]) -> np.ndarray:
     """The four weights of `told`, and the log odds against a change."""
-    fits = ((STATES == data["there"][:, None].astype(int)) | ~data["sure"][:, None]).all(axis=2)
+    fits = ((data["there"][:, None].astype(int) == STATES) | ~data["sure"][:, None]).all(axis=2)
 
     def loss(weights: np.ndarray) -> float:
         of = scores(data, weights)

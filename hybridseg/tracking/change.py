@@ -147,7 +147,8 @@ def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Erro
     overall = intervals
     if len(days) > 2:
         overall = [_change(flat, errors, days, label, 0, len(days) - 1, _pieces(flat, errors, 0, len(days) - 1))]
-    changes = gpd.GeoDataFrame(pd.concat(pieces, ignore_index=True), crs=metric) if pieces else _none(metric)
+    filled = [one for one in pieces if len(one)]  # an empty table has no types
+    changes = gpd.GeoDataFrame(pd.concat(filled, ignore_index=True), crs=metric) if filled else _none(metric)
     objects = _objects(tracks, flat, days, label)
     until = [*days[1:], None]
     shown = flat.assign(
