@@ -14,8 +14,8 @@ MOST = 6.0
 """No date says more than these log odds of an object's ground."""
 MEASURED = 2.0
 """Log odds of presence for each unit of log odds of an index's mean on the object's ground."""
-BIAS, WEIGHT, RING, OTHERS = -1.07, 1.5, 0.65, -0.64
-"""Of `told`. Fitted with `CHANGE` by `python -m benchmarks.track_fit` on rendered towns that no figure is of."""
+BIAS, WEIGHT, RING, OTHERS = -1.24, 1.59, 0.69, -0.74
+"""Of `told`. Fitted with the probability of a change by `python -m benchmarks.track_fit` on rendered towns that no figure is of."""
 
 
 def measured(extent: np.ndarray, known: np.ndarray) -> np.ndarray:

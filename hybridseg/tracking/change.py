@@ -104,9 +104,12 @@ class History:
     @classmethod
     def joined(cls, parts: Sequence[History]) -> History:
         """Return the objects of all classes as one, in the CRS that they share."""
-        tables = ([getattr(one, name) for one in parts] for name in ("observations", "objects", "changes"))
+        if len(parts) == 1:
+            return parts[0]
         return cls(
-            *(pd.concat(table, ignore_index=True) if len(table) > 1 else table[0] for table in tables),
+            pd.concat([one.observations for one in parts], ignore_index=True),
+            pd.concat([one.objects for one in parts], ignore_index=True),
+            pd.concat([one.changes for one in parts], ignore_index=True),
             tuple(change for one in parts for change in one.intervals),
             tuple(change for one in parts for change in one.overall),
         )

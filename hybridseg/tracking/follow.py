@@ -85,10 +85,10 @@ class Dated:
     heatmap: Heatmap | None
     measured: bool = False
 
-    def evidence(self, label: str, outlines: Sequence[shapely.Geometry]) -> Evidence:
+    def evidence(self, label: str, outlines: Sequence[shapely.Geometry] | np.ndarray) -> Evidence:
         """Return what the date says of outlines; a layer is seen all over and sure of its rows."""
         if self.heatmap is not None:
-            return evidence(self.heatmap, label, outlines)
+            return evidence(self.heatmap, label, list(outlines))
         tree, inside = shapely.STRtree(self.features.geometry.to_numpy()), np.zeros(len(outlines))
         # those that it holds: the outlines are its own rows, or parts of them
         inside[tree.query(shapely.point_on_surface(np.array(outlines, object)), "intersects")[0]] = 1.0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import shapely
@@ -65,8 +66,8 @@ def settle(
         made.append(now)
     missed = there & ~found & (seen >= SEEN)
     for number, date in enumerate(dates):
-        wanted = [row for row, at in enumerate(kept) if missed[at, number]]
-        _bridge(made, number, date, label, wanted, [tracks[kept[row]] for row in wanted], carry)
+        wanted = {row: tracks[at] for row, at in enumerate(kept) if missed[at, number]}
+        _bridge(made, number, date, label, wanted, carry)
     return made
 
 
@@ -111,23 +112,18 @@ def _taken(ground: np.ndarray, outlines: np.ndarray) -> np.ndarray:
 
 
 def _bridge(
-    made: Sequence[Track],
-    number: int,
-    date: Dated,
-    label: str,
-    wanted: Sequence[int],
-    found: Sequence[Track],
-    carry: Carry,
+    made: Sequence[Track], number: int, date: Dated, label: str, wanted: Mapping[int, Track], carry: Carry
 ) -> None:
     """Draw objects (rows of `made`, with where each was found) that were missed at a date, beside those found there."""
-    nearest = [track.nearest(number) for track in found]
-    drawn = [outline or shapely.Polygon() for outline in carry(number, found)]
+    drawn = [outline or shapely.Polygon() for outline in carry(number, list(wanted.values()))]
     agreed = date.evidence(label, drawn).extent >= STILL_THERE  # a mask must earn its place
     taken = np.array([o for track in made if (o := track.seen_at[number].outline) is not None], object)
     tree = shapely.STRtree(taken)
-    for row, near, outline, good in zip(wanted, nearest, drawn, agreed, strict=True):
-        outline = outline if good else near.outline
+    for (row, track), mask, good in zip(wanted.items(), drawn, agreed, strict=True):
+        near = track.nearest(number)
+        outline: Any = mask if good else near.outline
         left = polygonal(outline.difference(shapely.union_all(taken[tree.query(outline, "intersects")])))
         if left.area > (1 - COVERED) * outline.area:
-            one = made[row].seen_at[number]
-            made[row].seen_at[number] = replace(one, status=PRESENT, outline=left, score=near.score, origin=CARRIED)
+            made[row].seen_at[number] = replace(
+                made[row].seen_at[number], status=PRESENT, outline=left, score=near.score, origin=CARRIED
+            )
