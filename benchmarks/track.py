@@ -42,7 +42,7 @@ from townscape.paint import paint
 from townscape.plan import Plan
 
 PONDS = "timeseries/naip_north_dakota"
-BANDS = "red=1,green=2,blue=3,nir=4"
+BANDS = {"red": 1, "green": 2, "blue": 3, "nir": 4}
 LEAST_PX = 10
 HALF = 0.5
 SEEDS = (411, 412, 413, 501, 502, 503)
@@ -61,8 +61,7 @@ def reference(path: Path, grid: Any, theme: Any) -> np.ndarray | None:
     if not theme.classifier.startswith("index:"):
         return None
     index = parse_index(theme.classifier)
-    bands = {"red": 1, "green": 2, "blue": 3, "nir": 4}
-    chip = open_scene(path, bands=bands).raw([bands[name] for name in index.bands]).read_grid(grid)
+    chip = open_scene(path, bands=BANDS).raw([BANDS[name] for name in index.bands]).read_grid(grid)
     with np.errstate(divide="ignore", invalid="ignore"):
         values = index(dict(zip(index.bands, chip.pixels.astype(float), strict=True)))
     return np.where(chip.valid, values > index.centre, False)
@@ -71,10 +70,15 @@ def reference(path: Path, grid: Any, theme: Any) -> np.ndarray | None:
 def ponds(data: Path, memory: bool, by_bands: bool, run: Path) -> dict[str, Any]:
     """Follow ponds, and measure."""
     files = sorted((data / PONDS).glob("*.tif"))
-    asked: dict[str, Any] = {"theme": "water", "bands": BANDS, "refiner": "none", "by_bands": by_bands, "run": run}
+    asked: dict[str, Any] = {
+        "theme": "water",
+        "bands": ",".join(f"{k}={v}" for k, v in BANDS.items()),
+        "refiner": "none",
+        "by_bands": by_bands,
+        "run": run,
+    }
     made = track(files, memory=memory, align=False, **asked)
-    bands = {"red": 1, "green": 2, "blue": 3, "nir": 4}
-    scenes = [open_scene(file, bands=bands) for file in files]
+    scenes = [open_scene(file, bands=BANDS) for file in files]
     grid = scenes[0].geobox
     themes = [resolve_themes("water", scene=scene)[0] for scene in scenes]
     rows = made.observations

@@ -130,13 +130,18 @@ def track(
     _check(change, layer, layer_date, run, retry_failed)
     asked = (theme, model, None, refiner)
     named = resolve_themes(*asked)
+    if len({one.label for one in named}) < len(named):
+        raise HybridsegError(f"several of {', '.join(one.name for one in named)} look for one class; give one of them")
     runner, shown = parse_engine(engine, workers), progress or Quiet()
 
     shown.start("open scenes", None, "")
     opened = [open_scene(one, parse_bands(bands), source_crs, nodata=parse_nodata(nodata)) for one in given]
     first = opened[days.index(min(days))]
     ground = None if aoi is None else Area.read(aoi, first)
-    olds = [None if layer is None else OldLayer.read(layer, layer_date, first, one.label, min(days)) for one in named]
+    olds = [
+        None if layer is None else OldLayer.read(layer, layer_date, first, one.label, min(days), len(named) == 1)
+        for one in named
+    ]
     store = Memory() if run is None else open_run(Path(run), retry_failed, False, out, inputs)
 
     shown.start("align dates", None, "")

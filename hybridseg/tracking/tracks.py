@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import numpy as np
 import shapely
@@ -50,7 +51,8 @@ def assign(known: Sequence[Sequence[shapely.Geometry]], outlines: Sequence[shape
         known: outlines of each object at the last dates at which it was there.
         outlines: of the date, in the same CRS; they do not overlap.
     """
-    claims = _claims([shapely.union_all(held) for held in known], outlines)
+    dates = np.array([*zip_longest(*known), (None,) * len(known)], object)  # a row of nothing: there may be no dates
+    claims = _claims(shapely.union_all(dates, axis=0), outlines)
     pieces: dict[int, list[tuple[int, shapely.Geometry]]] = defaultdict(list)
     made = Assigned()
     for row, outline in enumerate(outlines):
@@ -71,10 +73,10 @@ def assign(known: Sequence[Sequence[shapely.Geometry]], outlines: Sequence[shape
     return made
 
 
-def _claims(held: Sequence[shapely.Geometry], outlines: Sequence[shapely.Geometry]) -> list[dict[int, float]]:
+def _claims(ground: np.ndarray, outlines: Sequence[shapely.Geometry]) -> list[dict[int, float]]:
     """Area that objects share with each outline, where it is enough to link them: by row, by number."""
     claims: list[dict[int, float]] = [{} for _ in outlines]
-    ground, found = np.array(held, object), np.array(outlines, object)
+    found = np.array(outlines, object)
     numbers, rows = shapely.STRtree(found).query(ground, predicate="intersects")
     shared = shapely.area(shapely.intersection(ground[numbers], found[rows]))
     whole = shapely.area(ground)[numbers]

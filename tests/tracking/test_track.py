@@ -151,6 +151,14 @@ def test_a_layer_keeps_its_ids(scenes, tmp_path):
     assert objects.loc["19", "first_seen"] == date(2005, 1, 1)
 
 
+def test_a_layer_of_several_classes_must_name_them(scenes, tmp_path):
+    old, wet = tmp_path / "old_2005.geojson", tmp_path / "wet.yaml"
+    gpd.GeoDataFrame(geometry=[shapely.box(LEFT, TOP - 100, LEFT + 100, TOP)], crs=CRS).to_crs(4326).to_file(old)
+    wet.write_text("name: wet\nlabel: wet\nclassifier: index:ndwi@0,20\nrefiner: none\nobjects: {kind: regions}\n")
+    with pytest.raises(HybridsegError, match="no column class"):
+        track([scenes[2]], layer=old, **{**ASKED, "theme": f"water,{wet}"})
+
+
 def test_a_result_is_a_layer_for_the_next_year(made, scenes, tmp_path):
     new = write(tmp_path / "place_2020.tif", [STAYS, COMES])
     result = track([new], layer=made[1], **ASKED)
@@ -206,6 +214,7 @@ def test_a_folder_holds_the_dates(scenes):
         ({"out": "ponds.shp"}, "choose one of .gpkg"),
         ({"layer_date": "2001"}, "--layer-date came without --layer"),
         ({"aoi": "no.geojson"}, "no.geojson"),
+        ({"theme": "water,water-ndwi"}, "look for one class"),
         ({"retry_failed": True}, "--retry-failed goes with --run"),
         ({"change": 0.7}, "change is 0.7; give a probability above 0, up to 0.5"),
     ],
