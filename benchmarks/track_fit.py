@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit, logsumexp
+from scipy.special import expit, logit, logsumexp
 from sklearn.model_selection import GroupKFold
 
 from benchmarks.track import CHOSEN_BY, DATES, render, same
@@ -30,6 +30,7 @@ STATES = np.array(list(product((0, 1), repeat=DATES)))
 MOVES = (STATES[:, 1:] != STATES[:, :-1]).sum(axis=1)
 WEIGHTS = ("BIAS", "WEIGHT", "RING", "OTHERS")
 FOLDS = 6
+CHANGES = (0.005, 0.01, 0.02, 0.03, 0.05)
 
 
 def said(seed: int, folder: Path) -> dict[str, np.ndarray]:
@@ -76,9 +77,9 @@ def fit(data: dict[str, np.ndarray]) -> np.ndarray:
     return minimize(loss, [0.0, 1.0, 0.5, 0.0, 3.0], method="L-BFGS-B").x
 
 
-def events(data: dict[str, np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    """Events told rightly, told, and true, of the objects that were followed."""
-    best = STATES[scores(data, weights).argmax(axis=1)].astype(bool)
+def events(data: dict[str, np.ndarray], weights: Sequence[float], change: float) -> np.ndarray:
+    """Events told rightly, told, and true, of the objects that were followed, with another probability of a change."""
+    best = STATES[scores(data, [*weights[:-1], logit(1 - change)]).argmax(axis=1)].astype(bool)
     told, true = (np.diff(one.astype(int), axis=1) for one in (best, data["there"]))
     sure = data["sure"][:, 1:] & data["sure"][:, :-1]
     return np.array(
@@ -91,16 +92,18 @@ def main(seeds: Sequence[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         towns = [said(seed, Path(folder)) for seed in seeds]
     data = {name: np.concatenate([town[name] for town in towns]) for name in towns[0]}
-    counts = np.zeros(3)
-    folds = GroupKFold(min(FOLDS, len(seeds))).split(data["town"], groups=data["town"])
-    for rest, left_out in folds:
+    counts = dict.fromkeys(CHANGES, np.zeros(3))
+    for rest, left_out in GroupKFold(min(FOLDS, len(seeds))).split(data["town"], groups=data["town"]):
         weights = fit({name: values[rest] for name, values in data.items()})
-        counts += events({name: values[left_out] for name, values in data.items()}, weights)
-    right, told, true = counts
+        rows = {name: values[left_out] for name, values in data.items()}
+        counts = {change: count + events(rows, weights, change) for change, count in counts.items()}
     weights = fit(data)
     print({name: round(float(value), 2) for name, value in zip(WEIGHTS, weights, strict=False)})
-    print(f"change {expit(-weights[-1]):.4f} (in use: {run.BY_CLASSIFIER}); objects {len(data['town'])}")
-    print(f"towns left out: precision {right / told:.3f}, recall {right / true:.3f} of events of objects followed")
+    print(f"likeliest change {expit(-weights[-1]):.4f}; in use {run.BY_CLASSIFIER}; objects {len(data['town'])}")
+    for change, (right, told, true) in counts.items():
+        precision, recall = right / told, right / true
+        f1 = 2 * precision * recall / (precision + recall)
+        print(f"change {change}, towns left out: precision {precision:.3f}, recall {recall:.3f}, F1 {f1:.3f}")
 
 
 if __name__ == "__main__":

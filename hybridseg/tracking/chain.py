@@ -15,7 +15,7 @@ MOST = 6.0
 MEASURED = 2.0
 """Log odds of presence for each unit of log odds of an index's mean on the object's ground."""
 BIAS, WEIGHT, RING, OTHERS = -1.24, 1.59, 0.69, -0.74
-"""Of `told`. Fitted, with the probability of a change, by `python -m benchmarks.track_fit` to twelve rendered towns, of
+"""Of `told`. Fitted by `python -m benchmarks.track_fit` to twelve rendered towns, of
 which no figure in docs/track.md is."""
 
 
