@@ -83,7 +83,7 @@ class TrackSummary:
         rows = [
             ("objects", f"{self.objects:,} of theme {self.theme} at {len(self.dates)} dates"),
             ("became", counts or "none"),
-            ("observations", f"{self.observations:,}, of them {self.carried:,} seen in the heatmap and not found"),
+            ("observations", f"{self.observations:,}, of them {self.carried:,} not found, but there by all dates"),
         ]
         if self.doubtful:
             rows.append(("left out", f"{self.doubtful:,} found, but not likely there by all dates together (--change)"))
