@@ -15,7 +15,7 @@ from hybridseg import nn
 from hybridseg.read.ground import pixel_anchor
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import transformed
-from hybridseg.tracking.follow import CARRIED, GIVEN, Observation, Track
+from hybridseg.tracking.follow import GIVEN, Observation, Track
 from hybridseg.types import Window
 from hybridseg.where.trace import trace
 from hybridseg.where.windows import ObjectWindows
@@ -33,7 +33,7 @@ SHARED = 0.3
 
 @dataclass(frozen=True)
 class MemoryCarry:
-    """Carries objects by a refiner's memory (a `follow.Carry`).
+    """Carries objects by a refiner's memory (a `settle.Carry`).
 
     model: a refiner whose decoder sees the whole image, see `load_refiner`'s `decode_px`.
     scenes: of all dates, on one grid.
@@ -122,5 +122,5 @@ class MemoryCarry:
 
 def _nearest_found(track: Track, number: int) -> list[Observation]:
     """Where an object was found by itself at the dates nearest to one, the nearest last."""
-    own = [one for one in track.found if one.origin not in (CARRIED, GIVEN)]
+    own = [one for one in track.found if one.origin != GIVEN]
     return sorted(own, key=lambda one: (abs(one.date - number), one.date))[:SHOWN][::-1]

@@ -1,8 +1,8 @@
 """Whether objects are there, told from the evidence of all dates together: a chain of two states, present and absent.
 
-A hidden Markov model of each object (Rabiner 1989; of land cover through time: Abercrombie & Friedl 2016). Its evidence
-at a date is what the date's heatmap says of the object's ground; between two dates it rarely comes or goes. So a find
-that no other date bears out is left out, and a date at which a house was missed is bridged.
+A linear-chain conditional random field (Lafferty et al. 2001; of land cover through time: Abercrombie & Friedl 2016).
+Its evidence at a date is what the date's heatmap says of the object's ground; between two dates it rarely comes or
+goes. So a find that no other date bears out is left out, and a date at which a house was missed is bridged.
 """
 
 from __future__ import annotations
@@ -10,34 +10,62 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit, logit
 
-WEIGHT = 2.0
-"""Log odds of presence for each unit of log odds of the heatmap's mean: in rendered towns, objects found where the mean
-was .6 to .7, .7 to .8, .8 to .85, .85 to .9, .9 to .95 were truly there in .42, .78, .94, .97, .99 of the cases."""
 MOST = 6.0
-"""No date says more than this of an object, before it is weighed."""
+"""No date says more than these log odds of an object's ground."""
+MEASURED = 2.0
+"""Log odds of presence for each unit of log odds of an index's mean on the object's ground."""
+BIAS, WEIGHT, RING, OTHERS = -1.24, 1.59, 0.69, -0.74
+"""Of `told`. Fitted by `python -m benchmarks.track_fit` to twelve rendered towns, of
+which no figure in docs/track.md is."""
 
 
-def odds(extent: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Return log odds (N, T) of presence by each date alone; 0 where nothing is told.
+def measured(extent: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return log odds (N, T) of presence by an index's mean on each object's ground; 0 where nothing is told.
+
+    Args:
+        extent: (N, T) means.
+        known: (N, T) whether the date tells.
+    """
+    return np.where(known, MEASURED * _logit(extent), 0.0)
+
+
+def told(extent: np.ndarray, ring: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return log odds (N, T) of presence by a classifier's heatmaps; 0 where nothing is told.
+
+    A house stands out from what lies around it, and where the classifier takes a yard for a house, or is unsure of one,
+    it is so at all dates: what a date says is measured against its surroundings and against the other dates.
 
     Args:
         extent: (N, T) mean probability of the class on each object's ground.
-        seen: (N, T) whether the date tells.
+        ring: (N, T) the same around it.
+        known: (N, T) whether the date tells.
     """
-    return np.where(seen, WEIGHT * np.clip(logit(np.nan_to_num(extent)), -MOST, MOST), 0.0)
+    stands_out = contrast(extent, ring, known)
+    count = known.sum(axis=1, keepdims=True) - known
+    others = (stands_out.sum(axis=1, keepdims=True) - stands_out) / np.maximum(count, 1)
+    return np.where(known, BIAS + WEIGHT * stands_out + OTHERS * others, 0.0)
 
 
-def likeliest(told: np.ndarray, change: float) -> np.ndarray:
+def contrast(extent: np.ndarray, ring: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return log odds of the heatmap on objects' ground, less a part of those around it; 0 where nothing is told."""
+    return np.where(known, _logit(extent) - RING * _logit(ring), 0.0)
+
+
+def _logit(share: np.ndarray) -> np.ndarray:
+    return np.clip(logit(np.clip(np.nan_to_num(share), 0, 1)), -MOST, MOST)
+
+
+def likeliest(odds: np.ndarray, change: float) -> np.ndarray:
     """Return the likeliest states (N, T), true where present (Viterbi 1967).
 
     Args:
-        told: (N, T) log odds of presence by each date.
+        odds: (N, T) log odds of presence by each date.
         change: probability that an object comes or goes between two dates.
     """
     cost = logit(1 - change)
-    best = told[:, 0]  # log odds of the best path that ends present against the best that ends absent
+    best = odds[:, 0]  # log odds of the best path that ends present against the best that ends absent
     came = []  # path that ends present (absent) came from the other state
-    for now in told.T[1:]:
+    for now in odds.T[1:]:
         came.append((best > cost, best < -cost))
         best = np.clip(best, -cost, cost) + now
     states = [best > 0]
@@ -46,7 +74,7 @@ def likeliest(told: np.ndarray, change: float) -> np.ndarray:
     return np.stack(states[::-1], axis=1)
 
 
-def probability(told: np.ndarray, change: float) -> np.ndarray:
+def probability(odds: np.ndarray, change: float) -> np.ndarray:
     """Return the probability (N, T) of presence, by all dates (forward and backward); arguments as of `likeliest`."""
 
     def past(run: np.ndarray) -> np.ndarray:
@@ -55,4 +83,4 @@ def probability(told: np.ndarray, change: float) -> np.ndarray:
             before.append(logit(change + (1 - 2 * change) * expit(before[-1] + now)))
         return np.stack(before, axis=1)
 
-    return expit(told + past(told) + past(told[:, ::-1])[:, ::-1])
+    return expit(odds + past(odds) + past(odds[:, ::-1])[:, ::-1])

@@ -4,7 +4,7 @@ An outline is off by about half a pixel of what it was traced on, to one side al
 an area is the perimeter times that), for the most part independently between objects and dates. A date that lies off
 the first by d moves all outlines by d: that leaves areas and net change as they are, but looks like gain on one side
 and loss on the other, each d times the perimeter over pi for a convex object. Whether an object is there at all is
-told with a probability p, see `follow.settle`, which adds the area times the root of p (1 - p) to the error of the net
+told with a probability p, see `settle`, which adds the area times the root of p (1 - p) to the error of the net
 change.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from itertools import pairwise
 from typing import Any
 
 import geopandas as gpd
@@ -25,7 +24,6 @@ from pyproj import CRS
 from hybridseg.read.vectors import repair
 from hybridseg.shape.measure import local_metric_crs
 from hybridseg.tracking.follow import ABSENT, PRESENT, UNKNOWN, Track
-from hybridseg.tracking.tracks import polygonal
 
 STABLE, NEW, GONE, GROWN, SHRUNK, SPLIT, MERGED, BRIEF = (
     "stable", "new", "gone", "grown", "shrunk", "split", "merged", "brief",
@@ -62,10 +60,12 @@ class Errors:
 class Change:
     """Ground of a class between two dates, where it was told at both, in m2.
 
+    label: the class.
     net_m2: gained less lost, with standard error net_sd_m2.
     gain_m2, loss_m2: each with standard error gross_sd_m2, as far as outlines err and dates lie off each other.
     """
 
+    label: str
     start: date
     end: date
     before_m2: float
@@ -81,7 +81,8 @@ class Change:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as for JSON."""
-        return asdict(self) | {"start": str(self.start), "end": str(self.end)}
+        plain = asdict(self)
+        return {"class": plain.pop("label")} | plain | {"start": str(self.start), "end": str(self.end)}
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,27 @@ class History:
     """All that is known of the objects.
 
     observations: a row an object and date. objects: a row an object. changes: gain and loss polygons.
-    intervals: between dates that follow each other; overall: from the first to the last, None of one date.
+    intervals: between dates that follow each other; overall: from the first to the last; of each class in turn.
     """
 
     observations: gpd.GeoDataFrame
     objects: gpd.GeoDataFrame
     changes: gpd.GeoDataFrame
     intervals: tuple[Change, ...]
-    overall: Change | None
+    overall: tuple[Change, ...]
+
+    @classmethod
+    def joined(cls, parts: Sequence[History]) -> History:
+        """Return the objects of all classes as one, in the CRS that they share."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            pd.concat([one.observations for one in parts], ignore_index=True),
+            pd.concat([one.objects for one in parts], ignore_index=True),
+            pd.concat([one.changes for one in parts], ignore_index=True),
+            tuple(change for one in parts for change in one.intervals),
+            tuple(change for one in parts for change in one.overall),
+        )
 
 
 def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Errors], crs: Any, label: str) -> History:
@@ -130,12 +144,12 @@ def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Erro
     # of an object that may be there or not, its ground
     flat["doubt_m2"] = np.sqrt(flat["doubt"].astype(float)) * flat.groupby("track_id")["area_m2"].transform("max")
     pieces = [_pieces(flat, errors, start, start + 1) for start in range(len(days) - 1)]
-    intervals = [_change(flat, errors, days, start, start + 1, found) for start, found in enumerate(pieces)]
-    overall = None
-    if len(days) > 1:
-        whole = _pieces(flat, errors, 0, len(days) - 1) if len(days) > 2 else pieces[0]
-        overall = _change(flat, errors, days, 0, len(days) - 1, whole)
-    changes = gpd.GeoDataFrame(pd.concat(pieces, ignore_index=True), crs=metric) if pieces else _none(metric)
+    intervals = [_change(flat, errors, days, label, start, start + 1, found) for start, found in enumerate(pieces)]
+    overall = intervals
+    if len(days) > 2:
+        overall = [_change(flat, errors, days, label, 0, len(days) - 1, _pieces(flat, errors, 0, len(days) - 1))]
+    filled = [one for one in pieces if len(one)]  # an empty table has no types
+    changes = gpd.GeoDataFrame(pd.concat(filled, ignore_index=True), crs=metric) if filled else _none(metric)
     objects = _objects(tracks, flat, days, label)
     until = [*days[1:], None]
     shown = flat.assign(
@@ -151,7 +165,7 @@ def history(tracks: Sequence[Track], days: Sequence[date], errors: Sequence[Erro
         objects.to_crs(crs),
         changes[["track_id", "class", "start", "end", "change", "area_m2", "geometry"]].to_crs(crs),
         tuple(intervals),
-        overall,
+        tuple(overall),
     )
 
 
@@ -177,26 +191,27 @@ def _pairs(flat: gpd.GeoDataFrame, first: int, last: int) -> pd.DataFrame:
 
 def _pieces(flat: gpd.GeoDataFrame, errors: Sequence[Errors], first: int, last: int) -> gpd.GeoDataFrame:
     """Polygons gained and lost between two dates; what is thinner than the outlines' own errors is none."""
-    rows = []
-    for name, pair in _pairs(flat, first, last).iterrows():
-        before, after = (shapely.Polygon() if g is None else g for g in (pair["geometry_0"], pair["geometry_1"]))
-        place_m = np.hypot(errors[first].place_m, errors[last].place_m)
-        thin = place_m + np.hypot(errors[first].of(pair["origin_0"]), errors[last].of(pair["origin_1"]))
-        for change, ground in (("gain", after.difference(before)), ("loss", before.difference(after))):
-            parts = [part for part in shapely.get_parts(polygonal(ground)) if not part.buffer(-thin).is_empty]
-            if parts:
-                shape = shapely.union_all(parts)
-                rows.append((name, change, first, last, shape.area, shape))
-    if not rows:
-        return _none(flat.crs)
-    table = pd.DataFrame(rows, columns=["track_id", "change", "first", "last", "area_m2", "geometry"])
-    return gpd.GeoDataFrame(table, geometry="geometry", crs=flat.crs)
+    pairs = _pairs(flat, first, last)
+    before, after = (np.where(shapely.is_missing(g := pairs[name].to_numpy(object)), shapely.Polygon(), g)
+                     for name in ("geometry_0", "geometry_1"))  # fmt: skip
+    outlines_m = np.hypot(pairs["origin_0"].map(errors[first].of), pairs["origin_1"].map(errors[last].of))
+    thin = np.hypot(errors[first].place_m, errors[last].place_m) + outlines_m.to_numpy(float)
+    tables = []
+    for change, ground in (("gain", shapely.difference(after, before)), ("loss", shapely.difference(before, after))):
+        parts, rows = shapely.get_parts(ground, return_index=True)
+        thick = ~shapely.is_empty(shapely.buffer(parts, -thin[rows]))
+        names = pairs.index.to_numpy()[rows[thick]]
+        found = gpd.GeoDataFrame({"track_id": names, "change": change}, geometry=parts[thick], crs=flat.crs)
+        tables.append(found.dissolve(["track_id", "change"], as_index=False))
+    table = gpd.GeoDataFrame(pd.concat(tables, ignore_index=True), crs=flat.crs)
+    return table.assign(first=first, last=last, area_m2=table.area) if len(table) else _none(flat.crs)
 
 
 def _change(
     flat: gpd.GeoDataFrame,
     errors: Sequence[Errors],
     days: Sequence[date],
+    label: str,
     first: int,
     last: int,
     pieces: gpd.GeoDataFrame,
@@ -212,7 +227,7 @@ def _change(
     apparent = place_m * sum(lengths) / np.pi
     dates = flat[flat["number"].isin([first, last])]
     return Change(
-        start=days[first], end=days[last],
+        label=label, start=days[first], end=days[last],
         before_m2=float(pairs["area_m2_0"].sum()), after_m2=float(pairs["area_m2_1"].sum()),
         net_m2=float((pairs["area_m2_1"] - pairs["area_m2_0"]).sum()), net_sd_m2=net_sd,
         gain_m2=gain, loss_m2=loss, gross_sd_m2=float(np.hypot(net_sd, apparent)),
@@ -223,51 +238,38 @@ def _change(
 
 
 def _objects(tracks: Sequence[Track], flat: gpd.GeoDataFrame, days: Sequence[date], label: str) -> gpd.GeoDataFrame:
-    rows = []
-    by_track = dict(list(flat.groupby("track_id", sort=False)))
-    for track in tracks:
-        seen = by_track[track.id]
-        told, there = seen[seen["status"] != UNKNOWN], seen[seen["status"] == PRESENT]
-        first, last = there.iloc[0], there.iloc[-1]
-        change, sd = _gained(told)
-        rows.append({
-            "track_id": track.id, "class": label,
-            "became": _became(told, track, change, sd),
-            "first_seen": days[first["number"]], "last_seen": days[last["number"]],
-            "dates_present": len(there), "dates_absent": int((seen["status"] == ABSENT).sum()),
-            "dates_unknown": int((seen["status"] == UNKNOWN).sum()),
-            "area_first_m2": first["area_m2"], "area_last_m2": last["area_m2"], "change_m2": change, "change_sd_m2": sd,
-            "gain_m2": sum(max(0.0, b - a) for a, b in pairwise(told["area_m2"])),
-            "loss_m2": sum(max(0.0, a - b) for a, b in pairwise(told["area_m2"])),
-            "score": there["score"].max(), "merged_into": track.into,
-            "geometry": last["geometry"],
-        })  # fmt: skip
-    columns = ["track_id", "class", "became", "first_seen", "last_seen", "dates_present", "dates_absent",
-               "dates_unknown", "area_first_m2", "area_last_m2", "change_m2", "change_sd_m2", "gain_m2", "loss_m2",
-               "score", "merged_into", "geometry"]  # fmt: skip
-    table = pd.DataFrame(rows, columns=columns)
-    return gpd.GeoDataFrame(table, geometry=gpd.GeoSeries(table["geometry"].to_numpy(object), crs=flat.crs))
+    """A row an object; `flat` has its dates in order."""
+    names = pd.Index([track.id for track in tracks], dtype=object)
 
+    def ends(rows: pd.DataFrame) -> list[pd.DataFrame]:
+        by_track = rows.groupby("track_id", sort=False)
+        return [end.set_index("track_id").reindex(names) for end in (by_track.head(1), by_track.tail(1))]
 
-def _gained(told: gpd.GeoDataFrame) -> tuple[float, float]:
-    """Area at the last date that tells less that at the first, and its standard error."""
-    first, last = told.iloc[0], told.iloc[-1]
-    return float(last["area_m2"] - first["area_m2"]), float(np.hypot(first["sd_m2"], last["sd_m2"]))
-
-
-def _became(told: gpd.GeoDataFrame, track: Track, change: float, sd: float) -> str:
-    first, last = told.iloc[0], told.iloc[-1]
-    if len(told) == 1:
-        return STABLE
-    match first["status"], last["status"]:
-        case "absent", "present":
-            return NEW
-        case "present", "absent":
-            return GONE if track.into is None else MERGED
-        case "absent", "absent":
-            return BRIEF
-    if last["parts"] > first["parts"]:
-        return SPLIT
-    if abs(change) > max(LEAST_CHANGE * first["area_m2"], SURE * sd):
-        return GROWN if change > 0 else SHRUNK
-    return MERGED if last["joined"] and not first["joined"] else STABLE
+    told = flat[flat["status"] != UNKNOWN]
+    (first, last), (start, end) = ends(pd.DataFrame(told)), ends(pd.DataFrame(flat[flat["status"] == PRESENT]))
+    change, sd = last["area_m2"] - first["area_m2"], np.hypot(first["sd_m2"], last["sd_m2"])
+    counts = pd.crosstab(flat["track_id"], flat["status"]).reindex(index=names, columns=[PRESENT, ABSENT, UNKNOWN])
+    counts = counts.fillna(0).astype(int)
+    steps = told.groupby("track_id")["area_m2"].diff()
+    gain, loss = (part.groupby(told["track_id"]).sum().reindex(names) for part in (steps.clip(0), -steps.clip(upper=0)))
+    was, now = first["status"] == PRESENT, last["status"] == PRESENT
+    changed = change.abs() > np.maximum(LEAST_CHANGE * first["area_m2"], SURE * sd)
+    became = np.select(
+        [first["number"] == last["number"], ~was & now, was & ~now & last["into"].notna(), was & ~now, ~was & ~now,
+         last["parts"] > first["parts"], changed & (change > 0), changed,
+         last["joined"].notna() & first["joined"].isna()],
+        [STABLE, NEW, MERGED, GONE, BRIEF, SPLIT, GROWN, SHRUNK, MERGED], STABLE,
+    )  # fmt: skip
+    table = {
+        "track_id": names, "class": label, "became": became,
+        "first_seen": [days[n] for n in start["number"]], "last_seen": [days[n] for n in end["number"]],
+        "dates_present": counts[PRESENT], "dates_absent": counts[ABSENT], "dates_unknown": counts[UNKNOWN],
+        "area_first_m2": start["area_m2"], "area_last_m2": end["area_m2"], "change_m2": change, "change_sd_m2": sd,
+        "gain_m2": gain, "loss_m2": loss,
+        "score": flat[flat["status"] == PRESENT].groupby("track_id")["score"].max().reindex(names),
+        "merged_into": [track.into for track in tracks],
+    }  # fmt: skip
+    columns = {name: np.asarray(values) for name, values in table.items() if name != "class"}
+    made = gpd.GeoDataFrame(columns, geometry=gpd.GeoSeries(end["geometry"].to_numpy(object), crs=flat.crs))
+    made.insert(1, "class", label)
+    return made

@@ -32,7 +32,7 @@ class OldLayer:
     notes: tuple[str, ...]
 
     @classmethod
-    def read(cls, path: str | Path, said: str | None, scene: Scene, label: str, first: date) -> OldLayer:
+    def read(cls, path: str | Path, said: str | None, scene: Scene, label: str, first: date, alone: bool) -> OldLayer:
         """Read a layer.
 
         Args:
@@ -41,6 +41,7 @@ class OldLayer:
             scene: of the first date.
             label: where the layer has a column `class`, the rows of this class are taken.
             first: date of the first scene, which must be later.
+            alone: whether no other class is followed; else the layer must say which rows are of which.
 
         Raises:
             LayerError: it cannot be read, has no date, or no object of the class.
@@ -52,6 +53,10 @@ class OldLayer:
         elif "class" in rows:
             classes = ", ".join(sorted(map(str, rows["class"].unique()))[:5])
             raise LayerError(f"{found.name} holds no {label}, but {classes}; give another --theme or layer")
+        elif not alone:
+            raise LayerError(
+                f"{found.name} has no column class that says what its rows are; give one --theme at a time"
+            )
         last = None
         if {"track_id", "became", "last_seen"} <= set(rows):
             last = pd.to_datetime(rows["last_seen"]).max().date()

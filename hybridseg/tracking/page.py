@@ -54,7 +54,7 @@ class Shown(NamedTuple):
     crops: list[tuple[str, str]]
 
 
-def write_page(made: History, series: Series, summary: TrackSummary, path: Path, label: str) -> None:
+def write_page(made: History, series: Series, summary: TrackSummary, path: Path) -> None:
     """Write the report.
 
     Args:
@@ -62,7 +62,6 @@ def write_page(made: History, series: Series, summary: TrackSummary, path: Path,
         series: the scenes.
         summary: of the run.
         path: ends in .html.
-        label: class of the objects.
 
     Raises:
         OutputError: it cannot be written there.
@@ -75,10 +74,9 @@ def write_page(made: History, series: Series, summary: TrackSummary, path: Path,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     text = environment.get_template("page.html.jinja").render(
-        title=f"{label}, {summary.dates[0]} to {summary.dates[-1]}",
+        title=f"{summary.theme}, {summary.dates[0]} to {summary.dates[-1]}",
         summary=summary,
-        overall=summary.overall,
-        total=_total(rows, summary.dates),
+        totals=[(one.label, _total(rows[rows["class"] == one.label], summary.dates)) for one in summary.overall],
         steps=[(day, _view(frame.scene, rows[rows["day"] == day], made.objects, _whole(frame.scene), MAP_PX))
                for day, frame in zip(days, series.frames, strict=True)],
         shown=[_shown(rows, one, made.objects, series) for _, one in _most_changed(made.objects).iterrows()],

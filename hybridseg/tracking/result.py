@@ -31,7 +31,7 @@ class TrackSummary:
     objects: int
     became: Mapping[str, int]
     intervals: tuple[Change, ...]
-    overall: Change | None
+    overall: tuple[Change, ...]
     shifts: tuple[Mapping[str, Any], ...]
     observations: int
     carried: int
@@ -55,7 +55,7 @@ class TrackSummary:
     ) -> TrackSummary:
         """Count."""
         intervals, rows = made.intervals, made.observations
-        days = [str(one.start) for one in intervals] + [str(intervals[-1].end)]
+        days = sorted({str(day) for one in intervals for day in (one.start, one.end)})
         pixel_m = [frame.scene.gsd_m for frame in series.frames]
         shifts = tuple(
             {
@@ -74,8 +74,8 @@ class TrackSummary:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as for JSON."""
         plain = asdict(self)
-        changes = {"intervals": [one.to_dict() for one in self.intervals]}
-        return plain | changes | {"overall": None if self.overall is None else self.overall.to_dict()}
+        changes = {name: [one.to_dict() for one in getattr(self, name)] for name in ("intervals", "overall")}
+        return plain | changes
 
     def lines(self) -> list[tuple[str, str]]:
         """Return (what, how much) for the screen."""
@@ -83,13 +83,14 @@ class TrackSummary:
         rows = [
             ("objects", f"{self.objects:,} of theme {self.theme} at {len(self.dates)} dates"),
             ("became", counts or "none"),
-            ("observations", f"{self.observations:,}, of them {self.carried:,} seen in the heatmap and not found"),
+            ("observations", f"{self.observations:,}, of them {self.carried:,} not found, but there by all dates"),
         ]
         if self.doubtful:
             rows.append(("left out", f"{self.doubtful:,} found, but not likely there by all dates together (--change)"))
-        rows += [(f"{one.start} to {one.end}", _line(one)) for one in self.intervals]
-        if self.overall is not None and len(self.intervals) > 1:
-            rows.append(("first to last", _line(self.overall)))
+        several = len(self.overall) > 1
+        rows += [(f"{one.start} to {one.end}", _line(one, several)) for one in self.intervals]
+        if len(self.dates) > 2:
+            rows += [("first to last", _line(one, several)) for one in self.overall]
         for shift in self.shifts:
             if shift["sd_m"] is not None and shift["moved"]:
                 off = f"{shift['x_m']:+.2f} m right, {shift['y_m']:+.2f} m down of the first date"
@@ -102,9 +103,10 @@ class TrackSummary:
         return rows
 
 
-def _line(one: Change) -> str:
+def _line(one: Change, named: bool) -> str:
     return (
-        f"net {one.net_m2:+,.0f} m2 (error {one.net_sd_m2:,.0f}): {one.gain_m2:,.0f} gained, {one.loss_m2:,.0f} lost "
+        (f"{one.label}: " if named else "")
+        + f"net {one.net_m2:+,.0f} m2 (error {one.net_sd_m2:,.0f}): {one.gain_m2:,.0f} gained, {one.loss_m2:,.0f} lost "
         f"(error {one.gross_sd_m2:,.0f} each); {one.appeared:,} appeared, {one.vanished:,} vanished"
         + (f", {one.unknown:,} unknown" if one.unknown else "")
     )

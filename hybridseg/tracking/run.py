@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import geopandas as gpd
 
 from hybridseg import nn
 from hybridseg.errors import HybridsegError, SourceError
 from hybridseg.files import check_output
 from hybridseg.read.ground import gsd_m
 from hybridseg.read.opening import files_of, open_scene
-from hybridseg.read.part import copyright_of
+from hybridseg.read.part import Area, copyright_of
+from hybridseg.read.scene import Scene
 from hybridseg.read.sources import raster_files
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.provenance import input_of, provenance_of
@@ -23,26 +26,28 @@ from hybridseg.run.themes import by_bands_note, resolve_themes
 from hybridseg.run.work import open_store
 from hybridseg.theme import Theme
 from hybridseg.tracking.carry import MemoryCarry
-from hybridseg.tracking.change import Errors, history
+from hybridseg.tracking.change import Errors, History, history
 from hybridseg.tracking.dates import dates_of
-from hybridseg.tracking.follow import Dated, follow, in_place, settle
+from hybridseg.tracking.follow import Dated, follow
 from hybridseg.tracking.layers import write_tracks
 from hybridseg.tracking.old import OldLayer
 from hybridseg.tracking.page import write_page
 from hybridseg.tracking.result import Tracked, TrackSummary
 from hybridseg.tracking.series import Series
+from hybridseg.tracking.settle import Carry, in_place, settle
 
 OUTLINE_PX = 0.5
 """Pixels that an outline is off by (standard error), of those that it was traced on."""
 
-BY_CLASSIFIER, BY_INDEX = 0.05, 0.5
+BY_CLASSIFIER, BY_INDEX = 0.02, 0.5
 """Probability that an object comes or goes between two dates; 0.5 tells each date by itself."""
 
 
 def track(
     scenes: Sequence[str | Path],
     out: str | Path | None = None,
-    theme: str | Path | None = None,
+    theme: str | Path | Sequence[str] | None = None,
+    aoi: str | Path | gpd.GeoDataFrame | None = None,
     dates: str | Sequence[str] | None = None,
     layer: str | Path | None = None,
     layer_date: str | None = None,
@@ -73,7 +78,8 @@ def track(
         scenes: a scene a date, in any order, each as `extract` takes it; or one folder, pattern in quotes, .zip or .txt
             whose rasters are the dates. The first date's grid is that of all.
         out: result, a GeoPackage with the layers objects, observations and changes; None (Python) for no file.
-        theme: what to look for, as for extract, one. Default: buildings, or the theme of `model`.
+        theme: what to look for, as for extract. Default: buildings, or the theme of `model`.
+        aoi: polygons in any CRS, as for extract: objects that touch them are followed.
         dates: of the scenes, in their order, as in 2009-08-18,2012-07-31 (2009-08 and 2009 will do). Default: what
             their names or tags say.
         layer: last year's objects, any layer of polygons, or a result of track: they keep their ids, and the scenes
@@ -86,7 +92,7 @@ def track(
         refiner: as for extract.
         change: probability that an object comes or goes between two dates. The smaller, the more it takes: a find that
             no other date bears out is left out, an object missed at one date is bridged. 0.5: each date by itself.
-            Default: 0.05; where most dates are told by an index of the bands, which measures and does not guess, 0.5.
+            Default: 0.02; where most dates are told by an index of the bands, which measures and does not guess, 0.5.
         memory: let SAM2's memory draw objects at dates where they were not found but are there; else they stay as at
             the nearest date. It was not found to help.
         align: find how far the dates lie off the first, and take that back.
@@ -115,71 +121,118 @@ def track(
     """
     given = _given(scenes, layer)
     days = dates_of(given, dates)
-    inputs = [*(file for scene in given for file in files_of(scene)), layer, theme, model, *(clear_mask or ())]
+    inputs = [*(file for scene in given for file in files_of(scene)), layer, theme, model, aoi, *(clear_mask or ())]
     for path, suffixes in ((out, [".gpkg"]), (report, [".html"])):
         if path is not None:
             check_output(path, suffixes, inputs)
     check_crs(crs, out)
     _check(change, layer, layer_date, run, retry_failed)
-    runner, shown = parse_engine(engine, workers), progress or Quiet()
-    shown.start("open scenes", None, "")
-    opened = [
-        open_scene(scene, bands=parse_bands(bands), crs=source_crs, nodata=parse_nodata(nodata)) for scene in given
-    ]
     asked = (theme, model, None, refiner)
-    named = _one_theme(resolve_themes(*asked))
-    old = (
-        None
-        if layer is None
-        else OldLayer.read(layer, layer_date, opened[days.index(min(days))], named.label, min(days))
-    )
+    named = resolve_themes(*asked)
+    if len({one.label for one in named}) < len(named):
+        raise HybridsegError(f"several of {', '.join(one.name for one in named)} look for one class; give one of them")
+    runner, shown = parse_engine(engine, workers), progress or Quiet()
+
+    shown.start("open scenes", None, "")
+    opened = [open_scene(one, parse_bands(bands), source_crs, nodata=parse_nodata(nodata)) for one in given]
+    first = opened[days.index(min(days))]
+    ground = None if aoi is None else Area.read(aoi, first)
+    olds = [
+        None if layer is None else OldLayer.read(layer, layer_date, first, one.label, min(days), len(named) == 1)
+        for one in named
+    ]
     store = open_store(run, retry_failed, False, out, inputs)
+
     shown.start("align dates", None, "")
     series = Series.open(opened, days, store, clear_mask, align)
-    if memory:
-        carry: Any = MemoryCarry.open(
-            "sam2-lite" if named.refiner == "none" else named.refiner, _numbered(series, old), device, runtime
-        )
-    else:
-        carry = in_place
     scenes_on_grid = [frame.scene for frame in series.frames]
-    themes = [_one_theme(resolve_themes(*asked, scene=s)) if by_bands else named for s in scenes_on_grid]
-    surveys = [
-        Survey.open(scene, one, None, device, runtime, store=store, engine=runner, progress=shown)
-        for scene, one in zip(scenes_on_grid, themes, strict=True)
-    ]
-    found: list[Steps] = []
-    followed = follow(_dated(surveys, old, found), named.label, carry)
-    if change is None:
-        by_index = sum(one.classifier.startswith("index:") for one in themes)
-        change = BY_INDEX if 2 * by_index > len(themes) else BY_CLASSIFIER
-    tracks = settle(followed, change)
-    all_days = [*([] if old is None else [old.day]), *(frame.day for frame in series.frames)]
-    made = history(tracks, all_days, _errors(series, found, old), series.frames[0].scene.crs.to_wkt(), named.label)
-    failures = tuple(failure for steps in found for failure in steps.failures)
-    note = _by_bands(themes, named, series)
+    by_date = [resolve_themes(*asked, scene=one) if by_bands else named for one in scenes_on_grid]
+
+    results = []
+    for at, (one, old) in enumerate(zip(named, olds, strict=True)):
+        surveys = [
+            Survey.open(
+                scene, themes[at], None, device, runtime, ground=ground, store=store, engine=runner, progress=shown
+            )
+            for scene, themes in zip(scenes_on_grid, by_date, strict=True)
+        ]
+        carry = _memory(one, scenes_on_grid, old, device, runtime) if memory else in_place
+        results.append(_followed(one, surveys, series, old, change, carry))
+
+    made = History.joined([one.history for one in results])
     summary = TrackSummary.of(
-        made, series, named.name, [note, *(old.notes if old else ())], failures, memory, len(followed) - len(tracks)
-    )
+        made, series, ",".join(one.name for one in named), [note for one in results for note in one.notes],
+        tuple(failure for one in results for failure in one.failures), memory, sum(one.doubtful for one in results),
+    )  # fmt: skip
     request = dict(
-        scenes=[frame.name for frame in series.frames], dates=[str(day) for day in all_days],
+        scenes=[frame.name for frame in series.frames], dates=list(summary.dates),
         shifts_px=[[frame.shift.x_px, frame.shift.y_px] for frame in series.frames],
-        moved=[frame.moved for frame in series.frames], layer=input_of(layer), memory=memory, change=change,
-        align=align, clear_mask=[str(mask) for mask in clear_mask or ()], crs=crs, source_crs=source_crs, nodata=nodata,
+        moved=[frame.moved for frame in series.frames], layer=input_of(layer), aoi=input_of(aoi), memory=memory,
+        change=[one.change for one in results], align=align, clear_mask=[str(mask) for mask in clear_mask or ()],
+        crs=crs, source_crs=source_crs, nodata=nodata,
         runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)),
     )  # fmt: skip
-    first_of: dict[str, Survey] = {}  # of each theme that was looked for at some date
-    for survey in surveys:
-        first_of.setdefault(survey.theme.name, survey)
-    provenance = provenance_of(list(first_of.values()), copyright_of(files_of(given[0])), request)
+    surveys = [survey for one in results for survey in one.surveys]
+    provenance = provenance_of(surveys, copyright_of(files_of(given[0])), request)
     provenance |= {"source": f"{series.frames[0].name} to {series.frames[-1].name}"}
+
     if out is not None:
         write_tracks(made, Path(out), provenance, crs)
         summary = replace(summary, out=str(out))
     if report is not None:
-        write_page(made, series, summary, Path(report), named.label)
+        write_page(made, series, summary, Path(report))
         summary = replace(summary, report=str(report))
     return Tracked(made.objects, made.observations, made.changes, summary, provenance)
+
+
+@dataclass(frozen=True)
+class _Result:
+    """What is known of the objects of one theme.
+
+    surveys: one of each theme that was looked for at some date: the bands of a date may call for another.
+    doubtful: objects left out. change: as it was used.
+    """
+
+    history: History
+    surveys: list[Survey]
+    notes: list[str]
+    failures: tuple[Any, ...]
+    doubtful: int
+    change: float
+
+
+def _followed(
+    theme: Theme, surveys: Sequence[Survey], series: Series, old: OldLayer | None, change: float | None, carry: Carry
+) -> _Result:
+    """Follow the objects of a theme through all dates."""
+    found: list[Steps] = []
+    dates = [] if old is None else [Dated(old.rows, None)]
+    for survey in surveys:
+        steps = survey.steps()
+        dates.append(Dated(steps.features.rows, steps.heatmap, _measures(survey.theme)))
+        # heatmaps are files; prompts and masks would grow with the dates
+        found.append(replace(steps, prompts=None, refined=replace(steps.refined, rows=steps.refined.rows.iloc[:0])))
+    if change is None:
+        change = BY_INDEX if 2 * sum(_measures(survey.theme) for survey in surveys) > len(surveys) else BY_CLASSIFIER
+    tracks = follow(dates)
+    settled = settle(tracks, dates, theme.label, change, carry)
+    days = [*([] if old is None else [old.day]), *(frame.day for frame in series.frames)]
+    made = history(settled, days, _errors(series, found, old), series.frames[0].scene.crs.to_wkt(), theme.label)
+    notes = [_by_bands([survey.theme for survey in surveys], theme, series), *(old.notes if old else ())]
+    failures = tuple(failure for steps in found for failure in steps.failures)
+    by_name = {survey.theme.name: survey for survey in surveys[::-1]}
+    return _Result(made, list(by_name.values()), notes, failures, len(tracks) - len(settled), change)
+
+
+def _measures(theme: Theme) -> bool:
+    """Whether a theme's classifier is an index of the bands, which measures and does not guess."""
+    return theme.classifier.startswith(nn.indices.PREFIX)
+
+
+def _memory(theme: Theme, scenes: Sequence[Scene], old: OldLayer | None, device: str, runtime: str) -> MemoryCarry:
+    """The memory of a theme's refiner; scenes by the number of their date: a layer has none, which is never asked."""
+    refiner = "sam2-lite" if theme.refiner == "none" else theme.refiner
+    return MemoryCarry.open(refiner, [*([] if old is None else scenes[:1]), *scenes], device, runtime)
 
 
 def _given(scenes: Sequence[Any] | str | Path, layer: object) -> list[Any]:
@@ -201,23 +254,6 @@ def _check(change: float | None, layer: object, layer_date: object, run: object,
         raise HybridsegError("--retry-failed goes with --run: without it nothing is remembered; leave it out")
 
 
-def _dated(surveys: Sequence[Survey], old: OldLayer | None, found: list[Steps]) -> Iterator[Dated]:
-    """What is found at each date, one after the other; what was made on the way is added to `found`."""
-    if old is not None:
-        yield Dated(old.rows, None)
-    for survey in surveys:
-        steps = survey.steps()
-        # heatmaps are files; prompts and masks would grow with the dates
-        found.append(replace(steps, prompts=None, refined=replace(steps.refined, rows=steps.refined.rows.iloc[:0])))
-        yield Dated(steps.features.rows, steps.heatmap)
-
-
-def _one_theme(themes: Sequence[Theme]) -> Theme:
-    if len(themes) != 1:
-        raise HybridsegError(f"themes {', '.join(t.name for t in themes)} came; objects of one are tracked at a time")
-    return themes[0]
-
-
 def _by_bands(themes: Sequence[Theme], named: Theme, series: Series) -> str:
     """A line on the dates at which the bands called for another theme; nothing where none did."""
     others = [str(frame.day) for frame, one in zip(series.frames, themes, strict=True) if one.name == named.name]
@@ -225,12 +261,6 @@ def _by_bands(themes: Sequence[Theme], named: Theme, series: Series) -> str:
     if not said or not others:
         return said
     return f"{said}; at {', '.join(others)} their values do not part clearly, and {named.classifier} finds it"
-
-
-def _numbered(series: Series, old: OldLayer | None) -> list[Any]:
-    """Scenes by the number of their date; a layer has none, and its number is never asked for."""
-    scenes = [frame.scene for frame in series.frames]
-    return scenes if old is None else [scenes[0], *scenes]
 
 
 def _errors(series: Series, found: Sequence[Steps], old: OldLayer | None) -> list[Errors]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from affine import Affine
 from odc.geo.geobox import GeoBox
+from odc.geo.overlap import compute_reproject_roi
+from odc.geo.roi import roi_is_empty
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.warp import reproject, transform_bounds
+from rasterio.warp import reproject
 
 from hybridseg.cog import blocks, to_rasterio, whole, wkt
-from hybridseg.read.ground import gsd_m
 from hybridseg.read.scene import Scene
 from hybridseg.types import Window
 
@@ -72,43 +72,17 @@ def _read(scene: Scene, place: GeoBox, nearest: bool = False) -> tuple[np.ndarra
     if scene.crs == place.crs and not nearest:
         chip = scene.read_grid(place)
         return chip.pixels, chip.valid
-    own = _around(scene, place)
-    if own is None:
-        shape = (place.height, place.width)
-        return np.zeros((len(scene.bands), *shape), np.float32), np.zeros(shape, bool)
-    chip = scene.read_grid(own)
-    bands = [*chip.pixels, chip.valid.astype(np.float32)]
-    out = np.zeros((len(bands), place.height, place.width), np.float32)
-    reproject(
-        np.stack([*(band * chip.valid for band in bands[:-1]), bands[-1]]),
-        out,
-        src_transform=own.affine,
-        src_crs=wkt(own),
-        dst_transform=place.affine,
-        dst_crs=wkt(place),
-        resampling=Resampling.nearest if nearest else Resampling.bilinear,
-        tolerance=0.001,
-    )
-    # colours are weighted by validity, so that no edge darkens
+    out = np.zeros((len(scene.bands) + 1, place.height, place.width), np.float32)
+    needed = compute_reproject_roi(scene.geobox, place, padding=_AROUND_PX)
+    if not roi_is_empty(needed.roi_src):
+        part = scene.geobox[needed.roi_src]
+        # means of whole pixels where the scene is finer: reprojecting alone would pick single ones
+        own = part.zoom_out(max(1.0, needed.scale, max(part.shape) / _MOST_PX))
+        chip = scene.read_grid(own)
+        # colours are weighted by validity, so that no edge darkens
+        bands = np.concatenate([chip.pixels * chip.valid, chip.valid[None]]).astype(np.float32)
+        how = Resampling.nearest if nearest else Resampling.bilinear
+        sides = {"src_transform": own.affine, "src_crs": wkt(own), "dst_transform": place.affine, "dst_crs": wkt(place)}
+        reproject(bands, out, resampling=how, tolerance=0.001, **sides)
     valid = out[-1] > 0.5
     return np.divide(out[:-1], out[-1], out=np.zeros_like(out[:-1]), where=valid), valid
-
-
-def _around(scene: Scene, place: GeoBox) -> GeoBox | None:
-    """The grid of a scene's own CRS that covers a place, as fine as the finer of both; None: it is not there."""
-    box = transform_bounds(wkt(place), str(scene.crs), *place.boundingbox.bbox)
-    a, b, c, d, e, f = tuple(~scene.geobox.affine)[:6]
-    corners = np.array([(a * x + b * y + c, d * x + e * y + f) for x in box[0::2] for y in box[1::2]])
-    if not np.isfinite(corners).all():
-        return None
-    low = np.floor(corners.min(axis=0)).astype(int) - _AROUND_PX
-    high = np.ceil(corners.max(axis=0)).astype(int) + _AROUND_PX
-    low, high = np.maximum(low, 0), np.minimum(high, (scene.geobox.width, scene.geobox.height))
-    if (high <= low).any():
-        return None
-    window = Window(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]))
-    # means of whole pixels where the scene is finer: reprojecting alone would pick single ones
-    step = max(1.0, gsd_m(place) / scene.gsd_m, max(window.width, window.height) / _MOST_PX)
-    shape = (max(1, round(window.height / step)), max(1, round(window.width / step)))
-    zoom = Affine.scale(window.width / shape[1], window.height / shape[0])
-    return GeoBox(shape, scene.geobox.affine @ Affine.translation(window.col, window.row) @ zoom, scene.geobox.crs)

@@ -56,7 +56,7 @@ def test_what_became_of_each(made):
 
 def test_areas_and_changes_are_those_of_the_ground(made):
     result, _ = made
-    whole = result.summary.overall
+    (whole,) = result.summary.overall
     gained = area_m2(GROWN) - area_m2(GROWS) + area_m2(COMES)
     assert whole.net_m2 == pytest.approx(gained - area_m2(GOES), abs=2 * whole.net_sd_m2)
     assert whole.gain_m2 == pytest.approx(gained, rel=0.05)
@@ -126,8 +126,8 @@ def test_what_clouds_hide_is_unknown_and_not_gone(scenes, tmp_path):
     assert status[at(result.objects, COMES)["track_id"].item()] == "unknown"
     assert status[at(result.objects, STAYS)["track_id"].item()] == "present"
     assert at(result.objects, COMES)["became"].item() == "stable"
-    assert (result.summary.overall.vanished, result.summary.overall.unknown) == (0, 1)
-    assert result.summary.overall.net_m2 == pytest.approx(0, abs=result.summary.overall.net_sd_m2)
+    assert (result.summary.overall[0].vanished, result.summary.overall[0].unknown) == (0, 1)
+    assert result.summary.overall[0].net_m2 == pytest.approx(0, abs=result.summary.overall[0].net_sd_m2)
 
 
 def test_a_date_that_lies_off_loses_no_ground(tmp_path):
@@ -135,8 +135,8 @@ def test_a_date_that_lies_off_loses_no_ground(tmp_path):
     pair = [write(tmp_path / "place_2009.tif", ponds), write(tmp_path / "place_2012.tif", ponds, (2, -2))]
     moved, left = (track(pair, align=align, **ASKED) for align in (True, False))
     assert moved.summary.shifts[0]["moved"]
-    assert moved.summary.overall.gain_m2 < 0.02 * area_m2(*ponds)
-    assert left.summary.overall.gain_m2 > 0.04 * area_m2(*ponds)
+    assert moved.summary.overall[0].gain_m2 < 0.02 * area_m2(*ponds)
+    assert left.summary.overall[0].gain_m2 > 0.04 * area_m2(*ponds)
     assert set(moved.objects["became"]) == set(left.objects["became"]) == {"stable"}
 
 
@@ -149,6 +149,14 @@ def test_a_layer_keeps_its_ids(scenes, tmp_path):
     assert objects.loc[["17", "18", "19"], "became"].tolist() == ["stable", "grown", "gone"]
     assert objects.drop(["17", "18", "19"])["became"].tolist() == ["new"]
     assert objects.loc["19", "first_seen"] == date(2005, 1, 1)
+
+
+def test_a_layer_of_several_classes_must_name_them(scenes, tmp_path):
+    old, wet = tmp_path / "old_2005.geojson", tmp_path / "wet.yaml"
+    gpd.GeoDataFrame(geometry=[shapely.box(LEFT, TOP - 100, LEFT + 100, TOP)], crs=CRS).to_crs(4326).to_file(old)
+    wet.write_text("name: wet\nlabel: wet\nclassifier: index:ndwi@0,20\nrefiner: none\nobjects: {kind: regions}\n")
+    with pytest.raises(HybridsegError, match="no column class"):
+        track([scenes[2]], layer=old, **{**ASKED, "theme": f"water,{wet}"})
 
 
 def test_a_result_is_a_layer_for_the_next_year(made, scenes, tmp_path):
@@ -166,8 +174,31 @@ def test_the_command_line_says_what_changed(scenes, tmp_path, capsys):
     assert main(["track", *map(str, scenes), str(out), *FLAGS, "--json", "--progress", "none"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["became"] == {"stable": 1, "grown": 1, "gone": 1, "new": 1}
-    assert said["overall"]["appeared"] == 1
+    assert said["overall"][0]["appeared"] == 1
     assert out.is_file()
+
+
+def test_an_area_is_followed_alone(scenes):
+    inside = shapely.box(LEFT + 100 * PIXEL_M, TOP - 80 * PIXEL_M, LEFT + 180 * PIXEL_M, TOP - 10 * PIXEL_M)
+    result = track(scenes, aoi=gpd.GeoDataFrame(geometry=[inside], crs=CRS).to_crs("EPSG:4326"), **ASKED)
+    assert result.objects["became"].tolist() == ["grown"]
+    assert result.summary.overall[0].gain_m2 == pytest.approx(area_m2(GROWN) - area_m2(GROWS), rel=0.05)
+
+
+def test_several_themes_are_one_result(scenes, tmp_path):
+    wet = tmp_path / "wet.yaml"
+    wet.write_text("name: wet\nlabel: wet\nclassifier: index:ndwi@0,20\nrefiner: none\nobjects: {kind: regions}\n")
+    out = tmp_path / "both.gpkg"
+    result = track(scenes, out, report=out.with_suffix(".html"), **{**ASKED, "theme": f"water,{wet}"})
+    assert result.summary.theme == "water,wet"
+    assert result.objects.groupby("class").size().to_dict() == {"water": 4, "wet": 4}
+    assert result.objects["track_id"].is_unique
+    assert [one.label for one in result.summary.overall] == ["water", "wet"]
+    assert len(result.summary.intervals) == 2 * 2
+    assert result.summary.overall[0].net_m2 == pytest.approx(result.summary.overall[1].net_m2, rel=0.05)
+    assert len(gpd.read_file(out, layer="observations")) == 2 * 4 * 3
+    assert "wet, with its standard error" in out.with_suffix(".html").read_text()
+    assert [name for name, _ in result.summary.lines()].count("first to last") == 2
 
 
 def test_a_folder_holds_the_dates(scenes):
@@ -182,7 +213,8 @@ def test_a_folder_holds_the_dates(scenes):
         ({"dates": "2009,2012"}, "2 dates came with 3 scenes"),
         ({"out": "ponds.shp"}, "choose one of .gpkg"),
         ({"layer_date": "2001"}, "--layer-date came without --layer"),
-        ({"theme": "water,buildings"}, "objects of one are tracked at a time"),
+        ({"aoi": "no.geojson"}, "no.geojson"),
+        ({"theme": "water,water-ndwi"}, "look for one class"),
         ({"retry_failed": True}, "--retry-failed goes with --run"),
         ({"change": 0.7}, "change is 0.7; give a probability above 0, up to 0.5"),
     ],
@@ -201,5 +233,5 @@ def test_nothing_found_is_a_result(tmp_path):
     pair = [write(tmp_path / f"place_{year}.tif", []) for year in (2009, 2012)]
     result = track(pair, tmp_path / "none.gpkg", report=tmp_path / "none.html", **ASKED)
     assert len(result.objects) == len(result.observations) == len(result.changes) == 0
-    assert result.summary.overall.net_m2 == 0
+    assert result.summary.overall[0].net_m2 == 0
     assert len(gpd.read_file(tmp_path / "none.gpkg", layer="observations")) == 0

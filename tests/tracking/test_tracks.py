@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 from shapely import Polygon, box, union_all
 
-from hybridseg.tracking.tracks import Known, assign
+from hybridseg.tracking.tracks import assign
 
 
-def known(outline, there=True, found=3):
-    return Known(outline, there, found)
+def known(*outlines):
+    return list(outlines)
 
 
 def test_what_overlaps_is_the_same_and_the_rest_is_new():
@@ -41,11 +41,18 @@ def test_a_puddle_is_merged_into_the_lake_that_takes_it_in():
     assert made.merged == {1: 0}
 
 
-def test_what_was_seen_once_and_is_gone_divides_nothing():
-    absent = known(box(20, 0, 30, 10), there=False, found=1)
-    assert set(assign([known(box(0, 0, 10, 10)), absent], [box(0, 0, 30, 10)]).held) == {0}
-    often = known(box(20, 0, 30, 10), there=False, found=2)
-    assert set(assign([known(box(0, 0, 10, 10)), often], [box(0, 0, 30, 10)]).held) == {0, 1}
+def test_objects_of_which_each_holds_less_than_half_of_an_outline_are_all_in_it():
+    lakes = [known(box(0, 0, 10, 20)), known(box(11, 0, 20, 20)), known(box(21, 0, 30, 20))]
+    made = assign(lakes, [box(0, 10, 30, 18)])  # at low water: 80 of 200 m2 of each, a third of what is left
+    assert made.fresh == []
+    assert made.rows == {0: [0], 1: [0], 2: [0]}
+
+
+def test_ground_is_of_who_held_it_at_most_dates():
+    often, once = known(*[box(0, 0, 20, 10)] * 2, box(0, 0, 10, 10)), known(box(20, 0, 30, 10), box(10, 0, 30, 10))
+    made = assign([often, once], [box(0, 0, 30, 10)])
+    assert made.held[0].area == pytest.approx(200, rel=0.02)
+    assert made.held[1].area == pytest.approx(100, rel=0.02)
 
 
 def test_an_object_in_two_outlines_is_one_in_parts():
