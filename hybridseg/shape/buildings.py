@@ -64,12 +64,11 @@ class Buildings(ShapeStage):
         description="price of a wall: one wall more must lower half the squared distance of the outline from its "
         "walls, integrated along the outline, by this",
     )
-    wall_px3: float = Field(3.0, ge=0, description="the same in cubic source pixels, where that is more")
-    wall_doubt3: float = Field(
-        6.0,
+    wall_px3: float = Field(
+        3.0,
         ge=0,
-        description="the same in cubes of the width of the doubt about the border, where that is more: of the band "
-        "between the refiner's masks at a lower and a higher threshold (`stability`)",
+        description="the same in cubes of what the outline is exact to, where that is more: a source pixel, or the "
+        "band between the refiner's masks at a lower and a higher threshold (by `stability`)",
     )
     free_walls: float = Field(2.0, ge=0, description="what a wall in a direction of its own costs more, in walls")
     bump_m: float = Field(0.8, gt=0, description="an outline so far from its wall counts half when the wall is placed")
@@ -115,7 +114,7 @@ class Buildings(ShapeStage):
             middles = _middles(traced, gsd_m)
             light = where_alike(shapely.simplify(middles, _STEP_PX * gsd_m), traced, _STEP_IOU, otherwise=traced)
             band_m = doubt[rows] * shapely.area(traced) / np.maximum(shapely.length(traced), 1e-9)
-            wall_m3 = np.maximum(max(self.wall_m3, self.wall_px3 * gsd_m**3), self.wall_doubt3 * band_m**3)
+            wall_m3 = np.maximum(self.wall_m3, self.wall_px3 * np.maximum(gsd_m, band_m) ** 3)
             walls = self._outlines(shapely.orient_polygons(middles), gsd_m, wall_m3)
             return noded(where_alike(walls, traced, self.min_iou, otherwise=light)), light, traced
 

@@ -204,5 +204,5 @@ def test_a_border_in_doubt_has_fewer_corners() -> None:
         return len(Buildings(**settings).shape(house, PIXEL_M).geometry[0].exterior.coords) - 1
 
     assert corners(0.95) == corners(np.nan) == 8
-    assert corners(0.8) == 4
-    assert corners(0.8, wall_doubt3=0) == 8
+    assert corners(0.7) == 4
+    assert corners(0.7, wall_px3=0) == 8
