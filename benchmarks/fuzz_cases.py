@@ -1,4 +1,4 @@
-"""Malformed inputs by family: each function draws one, writes its files, and returns the command that takes them."""
+"""Malformed inputs of extract, by family: each function draws one, writes its files, and returns the command that takes them."""
 
 from __future__ import annotations
 
@@ -460,58 +460,6 @@ def prompts(rng: Rng, folder: Path, out: Path, materials: Materials) -> list[str
     return command(scene, rng, out, "--from-prompts", str(path), *more, *theme)
 
 
-def layers(rng: Rng, folder: Path, out: Path, materials: Materials) -> list[str]:
-    """Maps, references and labels with rows that cannot be meant: evaluate, now and then finetune."""
-    scene = write_scene(folder / "scene.tif", materials.image)
-    columns = {"class": ["building"] * 3, "score": [0.9, 0.8, 0.7], "id": ["a", "b", "c"]}
-    shapes = [shapely.affinity.translate(BOX, dx, dy) for dx, dy in ((0, 0), (14, -10), (-8, -14))]
-    rows = gpd.GeoDataFrame(columns, geometry=shapes, crs="EPSG:32633")
-    suffixes = (".gpkg", ".geojson", ".parquet", ".fgb", ".shp")
-    (folder / "a").mkdir()
-    first = write_table(rng, folder / "a", mutate_table(rng, rows, 2) if rng.random() < 0.6 else rows, suffixes)
-    if rng.random() < 0.1:
-        words = [
-            "finetune",
-            "--scene",
-            str(scene),
-            "--labels",
-            str(first),
-            "--theme",
-            "buildings",
-            "--out",
-            str(out / "m"),
-        ]
-        return [
-            *words,
-            "--search-settings",
-            "false",
-            "--refiner",
-            "none",
-            "--device",
-            "cpu",
-            "--runtime",
-            "torch",
-            "--quiet",
-            "true",
-        ]
-    (folder / "b").mkdir()
-    second = write_table(rng, folder / "b", mutate_table(rng, rows, 2) if rng.random() < 0.6 else rows, suffixes)
-    if rng.random() < 0.2:
-        values = pick(
-            rng, (rng.integers(0, 3, (1, HEIGHT, WIDTH)).astype(np.uint8), materials.image[:1].astype(np.float32))
-        )
-        second = write_scene(folder / "b" / "reference.tif", values)
-    words = ["evaluate", str(first), str(second)]
-    for more in (
-        ("--scene", str(scene)), ("--layer", str(out / "verdicts.gpkg")), ("--html", str(out / "report.html")),
-        ("--aoi", str(second)), ("--ignore", str(first)), ("--compare", str(second)),
-        ("--tolerance-m", pick(rng, ("nan", "-1", "0", "1e-12", "1e12", "inf", "0.5"))),
-        ("--label-column", pick(rng, ("none", "class", "score", ""))), ("--rename", pick(rng, ("{}", "x", '{"building": "a"}'))),
-    ):  # fmt: skip
-        words += more if rng.random() < 0.25 else ()
-    return words
-
-
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
@@ -599,14 +547,3 @@ def _checkpoint(rng: Rng, folder: Path, out: Path, scene: Path) -> list[str]:
         "--runtime",
         "torch",
     ]
-
-
-FAMILIES: dict[str, Make] = {
-    "rasters_damaged": rasters_damaged,
-    "rasters_odd": rasters_odd,
-    "themes": themes,
-    "options": options,
-    "prompts": prompts,
-    "layers": layers,
-    "models": models,
-}

@@ -16,7 +16,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import shapely
-from PIL import Image
+from PIL import Image, ImageColor
 
 from benchmarks.places import GAP_PX, Place, _scene, _Tiles
 from hybridseg.evaluation.picture import against_truth, draw_features
@@ -28,6 +28,8 @@ from hybridseg.types import Window
 
 SIDE_PX = 360
 MOST_BYTES = 150_000
+LINES = ("#ffffff", "#ff4d6d", "#ffd166")
+"""Colours of truth, refined and coarse outlines, see `against_truth`."""
 OAM = "OpenAerialMap, CC-BY 4.0, labels OpenStreetMap, ODbL"
 CREDITS = {
     "buildings-lite0": f"{OAM}: Kampala and Dhaka",
@@ -109,13 +111,22 @@ def _drawer(path: str, found: gpd.GeoDataFrame, truth: gpd.GeoDataFrame, window:
     return draw
 
 
+def _palette(image: Image.Image, colours: int) -> Image.Image:
+    """A palette for an image, in which the colours of the lines are: few pixels have them, so none would be theirs."""
+    lines = [ImageColor.getrgb(color) for color in LINES]
+    made = image.quantize(colours - len(lines)).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*made[: 3 * (colours - len(lines))], *(value for line in lines for value in line)])
+    return palette
+
+
 def _side_by_side(parts: list[Path], out: Path) -> None:
     images = [Image.open(part).convert("RGB").resize((SIDE_PX, SIDE_PX), Image.Resampling.LANCZOS) for part in parts]
     whole = Image.new("RGB", (2 * SIDE_PX + 8, SIDE_PX), "white")
     for k, image in enumerate(images):
         whole.paste(image, (k * (SIDE_PX + 8), 0))
     for colours in (128, 64, 32, 16):
-        whole.quantize(colours, dither=Image.Dither.NONE).save(out, optimize=True)
+        whole.quantize(palette=_palette(whole, colours), dither=Image.Dither.NONE).save(out, optimize=True)
         if out.stat().st_size < MOST_BYTES:
             return
 

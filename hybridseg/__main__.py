@@ -1,7 +1,5 @@
 """`python -m hybridseg`."""
 
-import sys
+from hybridseg.cli import command
 
-from hybridseg.cli import main
-
-sys.exit(main())
+command()

@@ -35,7 +35,7 @@ def objects_of(result: Path | str | gpd.GeoDataFrame, crs: Any, label: str) -> l
     Args:
         result: a map that `extract` wrote, or any other.
         crs: to bring it to.
-        label: class of objects whose layer has no column `class`.
+        label: class of objects that have none in a column `class`.
 
     Raises:
         ReviewError: it cannot be read, or holds other things than polygons.
@@ -45,10 +45,9 @@ def objects_of(result: Path | str | gpd.GeoDataFrame, crs: Any, label: str) -> l
     except LayerError as error:
         raise ReviewError(f"cannot review: {error}") from error
     count = len(rows)
-    labels = rows["class"].astype(str).tolist() if "class" in rows else [label] * count
-    origins = rows["origin"].astype(str).tolist() if "origin" in rows else ["given"] * count
-    column = id_column(rows)
-    names = [f"{label}-{row}" for row in range(1, count + 1)] if column is None else rows[column].astype(str).tolist()
+    labels = _texts(rows, "class", [label] * count)
+    origins = _texts(rows, "origin", ["given"] * count)
+    names = _texts(rows, id_column(rows), [f"{label}-{row}" for row in range(1, count + 1)])
     figures = pd.DataFrame(
         {
             name: pd.to_numeric(rows[name], errors="coerce") if name in rows else np.full(count, np.nan)
@@ -142,3 +141,11 @@ def file_of(scene: Any, result: str | Path | None) -> Path:
     if not isinstance(named, str | Path) or has_magic(str(named)) or not Path(named).parent.is_dir():
         raise ReviewError("a scene that is no local file needs the name of a review file; give --edits")
     return Path(named).with_suffix(".review.gpkg")
+
+
+def _texts(rows: gpd.GeoDataFrame, column: str | None, otherwise: list[str]) -> list[str]:
+    """A column as text; something else where it has no value, or where there is no such column."""
+    if column not in rows:
+        return otherwise
+    known = rows[column].notna()
+    return [str(value) if there else other for value, there, other in zip(rows[column], known, otherwise, strict=True)]

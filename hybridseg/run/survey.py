@@ -160,9 +160,7 @@ class Survey:
         Args:
             heatmap: that of this survey, where it is there already.
         """
-        return self._find(heatmap or self.heatmap())
-
-    def _find(self, heatmap: Heatmap) -> Prompts:
+        heatmap = heatmap or self.heatmap()
         theme, lattice = self.theme, Lattice.of(heatmap.geobox, self.scene)
         key = key_of("prompts", heatmap.fingerprint, theme.objects, theme.label, theme.shape.reach_m, self.ground)
         blocks = tile((heatmap.geobox.height, heatmap.geobox.width), BLOCK_PX)
@@ -242,10 +240,10 @@ class Survey:
     def steps(self) -> Steps:
         """Make every value in turn: heatmap, prompts, refined masks, features with calibrated scores."""
         heatmap = self.heatmap()
-        prompts = self._find(heatmap)
+        prompts = self.prompts(heatmap)
         refined, found = self.relabel(self.refine(prompts), heatmap), prompts.sweep
         # with failures they are not in the store
-        again = partial(replace, prompts) if found.failures else partial(self._find, heatmap)
+        again = partial(replace, prompts) if found.failures else partial(self.prompts, heatmap)
         del prompts
         return replace(self.steps_from(refined), heatmap=heatmap, prompts=again, found=found)
 
@@ -301,6 +299,4 @@ class Survey:
     @cached_property
     def _refiner_view(self) -> Scene:
         """What the refiner reads and traces on: the scene, or the first sweep's grid where both share an encoder."""
-        if not self.models.shared:
-            return self.scene
-        return SceneOnGrid(self.scene, self._working_grid(None)[0])
+        return SceneOnGrid(self.scene, self._working_grid(None)[0]) if self.models.shared else self.scene

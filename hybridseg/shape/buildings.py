@@ -64,7 +64,12 @@ class Buildings(ShapeStage):
         description="price of a wall: one wall more must lower half the squared distance of the outline from its "
         "walls, integrated along the outline, by this",
     )
-    wall_px3: float = Field(3.0, ge=0, description="the same in cubic source pixels, where that is more")
+    wall_px3: float = Field(
+        3.0,
+        ge=0,
+        description="the same in cubes of what the outline is exact to, where that is more: a source pixel, or the "
+        "band between the refiner's masks at a lower and a higher threshold (by `stability`)",
+    )
     free_walls: float = Field(2.0, ge=0, description="what a wall in a direction of its own costs more, in walls")
     bump_m: float = Field(0.8, gt=0, description="an outline so far from its wall counts half when the wall is placed")
     max_turn_deg: float = Field(125.0, ge=90, le=180, description="walls that turn more than this make no building")
@@ -102,23 +107,27 @@ class Buildings(ShapeStage):
         Raises:
             NoGeoreference: the features have no CRS.
         """
+        doubt = 1 - features["stability"].fillna(1).to_numpy() if "stability" in features else np.zeros(len(features))
 
-        def propose(ground: np.ndarray, *_: object) -> tuple[np.ndarray, ...]:
+        def propose(ground: np.ndarray, _: object, rows: np.ndarray) -> tuple[np.ndarray, ...]:
             traced = _fill_holes(repaired(ground), self.min_hole_m2)
             middles = _middles(traced, gsd_m)
             light = where_alike(shapely.simplify(middles, _STEP_PX * gsd_m), traced, _STEP_IOU, otherwise=traced)
-            walls = self._outlines(shapely.orient_polygons(middles), gsd_m)
+            band_m = doubt[rows] * shapely.area(traced) / np.maximum(shapely.length(traced), 1e-9)
+            wall_m3 = np.maximum(self.wall_m3, self.wall_px3 * np.maximum(gsd_m, band_m) ** 3)
+            walls = self._outlines(shapely.orient_polygons(middles), gsd_m, wall_m3)
             return noded(where_alike(walls, traced, self.min_iou, otherwise=light)), light, traced
 
         chosen = choose_without_overlaps(candidates_of(features, propose), self.max_overlap)
         return features.set_geometry(gpd.GeoSeries(repaired(set_apart(chosen)), features.index, features.crs))
 
-    def _outlines(self, traced: np.ndarray, gsd_m: float) -> np.ndarray:
+    def _outlines(self, traced: np.ndarray, gsd_m: float, wall_m3: np.ndarray) -> np.ndarray:
         """Return outlines (n,) with straight walls, in line with those of buildings that touch; empty: there are none.
 
         Args:
             traced: outlines (n,) in metres, without the steps of their pixels.
             gsd_m: size of a source pixel (m).
+            wall_m3: price of a wall of each (n,).
         """
         found = np.full(len(traced), shapely.Polygon(), dtype=object)
         single = (shapely.get_type_id(traced) == shapely.GeometryType.POLYGON) & (shapely.area(traced) > 0)
@@ -126,7 +135,7 @@ class Buildings(ShapeStage):
         if len(rows) == 0:
             return found
         outlines, gap_m = traced[rows], max(self.gap_m, _GAP_PX * gsd_m)
-        price = Price(max(self.wall_m3, self.wall_px3 * gsd_m**3), self.free_walls, self.bump_m)
+        price = Price(wall_m3[rows], self.free_walls, self.bump_m)
         points = sampled(outlines, _SPACING_PX * gsd_m)
         guess = main_direction(shapely.simplify(outlines, _DETAIL_PX * gsd_m))
         direction, stiffness = describe(points, guess, price).main_direction(len(rows))

@@ -61,7 +61,7 @@ def _on_common_lines(walls: Walls, group: np.ndarray, length: np.ndarray, price:
     shift = np.bincount(group, walls.weight * off)[group] / np.bincount(group, walls.weight)[group] - off
     turn = _sine(direction, walls.direction)
     cost = (walls.weight * shift**2 + np.abs(walls.spread) * turn**2) / 2
-    moved = (cost < price.wall) & (np.bincount(group)[group] > 1)
+    moved = (cost < price.wall_of(walls.polygon)) & (np.bincount(group)[group] > 1)
     return replace(
         walls,
         point=np.where(moved, walls.point + 1j * direction * shift, walls.point),
@@ -103,7 +103,7 @@ def parted(walls: Walls, n: int, price: Price) -> Walls:
                 best = np.argmin(cost)
                 chosen.append((cost[best], rows[best], depth[best]))
             (cost, a, deep_a), (other, b, deep_b) = sorted(chosen)
-            if cost > _RECTANGLE * price.wall:
+            if cost > _RECTANGLE * price.wall_of(walls.polygon[a]):
                 continue
             part = other / (cost + other) if shared else 1.0
             back[a] = max(back[a], part * deep_a)

@@ -96,7 +96,8 @@ def _walls(points: Points, direction: np.ndarray, price: Price) -> Walls:
     turn = np.exp(1j * direction)
     middle = points.z.mean(axis=1)
     local = (points.z - middle[:, None]) / turn[:, None]
-    number, kind, count = _pieces(local, points.weight, price)
+    charge = np.outer(np.broadcast_to(price.wall_of(points.polygon), len(local)), [1, 1, 1 + price.free])
+    number, kind, count = _pieces(local, points.weight, charge)
     of = np.repeat(np.arange(len(local)), count)
     step = np.roll(local, -1, axis=1) - np.roll(local, 1, axis=1)
     step = step / np.maximum(np.abs(step), 1e-9)
@@ -118,17 +119,17 @@ def _walls(points: Points, direction: np.ndarray, price: Price) -> Walls:
     )
 
 
-def _pieces(z: np.ndarray, weight: np.ndarray, price: Price) -> tuple[np.ndarray, ...]:
+def _pieces(z: np.ndarray, weight: np.ndarray, charge: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return the number of the wall of each point (b, n), each wall's kind (m,), and the count of walls (b,) of rings.
 
     Walls are numbered in the order in which rings are walked. A ring has no beginning, so the first round only finds a
-    corner to begin at, half-way around.
+    corner to begin at, half-way around. A wall costs `charge` (b, 3), by its kind.
     """
     b, n = z.shape
     start = np.zeros(b, dtype=int)
     for _ in range(2):
         order = (np.arange(n) + start[:, None]) % n
-        cuts, kinds = _cheapest(np.take_along_axis(z, order, 1), np.take_along_axis(weight, order, 1), price)
+        cuts, kinds = _cheapest(np.take_along_axis(z, order, 1), np.take_along_axis(weight, order, 1), charge)
         middle = np.array([min(cut, key=lambda k: abs(k - n // 2)) for cut in cuts])
         begun, start = start, (start + middle) % n
     number = np.empty((b, n), dtype=int)
@@ -144,15 +145,14 @@ def _pieces(z: np.ndarray, weight: np.ndarray, price: Price) -> tuple[np.ndarray
     return number, np.array(kind), np.array(count)
 
 
-def _cheapest(z: np.ndarray, weight: np.ndarray, price: Price) -> tuple[list[list[int]], list[list[int]]]:
+def _cheapest(z: np.ndarray, weight: np.ndarray, charge: np.ndarray) -> tuple[list[list[int]], list[list[int]]]:
     """Return where the walls of open lines of points (b, n) begin, and their kinds.
 
     `cost[:, k]` is the least cost of the first j points if their last wall is of kind k; `best` and `least` keep the
     cheapest two kinds and what they cost. Two walls of one kind do not follow each other, unless free.
     """
     b, n = z.shape
-    charge = price.wall * np.array([1, 1, 1 + price.free])
-    kinds = 3 if np.isfinite(price.free) else 2
+    kinds = 3 if np.isfinite(charge[:, FREE]).all() else 2
     sums = [
         np.concatenate([np.zeros((b, 1)), np.cumsum(each, axis=1)], axis=1)
         for each in (weight, weight * z, weight * np.abs(z) ** 2, weight * z**2)
@@ -169,7 +169,7 @@ def _cheapest(z: np.ndarray, weight: np.ndarray, price: Price) -> tuple[list[lis
             second = ((best[:, :j, 0] == kind) & (kind != FREE)).astype(int)
             whole = np.take_along_axis(least[:, :j], second[..., None], 2)[..., 0] + (square - off) / 4
             i = np.argmin(whole, axis=1)
-            cost[:, kind] = whole[row, i] + charge[kind]
+            cost[:, kind] = whole[row, i] + charge[:, kind]
             begins[:, j, kind], earlier[:, j, kind] = i, best[row, i, second[row, i]]
         order = np.argsort(cost, axis=1, kind="stable")[:, :2]
         best[:, j], least[:, j] = order, np.take_along_axis(cost, order, 1)

@@ -22,12 +22,17 @@ _PARALLEL = np.sin(np.radians(15.0))
 class Price:
     """What a description costs."""
 
-    wall: float
-    """A wall (m3)."""
+    wall: float | np.ndarray
+    """A wall (m3): of all polygons, or of each (n,)."""
     free: float
     """What a wall in a direction of its own costs more, in walls."""
     bump_m: float
     """A point as far from its wall as this counts half when the wall is placed, so that bumps do not move it."""
+
+    def wall_of(self, polygon: np.ndarray | int) -> np.ndarray:
+        """Return the price of a wall (m3) of these polygons."""
+        wall = np.asarray(self.wall)
+        return np.asarray(wall if wall.ndim == 0 else wall[polygon])
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,9 @@ class Walls:
 
     def costs(self, price: Price, n: int) -> np.ndarray:
         """Return what the description of each polygon (n,) costs."""
-        return np.bincount(self.polygon, self.cost + price.wall * (1 + price.free * (self.kind == FREE)), n)
+        return np.bincount(
+            self.polygon, self.cost + price.wall_of(self.polygon) * (1 + price.free * (self.kind == FREE)), n
+        )
 
     def polygons(self, n: int) -> np.ndarray:
         """Return the polygons (n,) inside the walls; empty where the exterior has less than three."""

@@ -19,7 +19,7 @@ from hybridseg.read.scene import Scene
 from hybridseg.read.sources import raster_files
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.provenance import input_of, provenance_of
-from hybridseg.run.request import check_crs, parse_bands, parse_engine, parse_nodata
+from hybridseg.run.request import check_crs, check_retry, parse_bands, parse_engine, parse_nodata
 from hybridseg.run.result import Steps
 from hybridseg.run.survey import Survey
 from hybridseg.run.themes import by_bands_note, resolve_themes
@@ -250,8 +250,7 @@ def _check(change: float | None, layer: object, layer_date: object, run: object,
         raise HybridsegError(f"change is {change:g}; give a probability above 0, up to 0.5")
     if layer_date is not None and layer is None:
         raise HybridsegError("--layer-date came without --layer; give both or none")
-    if run is None and retry_failed:
-        raise HybridsegError("--retry-failed goes with --run: without it nothing is remembered; leave it out")
+    check_retry(run, retry_failed)
 
 
 def _by_bands(themes: Sequence[Theme], named: Theme, series: Series) -> str:

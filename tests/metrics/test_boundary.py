@@ -133,6 +133,12 @@ def test_hausdorff_by_hand_and_where_corners_are_not_enough() -> None:
     assert hausdorff([SQUARE], [comb], 0.01) == pytest.approx([4.9], abs=0.01)
 
 
+@pytest.mark.timeout(20)
+def test_hausdorff_of_outlines_that_run_beside_each_other_ends_at_any_precision() -> None:
+    assert hausdorff([SQUARE], [SQUARE], 1e-12) == [0]
+    assert hausdorff([translate(SQUARE, 0.5, 0)], [SQUARE], 1e-12) == pytest.approx([0.5], abs=0.002)
+
+
 def test_pair_distances_agree_with_dense_points() -> None:
     rng = np.random.default_rng(5)
     truth = [shapely.affinity.rotate(shapely.box(0, 0, 12, 8), t) for t in rng.uniform(0, 90, 6)]

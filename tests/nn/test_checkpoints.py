@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -221,3 +223,11 @@ def test_a_classifiers_folder_is_no_refiner(tmp_path: Path):
     with pytest.raises(WeightsError, match="does not fit") as error:
         load_refiner(tmp_path / "heat", "cpu")
     one_line(error)
+
+
+def test_what_torch_thinks_of_a_foreign_file_is_not_said(tmp_path: Path):
+    path = tmp_path / "odd.pt"
+    path.write_bytes(pickle.dumps({"model": {}}, protocol=4))
+    with warnings.catch_warnings(record=True, action="always") as said, pytest.raises(WeightsError, match="not a SAM2"):
+        load_refiner(str(path), "cpu")
+    assert not said

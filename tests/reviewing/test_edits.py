@@ -249,6 +249,13 @@ def test_any_layer_of_polygons_can_be_reviewed(tmp_path: Path):
         objects_of(tmp_path / "none.gpkg", CRS, "building")
 
 
+def test_objects_without_class_or_id_get_one():
+    columns = {"class": [None, "shed"], "id": ["a", None], "origin": [None, "x"]}
+    layer = gpd.GeoDataFrame(columns, geometry=[square(0, 0), square(20, 0)], crs=CRS)
+    found = [(one.label, one.id, one.origin) for one in objects_of(layer, CRS, "building")]
+    assert found == [("building", "a", "given"), ("shed", "building-2", "x")]
+
+
 def test_killed_between_any_two_actions_at_most_the_one_under_way_is_lost(tmp_path: Path):
     """SIGKILL at 20 moments: what was answered is there, the file is whole, and the record replays to it."""
     rng = random.Random(0)

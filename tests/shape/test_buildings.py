@@ -194,3 +194,15 @@ def test_it_is_silent_deterministic_and_leaves_its_input_alone(capfd: pytest.Cap
     assert shapely.equals_exact(features.geometry.to_numpy(), np.array(blobs, dtype=object)).all()
     assert one.is_valid.all()
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_border_in_doubt_has_fewer_corners() -> None:
+    bay = translate(shapely.union_all([shapely.box(0, 0, 14, 10), shapely.box(4, 10, 7, 10.8)]), *PLACE)
+
+    def corners(stability: float, **settings: float) -> int:
+        house = layer([traced(bay)]).assign(stability=stability)
+        return len(Buildings(**settings).shape(house, PIXEL_M).geometry[0].exterior.coords) - 1
+
+    assert corners(0.95) == corners(np.nan) == 8
+    assert corners(0.7) == 4
+    assert corners(0.7, wall_px3=0) == 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from http.client import HTTPException
@@ -171,7 +172,8 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     """The tensors of an official checkpoint, by name, each checked to be one."""
     refusal = WeightsError(f"{path} is not a SAM2 checkpoint; give an official one, e.g. sam2.1_hiera_tiny.pt")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["model"]
+        with warnings.catch_warnings(action="ignore"):  # of what a foreign file holds; it is checked below
+            state = torch.load(path, map_location="cpu", weights_only=True)["model"]
     except FileNotFoundError as error:
         raise WeightsError(f"no checkpoint at {path}; give the path of an official SAM2 .pt file") from error
     except Exception as error:  # torch raises whatever a foreign file leads its unpickler into
