@@ -142,11 +142,12 @@ class Survey:
         def gather(results: Results) -> Heatmap:
             # the file goes with the heatmap, unless the store keeps it
             own = Memory(self.store.folder if self.store.keeps_parts else None)
-            path = own.folder / "heatmap.tif"
-            with create_heatmap(path, grid.zoom_out(spec.stride), spec.classes, self._lineage()) as file:
+            with create_heatmap(
+                own.folder / "heatmap.tif", grid.zoom_out(spec.stride), spec.classes, self._lineage()
+            ) as file:
                 for _, part in results:
                     file.write(part)
-            return replace(Heatmap.open(path, key), owner=own)
+            return replace(Heatmap.open(own.folder / "heatmap.tif", key), owner=own)
 
         made, sweep = self._sweeps.value(key, "classify", tasks, gather)
         self.models.end_first_sweep()
@@ -194,8 +195,7 @@ class Survey:
         windows = ObjectWindows.of_objects(size_px, settings.span, settings.max_zoom, anchor)
         if shared := self.models.shared:
             windows = ObjectWindows.of_sweep(size_px, anchor)
-        boxes, whole = boxes_on(prompts.rows, scene.geobox, objects.in_pieces)
-        served, _ = windows.assign(boxes, whole)
+        served, _ = windows.assign(*boxes_on(prompts.rows, scene.geobox, objects.in_pieces))
         tasks = RefineTasks(Refine(refiner, settings), scene, prompts, served)
 
         def gather(results: Results) -> Refined:
