@@ -142,12 +142,11 @@ class Survey:
         def gather(results: Results) -> Heatmap:
             # the file goes with the heatmap, unless the store keeps it
             own = Memory(self.store.folder if self.store.keeps_parts else None)
-            with create_heatmap(
-                own.folder / "heatmap.tif", grid.zoom_out(spec.stride), spec.classes, self._lineage()
-            ) as file:
+            path = own.folder / "heatmap.tif"
+            with create_heatmap(path, grid.zoom_out(spec.stride), spec.classes, self._lineage()) as file:
                 for _, part in results:
                     file.write(part)
-            return replace(Heatmap.open(own.folder / "heatmap.tif", key), owner=own)
+            return replace(Heatmap.open(path, key), owner=own)
 
         made, sweep = self._sweeps.value(key, "classify", tasks, gather)
         self.models.end_first_sweep()
@@ -234,8 +233,7 @@ class Survey:
         sweep = replace(sweep, failures=(*sweep.failures, *(Failure(f"object {name}", why) for name, why in unshaped)))
         if self.ground is not None and not united:
             found = belonging(found, rows, self.ground)
-        dropped = 0 if united else len(drawn) - len(joined)
-        return Features(found[list(FEATURE_COLUMNS)], sweep, dropped)
+        return Features(found[list(FEATURE_COLUMNS)], sweep, 0 if united else len(drawn) - len(joined))
 
     def steps(self) -> Steps:
         """Make every value in turn: heatmap, prompts, refined masks, features with calibrated scores."""
@@ -277,8 +275,8 @@ class Survey:
 
     def _working_grid(self, part: Extent | Area | None) -> tuple[GeoBox, Window]:
         """The grid to classify a part on, and where the whole scene lies on it."""
-        stage = self._classify
-        return working_grid(self.scene, self.theme, stage.network, stage.snap_px, part, self._around_m)
+        network, snap_px = self.models.classifier, self._classify.snap_px
+        return working_grid(self.scene, self.theme, network, snap_px, part, self._around_m)
 
     def _lineage(self) -> dict[str, Any]:
         """What a heatmap is made of."""

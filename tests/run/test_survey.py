@@ -412,7 +412,7 @@ def test_prompts_that_lack_failed_windows_can_be_asked_for(blocks: Path):
     looked = survey(blocks)
     whole = looked.prompts()
     found = replace(whole, sweep=replace(whole.sweep, failures=(Failure("block 1", "damaged"),)))
-    object.__setattr__(looked, "_find", lambda heatmap: found)
+    object.__setattr__(looked, "prompts", lambda heatmap: found)
     steps = looked.steps()
     assert steps.found.failures == found.sweep.failures == steps.failures
     assert steps.prompts().fingerprint() == whole.fingerprint()
