@@ -271,7 +271,7 @@ class Survey:
         if network.spec.gsd_m is None:  # it looks at pixels one by one: coarser ones tell it nothing
             return Classify(network)
         scales = self.theme.scales_at(self.theme.gsd_m(self.scene.gsd_m, network.spec.gsd_m))
-        return Classify(network, scales, self.theme.looks)
+        return Classify(network, scales, 1 if self.models.shared else self.theme.looks)
 
     def _working_grid(self, part: Extent | Area | None) -> tuple[GeoBox, Window]:
         """The grid to classify a part on, and where the whole scene lies on it."""
