@@ -86,6 +86,10 @@ class CountedEncoder:
 def survey(
     scene: Any, theme: Theme | None = None, refiner: Any = Threshold(), network: Any = Bright(), **how: Any
 ) -> Survey:
-    """A survey of buildings as traced, with the doubles as models; `scene` as `open_scene` takes it."""
-    theme = theme or load_theme("buildings").model_copy(update={"shape": AsTraced()})
+    """A survey of buildings as traced, with the doubles as models; `scene` as `open_scene` takes it.
+
+    The doubles are shown each window once, at their own GSD.
+    """
+    plain = {"shape": AsTraced(), "looks": 1, "work_gsd_m": None}
+    theme = theme or load_theme("buildings").model_copy(update=plain)
     return Survey(open_scene(scene), theme, Models(network, refiner), **how)

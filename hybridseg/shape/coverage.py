@@ -98,9 +98,12 @@ class Coverage(ShapeStage):
         worthy = _without_bits(_first_wins(sound[order], snap_m), self.min_part, least_m2)
         left = np.flatnonzero(~shapely.is_empty(worthy))
         own_m = pixel_m[order[left]]
-        smooth = _first_wins(smooth_steps(worthy[left], own_m, np.maximum(simplify_m, own_m)), snap_m)
+        # A few coarse pixels have no form to simplify: all corners of one weigh the same, and chance would take one.
+        few = shapely.area(worthy[left]) < _SLIVER_PX * own_m**2
+        smooth = smooth_steps(worthy[left], own_m, np.maximum(simplify_m, own_m))
+        joined = _close_gaps(_first_wins(np.where(few, worthy[left], smooth), snap_m), gap_m, snap_m)
         # Simplifying takes out the many vertices of closed gaps, and may open a few anew.
-        closed = shapely.coverage_simplify(_close_gaps(smooth, gap_m, snap_m), simplify_m)
+        closed = np.where(few, joined, shapely.coverage_simplify(joined, simplify_m))
         opened = np.flatnonzero(~shapely.is_empty(shapely.coverage_invalid_edges(closed, gap_m)))
         closed[opened] = _close_gaps(closed[opened], gap_m, snap_m)
         cleaned = np.full(len(traced), shapely.Polygon(), dtype=object)

@@ -37,6 +37,9 @@ _ROWS = 25_000
 """Rows on their way to or from a file at once, so that memory does not grow with the layer; and of a Parquet row group:
 small enough that a bbox query skips most of a large file."""
 
+DECIMALS = 7
+"""Of degrees in GeoJSON: a centimetre."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -152,7 +155,7 @@ def _write_geojson(layers: Sequence[Layer], path: Path, provenance: Mapping[str,
         path,
         "GeoJSON",
         RFC7946="YES",
-        COORDINATE_PRECISION="7",
+        COORDINATE_PRECISION=str(DECIMALS),
         WRITE_NAME="NO",
         DESCRIPTION=abstract(provenance),
         NATIVE_DATA=json.dumps(members),

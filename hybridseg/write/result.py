@@ -12,13 +12,14 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pyarrow as pa
+import shapely
 from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj import CRS
 
 from hybridseg.errors import OutputError
 from hybridseg.files import check_output, replacing
 from hybridseg.types import FEATURE_COLUMNS
-from hybridseg.write.formats import FORMATS, Format, Layer, check_rows
+from hybridseg.write.formats import DECIMALS, FORMATS, Format, Layer, check_rows
 from hybridseg.write.geopackage import RESERVED
 from hybridseg.write.lineage import COLUMNS, WRITTEN, qgis_metadata, title
 from hybridseg.write.style import Kind
@@ -166,7 +167,14 @@ def _in_crs(frame: gpd.GeoDataFrame, crs: CRS | str | int | None, path: Path) ->
             f"{path} cannot be written in {placed.crs.name!r}: the result lies where that CRS is not defined; "
             "choose another with --crs"
         )
-    return frame
+    return _rounded(frame) if path.suffix.lower() == ".geojson" and frame.crs.is_geographic else frame
+
+
+def _rounded(rows: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The rows on the decimals of GeoJSON, without slivers, which GDAL's rounding leaves as lines in a collection."""
+    exact = rows.geometry.to_numpy()
+    rounded = shapely.set_precision(exact, 10.0**-DECIMALS)
+    return rows.set_geometry(np.where(shapely.is_empty(rounded), exact, rounded), crs=rows.crs)
 
 
 def _existing(path: Path | str) -> tuple[Path, Format]:

@@ -219,10 +219,10 @@ def test_steps_are_remembered(blocks: Path):
 
     one = survey(blocks, network=Once())
     first, again = one.heatmap(), one.heatmap()
-    assert Once.calls == load_theme("buildings").looks
+    assert Once.calls == 1
     assert first.path == again.path
     assert len(one.prompts()) == len(one.prompts()) == 5
-    assert Once.calls == load_theme("buildings").looks
+    assert Once.calls == 1
 
 
 def test_a_folder_serves_another_process_and_gives_the_same(town: Path, tmp_path: Path):
@@ -310,11 +310,7 @@ def test_smaller_steps_give_the_same(town: Path):
     assert less.key == whole.key
     assert whole.side_px is None
     assert less.side_px == whole.core.width // 2
-    least, halo_px = less, whole.stage.windows.halo_px
-    while (smaller := least.lighter()) is not None:
-        assert smaller.side_px < least.side_px
-        least = smaller
-    assert halo_px // 2 <= least.side_px < halo_px + whole.stage.network.spec.snap_px
+    assert less.lighter() is None
     one, two = whole(), less()
     assert one.window == two.window
     assert (one.valid == two.valid).all()

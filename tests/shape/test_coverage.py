@@ -240,3 +240,12 @@ def test_odd_input_passes(capfd: pytest.CaptureFixture[str]) -> None:
 def test_no_crs_is_refused() -> None:
     with pytest.raises(NoGeoreference, match="no CRS"):
         Coverage().shape(gpd.GeoDataFrame({"id": ["a"]}, geometry=[shapely.box(0, 0, 9, 9)]), 1.0)
+
+
+@pytest.mark.parametrize("degrees", [0, 1e-9, 30])
+def test_a_coarse_pixel_alone_stays_a_square(degrees: float) -> None:
+    pixel, large = shapely.box(0, 0, 6, 6), shapely.box(40, 0, 100, 60)
+    frame = layer([rotate(p, degrees, origin=(0, 0)) for p in (pixel, large)]).assign(origin="coarse")
+    alone, other = local(Coverage(simplify_m=6.0, min_area_m2=10.0).shape(frame, 3.0, 6.0))
+    assert alone.symmetric_difference(rotate(pixel, degrees, origin=(0, 0))).area < 0.1
+    assert other.area == pytest.approx(3600, rel=0.02)

@@ -538,6 +538,14 @@ class TestGeoJson:
         assert [round(abs(part.centroid.x)) for part in outline.geoms] == [180, 180]
         assert outline.area < 1e-3
 
+    def test_a_sliver_is_left_out_and_not_written_as_a_line(self, tmp_path: Path) -> None:
+        frame = features(1, crs="EPSG:4326")
+        sliver = [(180, 0), (180, 2), (180 - 3e-14, 2), (180 - 3e-14, 1), (179, 1), (179, 0)]
+        frame.geometry = [Polygon(sliver)]
+        (outline,) = read_result(write_result(frame, tmp_path / "a.geojson", {})).geometry
+        assert outline.geom_type == "Polygon"
+        assert outline.bounds == (179, 0, 180, 1)
+
 
 class TestFlatGeobuf:
     def test_has_a_spatial_index(self, tmp_path: Path) -> None:
