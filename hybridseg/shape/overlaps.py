@@ -80,7 +80,7 @@ def union_pieces(features: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     weighted = ("score", "iou_pred", "stability", "agreement")
     rows = []
     for identity, pieces in features.groupby("id", sort=True):
-        areas = pieces.geometry.area.to_numpy()
+        areas = shapely.area(pieces.geometry.to_numpy())  # only shares count, so degrees will do
         row = {"id": identity, "class": pieces["class"].iloc[0]}
         row["origin"] = "refined" if areas[pieces["origin"] == "refined"].sum() >= areas.sum() / 2 else "coarse"
         for name in weighted:
