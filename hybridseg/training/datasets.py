@@ -24,6 +24,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hybridseg.errors import ThemeError
+from hybridseg.folders import configs_folder
 from hybridseg.labels.images import LabelledImage
 from hybridseg.training.recipe import DataSet
 
@@ -45,9 +46,14 @@ def load_images(table: Path, dataset: str, chosen: DataSet) -> list[LabelledImag
     with table.open() as file:
         rows = [r for r in csv.DictReader(file) if r["dataset"] == dataset and r["split"] == chosen.split]
     rows = [r for r in rows if (r["gsd_m"] or chosen.gsd_m) and fnmatch(Path(r["image"]).stem, chosen.images)]
+    if chosen.labels:
+        own = configs_folder() / "labels" / chosen.labels
+        rows = [r | {"label": str(own / f"{Path(r['image']).stem}.png")} for r in rows]
+        rows = [r for r in rows if Path(r["label"]).exists()]
     if not rows:
         raise ThemeError(
             f"{table} has no rows with dataset={dataset}, split={chosen.split}, image={chosen.images} and a gsd_m"
+            + (f", or none of their images has a label in configs/labels/{chosen.labels}" if chosen.labels else "")
         )
     tiles, single = {}, []
     for row in rows:
