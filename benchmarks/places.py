@@ -18,6 +18,7 @@ from affine import Affine
 from PIL import Image
 from rasterio.features import shapes
 
+from hybridseg.folders import configs_folder
 from hybridseg.labels.labelled import Labelled
 from hybridseg.read.opening import open_scene
 from hybridseg.types import Extent
@@ -54,6 +55,14 @@ def places(data: Path, work: Path) -> list[Place]:
         tiles("NAIP Midwest, 1 m", "fields", lambda r: r["dataset"] == "naip_fields" and r["gsd_m"] == "1.0", 1.0),
         _scene(data, "Denmark, Sentinel-2", "fields", "denmark_s2_fields.tif", "denmark_s2_fields.gpkg"),
         tiles("Dubai scene 2", "water", lambda r: r["dataset"] == "dubai", 1.0, code=3),
+        tiles(
+            "Massachusetts",
+            "water",
+            lambda r: r["dataset"] == "massachusetts_roads",
+            1.0,
+            2,
+            labels="water/massachusetts_roads",
+        ),
         tiles("Dubai scene 1", "water", lambda r: r["place"] == "dubai scene 1", 1.0, code=3, trained=1),
         tiles("Massachusetts", "roads", lambda r: r["dataset"] == "massachusetts_roads", 1.0, code=1),
         tiles("Dubai scene 2", "roads", lambda r: r["dataset"] == "dubai", 1.0, code=2),
@@ -81,23 +90,31 @@ class _Tiles:
         gsd_m: float,
         code: int | None = None,
         trained: int = 0,
+        labels: str = "",
     ) -> Place:
         """The val tiles of a data set side by side.
 
-        code: the class's code where labels are codes, not instances; trained: every so many of the train tiles instead.
+        code: the class's code where labels are codes, not instances; trained: every so many of the train tiles instead;
+        labels: folder under configs/labels whose labels count instead, for the tiles that it has.
         """
         split = "train" if trained else "val"
         with (self.data / "tiles.csv").open() as file:
             rows = [r for r in csv.DictReader(file) if r["split"] == split and mine(r)][:: trained or 1]
+        if labels:
+            rows = [
+                r | {"label": configs_folder() / "labels" / labels / r["dataset"] / f"{Path(r['image']).stem}.png"}
+                for r in rows
+            ]
+            rows = [r for r in rows if Path(r["label"]).exists()]
         images = [np.asarray(Image.open(self.data / r["image"]).convert("RGB")) for r in rows]
-        labels = [np.asarray(Image.open(self.data / r["label"])).astype(np.int32) for r in rows]
+        layers = [np.asarray(Image.open(self.data / r["label"])).astype(np.int32) for r in rows]
         step = max(max(i.shape[:2]) for i in images) + GAP_PX
         across = int(np.ceil(np.sqrt(len(rows))))
         size = (step * int(np.ceil(len(rows) / across)), step * across)
         affine = Affine(gsd_m, 0, 500_000, 0, -gsd_m, 4_000_000)
         canvas, valid = np.zeros((3, *size), np.uint8), np.zeros(size, np.uint8)
         truth, areas = [], []
-        for k, (image, label) in enumerate(zip(images, labels, strict=True)):
+        for k, (image, label) in enumerate(zip(images, layers, strict=True)):
             top, left = step * (k // across), step * (k % across)
             height, width = label.shape
             canvas[:, top : top + height, left : left + width] = image.transpose(2, 0, 1)

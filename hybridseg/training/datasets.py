@@ -47,13 +47,17 @@ def load_images(table: Path, dataset: str, chosen: DataSet) -> list[LabelledImag
         rows = [r for r in csv.DictReader(file) if r["dataset"] == dataset and r["split"] == chosen.split]
     rows = [r for r in rows if (r["gsd_m"] or chosen.gsd_m) and fnmatch(Path(r["image"]).stem, chosen.images)]
     if chosen.labels:
-        own = configs_folder() / "labels" / chosen.labels
+        own = configs_folder() / "labels" / chosen.labels / dataset
         rows = [r | {"label": str(own / f"{Path(r['image']).stem}.png")} for r in rows]
         rows = [r for r in rows if Path(r["label"]).exists()]
     if not rows:
         raise ThemeError(
             f"{table} has no rows with dataset={dataset}, split={chosen.split}, image={chosen.images} and a gsd_m"
-            + (f", or none of their images has a label in configs/labels/{chosen.labels}" if chosen.labels else "")
+            + (
+                f", or none of their images has a label in configs/labels/{chosen.labels}/{dataset}"
+                if chosen.labels
+                else ""
+            )
         )
     tiles, single = {}, []
     for row in rows:

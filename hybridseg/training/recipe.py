@@ -22,7 +22,7 @@ class DataSet(BaseModel):
     images: str = Field("*", description="glob of the images to take, by name without ending")
     label: str = Field("building", description="class of its objects")
     codes: dict[str, int] = Field(default_factory=dict, description="class to code, where labels are codes; 0 unknown")
-    labels: str | None = Field(None, description="folder in configs/labels with labels instead of the table's, by name")
+    labels: str | None = Field(None, description="folder of configs/labels: its labels instead of the table's")
     unknown: list[int] = Field(default_factory=list, description="codes of ground to say nothing of")
     without: list[str] = Field(default_factory=list, description="classes that it holds none of")
     ndwi: str | None = Field(None, description="glob of images to label by NDWI instead of the table")

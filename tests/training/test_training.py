@@ -305,3 +305,23 @@ def test_a_classifier_is_loaded_once_for_all_images(scene: LabelledImage, tmp_pa
     for _ in range(2):
         find_supports(scene, DataSet(share=1, supports="buildings-lite0"), {})
     assert classifier._open.cache_info().misses == 1
+
+
+def test_labels_of_our_own_stand_for_those_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "configs" / "labels" / "water" / "d"
+    own.mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(tmp_path / f"{name}.png")
+    codes = np.array([[0, 1, 2, 2]] * 4, np.uint8)
+    Image.fromarray(codes).save(own / "b.png")
+    rows = [f"d,{name}.png,missing.png,train,p,1.0" for name in ("a", "b")]
+    (tmp_path / "tiles.csv").write_text("\n".join(["dataset,image,label,split,place,gsd_m", *rows]))
+    monkeypatch.setattr("hybridseg.training.datasets.configs_folder", lambda: tmp_path / "configs")
+
+    (only,) = load_images(tmp_path / "tiles.csv", "d", DataSet(share=1, labels="water", codes={"water": 2}))
+
+    assert only.name == "b"  # `a` has no label of ours and is left out
+    np.testing.assert_array_equal(only.valid, codes > 0)
+    np.testing.assert_array_equal(only.objects["water"] > 0, codes == 2)
+    with pytest.raises(ThemeError, match=r"none of their images has a label in configs/labels/roads/d"):
+        load_images(tmp_path / "tiles.csv", "d", DataSet(share=1, labels="roads", codes={"road": 2}))
