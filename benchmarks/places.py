@@ -55,14 +55,7 @@ def places(data: Path, work: Path) -> list[Place]:
         tiles("NAIP Midwest, 1 m", "fields", lambda r: r["dataset"] == "naip_fields" and r["gsd_m"] == "1.0", 1.0),
         _scene(data, "Denmark, Sentinel-2", "fields", "denmark_s2_fields.tif", "denmark_s2_fields.gpkg"),
         tiles("Dubai scene 2", "water", lambda r: r["dataset"] == "dubai", 1.0, code=3),
-        tiles(
-            "Massachusetts",
-            "water",
-            lambda r: r["dataset"] == "massachusetts_roads",
-            1.0,
-            2,
-            labels="water/massachusetts_roads",
-        ),
+        tiles("Massachusetts", "water", lambda r: r["dataset"] == "massachusetts_roads", 1.0, code=2, labels="water"),
         tiles("Dubai scene 1", "water", lambda r: r["place"] == "dubai scene 1", 1.0, code=3, trained=1),
         tiles("Massachusetts", "roads", lambda r: r["dataset"] == "massachusetts_roads", 1.0, code=1),
         tiles("Dubai scene 2", "roads", lambda r: r["dataset"] == "dubai", 1.0, code=2),
@@ -101,10 +94,8 @@ class _Tiles:
         with (self.data / "tiles.csv").open() as file:
             rows = [r for r in csv.DictReader(file) if r["split"] == split and mine(r)][:: trained or 1]
         if labels:
-            rows = [
-                r | {"label": configs_folder() / "labels" / labels / r["dataset"] / f"{Path(r['image']).stem}.png"}
-                for r in rows
-            ]
+            own = configs_folder() / "labels" / labels
+            rows = [r | {"label": own / r["dataset"] / f"{Path(r['image']).stem}.png"} for r in rows]
             rows = [r for r in rows if Path(r["label"]).exists()]
         images = [np.asarray(Image.open(self.data / r["image"]).convert("RGB")) for r in rows]
         layers = [np.asarray(Image.open(self.data / r["label"])).astype(np.int32) for r in rows]
