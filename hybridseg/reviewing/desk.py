@@ -28,6 +28,7 @@ from hybridseg.reviewing.findings import Finding, ranked
 from hybridseg.reviewing.given import file_of, fingerprint, frame_of, objects_of, provenance_of, theme_of
 from hybridseg.reviewing.objects import MACHINE, PRESENT, Action, Done, Kind, Object
 from hybridseg.reviewing.order import Order
+from hybridseg.reviewing.seen import Sight
 from hybridseg.reviewing.segment import Segmenter
 from hybridseg.reviewing.teaching import Teaching
 from hybridseg.reviewing.tiles import Tiles
@@ -57,6 +58,7 @@ class Desk:
     edits: the store.
     segmenter: answers clicks.
     drafts: answers them before it can.
+    sight: shows what the models see.
     teaching: learns from the decisions.
     who: the person.
     provenance: of the extraction; empty where the map does not say.
@@ -72,6 +74,7 @@ class Desk:
     edits: Edits
     segmenter: Segmenter
     drafts: Drafts
+    sight: Sight
     teaching: Teaching
     who: str
     provenance: Mapping[str, Any]
@@ -149,6 +152,7 @@ class Desk:
             edits=store,
             segmenter=segmenter,
             drafts=Drafts(opened, themes, device),
+            sight=Sight(opened, themes, named, device),
             teaching=Teaching(opened, themes, store, named, device),
             who=who or _user(),
             provenance=provenance,

@@ -103,6 +103,14 @@ def test_the_parts_of_a_pair_are_proposed_and_the_first_that_is_accepted_takes_i
     assert {one.verdict for one in desk.edits.get([first.key, second.key])} == {"added"}
 
 
+def test_the_parts_of_one_follow_each_other_in_the_queue(desk: Desk):
+    found = proposals(desk)
+    assert max(len(ones) for ones in found.values()) > 1
+    for names, ones in found.items():
+        at = sorted(desk.line.index(one.key) for one in ones)
+        assert at == list(range(at[0], at[0] + len(at))), names
+
+
 def test_what_was_rejected_leaves_the_objects_and_is_not_proposed_again(desk: Desk):
     found = proposals(desk)
     for ones in found.values():
