@@ -122,8 +122,9 @@ class Desk:
         path = file_of(scene, result) if edits is None else Path(edits)
         check_not_input(path, [*files_of(opened), result])
         objects = [] if result is None else objects_of(result, opened.crs, themes[0].label)
-        if layer is not None:
-            objects = on_scene(objects, opened, layer)
+        if layer is not None or objects:
+            there = on_scene(objects, opened, result)
+            objects = there if layer is not None else objects
         mark = fingerprint(objects)
         facts = {"scene": opened.fingerprint, "map": mark}
         named = refiner or next((one for one in asked.get("refiners", []) if one != "none"), themes[0].refiner)
