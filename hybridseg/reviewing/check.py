@@ -9,10 +9,12 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import shapely
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from hybridseg.errors import ReviewError
 from hybridseg.heatmap import Heatmap
-from hybridseg.metrics.objects import take_free
+from hybridseg.metrics.objects import match
 from hybridseg.read.scene import Scene
 from hybridseg.read.vectors import repair
 from hybridseg.reviewing.difference import ALIKE, Likeness, in_metres, likeness
@@ -152,20 +154,33 @@ def _checked(objects: Sequence[Object], survey: Survey) -> tuple[list[Object], l
             findings.append(Finding(one.key, what, 1 - float(to.iou[at]), float(to.shift_m[at]), place, origins[at]))
         else:
             findings.append(Finding(one.key, "kept", 1 - float(best[at])))
-    free = np.setdiff1d(np.arange(len(found)), other)
-    free = free[~covered(shown[free], whole[~gone])]
+    free, hidden = np.setdiff1d(np.arange(len(found)), other), said.seen < SEEN
+    free = free[~covered(shown[free], whole[~gone & ~hidden])]
+    in_part = shapely.intersection(
+        whole[hidden], scene.geobox.extent.geom
+    )  # what reaches beyond may be a whole country
+    free = np.delete(free, match(shown[free], in_part, iou=MOVED_IOU).pred)
     return scored, findings, [found[at] for at in free.tolist()]
 
 
 def _matched(drawn: np.ndarray, shown: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray, Likeness]:
-    """Pairs of an object and what shows it, one to one: those that overlap, and those of one shape near by."""
+    """Pairs of an object and what shows it, one to one: those that overlap, and those of one shape near by.
+
+    Of all pairings that with the most likeness: in a row of like houses that are shifted, each lies on its neighbour's
+    place, and the best pair first would leave the last one without any.
+    """
     old, new = in_metres(drawn, scene), in_metres(shown, scene)
     own, other = shapely.STRtree(new).query(old, "dwithin", distance=REACH_M)
     alike = likeness(old[own], new[other])
     near = alike.shift_m / REACH_M
-    rated = np.flatnonzero((alike.iou >= MOVED_IOU) | ((alike.fit >= ALIKE) & (near <= 1)))
-    rated = rated[np.argsort(-(alike.iou + alike.fit * (1 - near.clip(0, 1)))[rated], kind="stable")]
-    taken = rated[take_free(own[rated], other[rated])]
+    rated = (alike.iou >= MOVED_IOU) | ((alike.fit >= ALIKE) & (near <= 1))
+    own, other, alike = own[rated], other[rated], Likeness(*(part[rated] for part in alike))
+    gain = alike.iou + alike.fit * (1 - near[rated].clip(0, 1))
+    lone = np.arange(len(drawn))  # each may also have no partner, at no gain
+    rows, columns = np.concatenate([own, lone]), np.concatenate([other, len(shown) + lone])
+    price = np.concatenate([3 - gain, np.full(len(drawn), 3.0)])
+    partner = min_weight_full_bipartite_matching(csr_array((price, (rows, columns))))[1]
+    taken = partner[own] == other
     return own[taken], other[taken], Likeness(*(part[taken] for part in alike))
 
 

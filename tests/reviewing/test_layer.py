@@ -13,6 +13,7 @@ import shapely
 
 from hybridseg.cli import main
 from hybridseg.errors import ReviewError
+from hybridseg.reviewing import check as checking
 from hybridseg.reviewing import desk as desks
 from hybridseg.reviewing.desk import Desk
 from hybridseg.reviewing.difference import likeness
@@ -273,6 +274,8 @@ def test_what_reaches_far_beyond_the_scene_is_unknown_and_the_rest_is_as_without
     given = {"theme": "buildings", "device": "cpu"}
     with Desk.open(town[0], layer=tmp_path / "wide.gpkg", edits=tmp_path / "wide_edits.gpkg", **given) as opened:
         said = {one.id: opened.findings[key].said for key, one in opened.before.items()}
+        added = [one.said for one in opened.findings.values()].count("added")
+    assert added == [one.said for one in desk.findings.values()].count("added") > 0  # it hides none
     assert said.pop("land") == "unknown"
     assert said == {one.id: desk.findings[key].said for key, one in desk.before.items()}
     with Desk.open(town[0], layer=tmp_path / "land.gpkg", edits=tmp_path / "land_edits.gpkg", **given) as opened:
@@ -283,7 +286,9 @@ def test_what_reaches_far_beyond_the_scene_is_unknown_and_the_rest_is_as_without
 def test_what_lies_beside_the_scene_is_refused(
     town: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], as_layer: bool, count: int
 ):
-    far = gpd.GeoDataFrame({"id": ["a"]}, geometry=[shapely.box(0, 0, 9, 9)], crs=gpd.read_file(town[1], layer="map").crs)
+    far = gpd.GeoDataFrame(
+        {"id": ["a"]}, geometry=[shapely.box(0, 0, 9, 9)], crs=gpd.read_file(town[1], layer="map").crs
+    )
     far.iloc[:count].to_file(tmp_path / "far.gpkg")
     path = str(tmp_path / "far.gpkg")
     given = ["--layer", path] if as_layer else [path]
@@ -293,3 +298,12 @@ def test_what_lies_beside_the_scene_is_refused(
     assert "none of the 1 objects of" in said if count else "far.gpkg holds no object" in said
     assert "Traceback" not in said
     assert sorted(one.name for one in tmp_path.iterdir()) == ["far.gpkg"]
+
+
+def test_houses_of_a_row_that_is_shifted_are_found_each_in_its_own_place(desk: Desk):
+    """5 m on, the first of two houses 9 m apart lies nearer to the second's place than to its own."""
+    shown = np.array([shapely.box(x, 0, x + 6, 8) for x in (0, 9)])
+    drawn = shapely.transform(shown, lambda xy: np.add(xy, (5, 0)))
+    own, other, alike = checking._matched(drawn, shown, desk.scene)
+    assert dict(zip(own.tolist(), other.tolist(), strict=True)) == {0: 0, 1: 1}
+    assert alike.shift_m == pytest.approx(5, rel=1e-3)
