@@ -153,7 +153,7 @@ class Desk:
             edits=store,
             segmenter=segmenter,
             drafts=Drafts(opened, themes, device),
-            sight=Sight(opened, themes, named, device),
+            sight=Sight(opened, themes, None if named == "none" else model, device),
             teaching=Teaching(opened, themes, store, named, device),
             who=who or _user(),
             provenance=provenance,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from odc.geo.geobox import GeoBox
@@ -35,7 +36,8 @@ class Seen:
 
     picture: the probability of the class as a PNG, on `grid`.
     prompts: what is found on it.
-    windows: of the scene's pixels, in which the refiner is asked about the prompts.
+    windows: of the scene's pixels, in which the refiner is asked about the prompts; those that suit the objects, also
+        where a theme has its refiner look through the windows of the first sweep.
     """
 
     picture: bytes
@@ -48,10 +50,10 @@ class Sight:
     """What the models see of parts of one scene; what was asked for last is kept. Any thread may call.
 
     scene, themes, device: of the review.
-    refiner: name of the one that is asked, or `none`.
+    refiner: the one that is asked; None: none is.
     """
 
-    def __init__(self, scene: Scene, themes: Sequence[Theme], refiner: str, device: str = "auto") -> None:
+    def __init__(self, scene: Scene, themes: Sequence[Theme], refiner: Any, device: str = "auto") -> None:
         self._scene, self._themes, self._refiner, self._device = scene, themes, refiner, device
         self._kept = Recent[tuple[str, Extent], Seen](_KEPT)
         self._lock = threading.Lock()
@@ -74,7 +76,8 @@ class Sight:
         if theme is None:
             known = ", ".join(one.label for one in self._themes)
             raise ReviewError(f"no theme of this review finds class {label}; choose one of {known}")
-        survey = Survey.open(self._scene, theme, self._refiner, self._device, "torch", ground=extent)
+        survey = Survey.open(self._scene, theme, "none", self._device, "torch", ground=extent)
+        survey = replace(survey, models=replace(survey.models, refiner=self._refiner))  # it is open already
         side_m = theme.gsd_m(self._scene.gsd_m, survey.models.classifier.spec.gsd_m)
         mx, my = self._scene.metres_per_unit
         if (extent[2] - extent[0]) * mx * (extent[3] - extent[1]) * my > MOST_PX * side_m**2:

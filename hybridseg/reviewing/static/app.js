@@ -8,16 +8,17 @@ import { Filter } from "./filter.js";
 import { Keys, label } from "./keys.js";
 import { Learning } from "./learning.js";
 import { SceneMap } from "./map.js";
+import { Outlines } from "./outlines.js";
 import { element } from "./panel.js";
 import { Place, boundsOf } from "./place.js";
 import { Seen } from "./seen.js";
-import { View, byId } from "./view.js";
+import { byId } from "./view.js";
 
 const POLL_MS = 4000;
 const REST_MS = 150;
 const SLOW_MS = 250; // encoding that takes longer is worth a heatmap ahead
 
-class Review extends View {
+class Review extends Outlines {
   constructor(scene) {
     super();
     this.about = scene;
@@ -220,79 +221,6 @@ class Review extends View {
       const bounds = this.scene.map.getBounds();
       if (!bounds.contains([west, south]) || !bounds.contains([east, north])) this.scene.show(one);
     }
-  }
-
-  // --- outlines ---
-
-  async click(object) {
-    if (object && !object.properties.open) return this.tell("It is not on the map any more: undo what removed it.");
-    this.leave(false);
-    if (!object) this.choose(null, null);
-    this.clicks.start(object);
-    this.shown();
-  }
-
-  async keep() {
-    if (this.drawing.edited) {
-      const geometry = this.drawing.geometry();
-      this.drawing.stop();
-      await this.act("replace", [this.object], { geometry, origin: "drawn" });
-      return this.shown();
-    }
-    if (!this.clicks.active) return this.move();
-    const unseen = this.clicks.drafted;
-    const geometry = await this.clicks.outline();
-    if (unseen && geometry) return this.tell("SAM2 sees it so by now: Enter keeps it.");
-    if (!geometry) return this.tell("There is no outline yet: click on the object.");
-    const corrected = this.clicks.object;
-    if (corrected) {
-      await this.act("replace", [this.object], { geometry, origin: "clicked" });
-      return this.next();
-    }
-    const reply = await this.act("add", [], { class: this.class, geometry, origin: "clicked" });
-    this.clicks.start(null);
-    this.choose(reply.changed[0], null);
-    return undefined;
-  }
-
-  async edit() {
-    if (!this.object?.properties.open) return this.tell("Choose an object first.");
-    if (this.object.geometry.type !== "Polygon") return this.tell("It has several parts, whose corners cannot be moved by hand: correct it by clicking.");
-    this.leave(false);
-    this.drawing.start("edit", null, this.object.geometry);
-    return this.shown();
-  }
-
-  async square() {
-    if (!this.object?.properties.open) return this.tell("Choose an object first.");
-    const { geometry } = await post("/api/shape", { class: this.object.properties.class, geometry: this.object.geometry });
-    await this.act("replace", [this.object], { geometry, origin: "drawn" });
-  }
-
-  async drawNew() {
-    this.leave(false);
-    this.choose(null, null);
-    this.drawing.start("polygon", (geometry) => {
-      this.drawing.stop();
-      this.after(async () => {
-        const reply = await this.act("add", [], { class: this.class, geometry, origin: "drawn" });
-        this.choose(reply.changed[0], null);
-      });
-    });
-    this.shown();
-  }
-
-  async split() {
-    if (!this.object?.properties.open) return this.tell("Choose an object first.");
-    this.leave(false);
-    this.drawing.start("line", (geometry) => {
-      this.drawing.stop();
-      this.after(async () => {
-        await this.act("split", [this.object], { geometry });
-        this.shown();
-      });
-    });
-    return this.shown();
   }
 
   leave(choose = true) {
