@@ -185,8 +185,9 @@ function style(bounds, classes) {
         paint: { "line-color": NEW, "line-width": width, "line-dasharray": [1, 2] } },
       { id: "supports", type: "line", source: "seen", filter: SEEN("support"), layout: HIDDEN,
         paint: { "line-color": "#fff", "line-width": 1.2, "line-dasharray": [2, 2] } },
-      { id: "prompts", type: "circle", source: "seen", filter: SEEN("on", "beside"), layout: HIDDEN,
-        paint: { "circle-radius": 3, "circle-color": ["match", ["get", "what"], "on", ON, BESIDE], "circle-stroke-color": "#fff", "circle-stroke-width": 1 } },
+      // a point on an object often is one beside its neighbour, too
+      { id: "prompts", type: "circle", source: "seen", filter: SEEN("on", "beside"), layout: { ...HIDDEN, "circle-sort-key": ["match", ["get", "what"], "on", 1, 0] },
+        paint: { "circle-radius": ["match", ["get", "what"], "on", 3, 5], "circle-color": ["match", ["get", "what"], "on", ON, BESIDE], "circle-stroke-color": "#fff", "circle-stroke-width": 1 } },
       { id: "frame", type: "fill", source: "frame", paint: { "fill-color": "#000", "fill-opacity": 0.45 } },
       { id: "frame-line", type: "line", source: "frame", paint: { "line-color": "#fff", "line-width": 1.5 } },
       { id: "sketch-fill", type: "fill", source: "sketch", paint: { "fill-color": SKETCHED, "fill-opacity": 0.25 } },
