@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import shapely
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from hybridseg.errors import ReviewError
 from hybridseg.heatmap import Heatmap
-from hybridseg.metrics.objects import take_free
+from hybridseg.metrics.objects import match
 from hybridseg.read.scene import Scene
 from hybridseg.read.vectors import repair
 from hybridseg.reviewing.difference import ALIKE, Likeness, in_metres, likeness
@@ -39,7 +41,7 @@ AGREES = 0.7
 """IoU of SAM2's mask with an outline from which on imagery shows it, though it was found as one with a neighbour."""
 
 
-def on_scene(objects: Sequence[Object], scene: Scene, layer: str | Path) -> list[Object]:
+def on_scene(objects: Sequence[Object], scene: Scene, layer: Any) -> list[Object]:
     """Return the objects that touch a scene, numbered anew: an extract often reaches further.
 
     Args:
@@ -50,6 +52,8 @@ def on_scene(objects: Sequence[Object], scene: Scene, layer: str | Path) -> list
     Raises:
         ReviewError: none does.
     """
+    if not objects:
+        raise ReviewError(f"{layer} holds no object that could be held against imagery; give another layer")
     ground = scene.geobox.extent.geom
     shapely.prepare(ground)
     kept = [one for one in objects if ground.intersects(one.geometry)]
@@ -104,8 +108,10 @@ def _checked(objects: Sequence[Object], survey: Survey) -> tuple[list[Object], l
     assert steps.heatmap is not None
     drawn, shown = repair(outlines(objects)), outlines(found)
     said = evidence(steps.heatmap, label, list(drawn))
-    masks = _refined(survey, objects, drawn)
-    figures = masks.rows[list(FIGURES)].to_numpy(float)
+    in_view = np.flatnonzero(said.seen >= SEEN)
+    masks = _refined(survey, objects, drawn, in_view)
+    figures = np.full((len(drawn), len(FIGURES)), np.nan)
+    figures[in_view] = masks.rows[list(FIGURES)].to_numpy(float)
     scores = np.where(said.seen >= SEEN, said.extent, np.nan)
     scored = [
         replace(one, score=score, iou_pred=row[0], stability=row[1], agreement=row[2])
@@ -122,9 +128,10 @@ def _checked(objects: Sequence[Object], survey: Survey) -> tuple[list[Object], l
     origins[own[differs]] = [found[at].origin for at in other[differs].tolist()]
     best = np.nan_to_num(agrees)
     best[own] = np.maximum(best[own], alike.iou)
-    lone = np.setdiff1d(np.flatnonzero(said.seen >= SEEN), own)
-    strayed = _strayed(masks, lone, drawn, shown[other], steps.heatmap, survey)
-    places[strayed] = masks.rows.geometry.to_numpy()[strayed]
+    lone = np.setdiff1d(in_view, own)
+    strayed = np.isin(in_view, lone)
+    strayed &= _strays(masks, drawn[in_view], shown[other], steps.heatmap, survey)
+    places[in_view[strayed]] = masks.rows.geometry.to_numpy()[strayed]
     elsewhere = ~shapely.is_missing(places)
     whole = np.where(elsewhere, places, drawn)
     to = likeness(in_metres(drawn, scene), in_metres(whole, scene))
@@ -147,29 +154,44 @@ def _checked(objects: Sequence[Object], survey: Survey) -> tuple[list[Object], l
             findings.append(Finding(one.key, what, 1 - float(to.iou[at]), float(to.shift_m[at]), place, origins[at]))
         else:
             findings.append(Finding(one.key, "kept", 1 - float(best[at])))
-    free = np.setdiff1d(np.arange(len(found)), other)
-    free = free[~covered(shown[free], whole[~gone])]
+    free, hidden = np.setdiff1d(np.arange(len(found)), other), said.seen < SEEN
+    free = free[~covered(shown[free], whole[~gone & ~hidden])]
+    in_part = shapely.intersection(
+        whole[hidden], scene.geobox.extent.geom
+    )  # what reaches beyond may be a whole country
+    free = np.delete(free, match(shown[free], in_part, iou=MOVED_IOU).pred)
     return scored, findings, [found[at] for at in free.tolist()]
 
 
 def _matched(drawn: np.ndarray, shown: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray, Likeness]:
-    """Pairs of an object and what shows it, one to one: those that overlap, and those of one shape near by."""
+    """Pairs of an object and what shows it, one to one: those that overlap, and those of one shape near by.
+
+    Of all pairings that with the most likeness: in a row of like houses that are shifted, each lies on its neighbour's
+    place, and the best pair first would leave the last one without any.
+    """
     old, new = in_metres(drawn, scene), in_metres(shown, scene)
     own, other = shapely.STRtree(new).query(old, "dwithin", distance=REACH_M)
     alike = likeness(old[own], new[other])
     near = alike.shift_m / REACH_M
-    rated = np.flatnonzero((alike.iou >= MOVED_IOU) | ((alike.fit >= ALIKE) & (near <= 1)))
-    rated = rated[np.argsort(-(alike.iou + alike.fit * (1 - near.clip(0, 1)))[rated], kind="stable")]
-    taken = rated[take_free(own[rated], other[rated])]
+    rated = (alike.iou >= MOVED_IOU) | ((alike.fit >= ALIKE) & (near <= 1))
+    own, other, alike = own[rated], other[rated], Likeness(*(part[rated] for part in alike))
+    gain = alike.iou + alike.fit * (1 - near[rated].clip(0, 1))
+    lone = np.arange(len(drawn))  # each may also have no partner, at no gain
+    rows, columns = np.concatenate([own, lone]), np.concatenate([other, len(shown) + lone])
+    price = np.concatenate([3 - gain, np.full(len(drawn), 3.0)])
+    partner = min_weight_full_bipartite_matching(csr_array((price, (rows, columns))))[1]
+    taken = partner[own] == other
     return own[taken], other[taken], Likeness(*(part[taken] for part in alike))
 
 
-def _refined(survey: Survey, objects: Sequence[Object], drawn: np.ndarray) -> Refined:
-    """What the refiner makes of outlines."""
-    rows = gpd.GeoDataFrame(
-        {"id": [str(one.key) for one in objects], "class": survey.theme.label}, geometry=drawn, crs=survey.scene.crs
+def _refined(survey: Survey, objects: Sequence[Object], drawn: np.ndarray, rows: np.ndarray) -> Refined:
+    """What the refiner makes of some of the outlines, in the order of `rows`."""
+    asked = gpd.GeoDataFrame(
+        {"id": [str(objects[row].key) for row in rows.tolist()], "class": survey.theme.label},
+        geometry=drawn[rows],
+        crs=survey.scene.crs,
     )
-    prompts, _ = read_prompts(rows, [survey.theme.label], survey.scene)
+    prompts, _ = read_prompts(asked, [survey.theme.label], survey.scene)
     return survey.refine(prompts)
 
 
@@ -186,19 +208,18 @@ def _clicked(survey: Survey, objects: Sequence[Object], drawn: np.ndarray, rows:
     if len(rows):
         prompts = survey.theme.prompts.model_copy(update={"parts": frozenset({"points"})})
         blind = replace(survey, theme=survey.theme.model_copy(update={"prompts": prompts}))
-        masks = _refined(blind, [objects[row] for row in rows.tolist()], drawn[rows])
+        masks = _refined(blind, objects, drawn, rows)
         there = masks.masked
         found[rows[there]] = iou(drawn[rows[there]], masks.rows.geometry.to_numpy()[there])
     return found
 
 
-def _strayed(
-    masks: Refined, lone: np.ndarray, drawn: np.ndarray, others: np.ndarray, heatmap: Heatmap, survey: Survey
-) -> np.ndarray:
-    """Return those of `lone`, objects that were not found, of which mask and heatmap together show another outline."""
+def _strays(masks: Refined, drawn: np.ndarray, others: np.ndarray, heatmap: Heatmap, survey: Survey) -> np.ndarray:
+    """Return (N,) bool, of which of N outlines mask and heatmap together show another one."""
     gate, scene = survey.theme.gate.model_copy(update={"agreement": 0.0}), survey.scene
-    lone = lone[gate.passes(masks)[lone]]
-    place = masks.rows.geometry.to_numpy()[lone]
+    strays = gate.passes(masks)
+    place, own = masks.rows.geometry.to_numpy()[strays], drawn[strays]
     there = evidence(heatmap, survey.theme.label, list(place)).extent >= STILL_THERE
     there &= ~covered(place, others)
-    return lone[there & (likeness(in_metres(drawn[lone], scene), in_metres(place, scene)).iou < SAME_IOU)]
+    strays[strays] = there & (likeness(in_metres(own, scene), in_metres(place, scene)).iou < SAME_IOU)
+    return strays

@@ -28,6 +28,7 @@ from hybridseg.reviewing.findings import Finding, ranked
 from hybridseg.reviewing.given import file_of, fingerprint, frame_of, objects_of, provenance_of, theme_of
 from hybridseg.reviewing.objects import MACHINE, PRESENT, Action, Done, Kind, Object
 from hybridseg.reviewing.order import Order
+from hybridseg.reviewing.seen import Sight
 from hybridseg.reviewing.segment import Segmenter
 from hybridseg.reviewing.teaching import Teaching
 from hybridseg.reviewing.tiles import Tiles
@@ -57,6 +58,7 @@ class Desk:
     edits: the store.
     segmenter: answers clicks.
     drafts: answers them before it can.
+    sight: shows what the models see.
     teaching: learns from the decisions.
     who: the person.
     provenance: of the extraction; empty where the map does not say.
@@ -72,6 +74,7 @@ class Desk:
     edits: Edits
     segmenter: Segmenter
     drafts: Drafts
+    sight: Sight
     teaching: Teaching
     who: str
     provenance: Mapping[str, Any]
@@ -119,8 +122,9 @@ class Desk:
         path = file_of(scene, result) if edits is None else Path(edits)
         check_not_input(path, [*files_of(opened), result])
         objects = [] if result is None else objects_of(result, opened.crs, themes[0].label)
-        if layer is not None:
-            objects = on_scene(objects, opened, layer)
+        if layer is not None or objects:
+            there = on_scene(objects, opened, result)
+            objects = there if layer is not None else objects
         mark = fingerprint(objects)
         facts = {"scene": opened.fingerprint, "map": mark}
         named = refiner or next((one for one in asked.get("refiners", []) if one != "none"), themes[0].refiner)
@@ -149,6 +153,7 @@ class Desk:
             edits=store,
             segmenter=segmenter,
             drafts=Drafts(opened, themes, device),
+            sight=Sight(opened, themes, None if named == "none" else model, device),
             teaching=Teaching(opened, themes, store, named, device),
             who=who or _user(),
             provenance=provenance,

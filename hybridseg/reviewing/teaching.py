@@ -243,4 +243,9 @@ def _named_apart(objects: Sequence[Object], taken: set[str]) -> list[Object]:
 
 
 def _by_doubt(objects: Sequence[Object]) -> list[Object]:
-    return [objects[place] for place in doubt(objects).tolist()]
+    """The objects, the most doubtful first; the parts of one follow each other."""
+    ordered = [objects[place] for place in doubt(objects).tolist()]
+    first: dict[tuple[str, ...], int] = {}
+    for place, one in enumerate(ordered):
+        first.setdefault(one.parents or (one.id,), place)
+    return sorted(ordered, key=lambda one: first[one.parents or (one.id,)])

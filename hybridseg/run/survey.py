@@ -189,12 +189,8 @@ class Survey:
         refiner = self.models.refiner
         if refiner is None or not len(prompts):
             return Refined.from_prompts(prompts)
-        scene, objects = self._refiner_view, self.theme.objects
-        settings, size_px, anchor = self.theme.prompts, refiner.size_px, pixel_anchor(scene.geobox)
-        windows = ObjectWindows.of_objects(size_px, settings.span, settings.max_zoom, anchor)
-        if shared := self.models.shared:
-            windows = ObjectWindows.of_sweep(size_px, anchor)
-        served, _ = windows.assign(*boxes_on(prompts.rows, scene.geobox, objects.in_pieces))
+        scene, objects, settings = self._refiner_view, self.theme.objects, self.theme.prompts
+        windows, served = self.windows(prompts)
         tasks = RefineTasks(Refine(refiner, settings), scene, prompts, served)
 
         def gather(results: Results) -> Refined:
@@ -206,9 +202,18 @@ class Survey:
             return Refined.from_prompts(prompts, list(outlines), figures)
 
         made_of = (refiner.sha256, settings, scene.fingerprint, scene.geobox, objects.in_pieces)
-        key = key_of("refined", prompts.fingerprint(), *made_of, shared)
+        key = key_of("refined", prompts.fingerprint(), *made_of, self.models.shared)
         made, sweep = self._sweeps.value(key, "refine", tasks, gather)
         return replace(made, sweep=replace(sweep, in_raster=windows.count(scene.window, {w.width for w in served})))
+
+    def windows(self, prompts: Prompts) -> tuple[ObjectWindows, dict[Window, np.ndarray]]:
+        """The windows that the refiner looks through, and those of prompts, each with the rows that it serves."""
+        assert self.models.refiner is not None
+        scene, size_px, settings = self._refiner_view, self.models.refiner.size_px, self.theme.prompts
+        windows = ObjectWindows.of_objects(size_px, settings.span, settings.max_zoom, pixel_anchor(scene.geobox))
+        if self.models.shared:
+            windows = ObjectWindows.of_sweep(size_px, pixel_anchor(scene.geobox))
+        return windows, windows.assign(*boxes_on(prompts.rows, scene.geobox, self.theme.objects.in_pieces))[0]
 
     def features(self, refined: Refined) -> Features:
         """Choose refined or coarse outlines by the gate, free them of overlaps, shape them within the scene, measure.

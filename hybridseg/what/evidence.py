@@ -11,6 +11,7 @@ import shapely
 from affine import Affine
 from rasterio.features import rasterize
 
+from hybridseg.cog import whole
 from hybridseg.heatmap import Heatmap
 from hybridseg.read.tiles import tile, transformed
 from hybridseg.types import Window
@@ -37,22 +38,26 @@ class Evidence(NamedTuple):
 
 
 def evidence(heatmap: Heatmap, label: str, outlines: Sequence[shapely.Geometry]) -> Evidence:
-    """Return what a heatmap says of outlines in its CRS, reading little more of it than they cover."""
+    """Return what a heatmap says of outlines in its CRS, reading little more than they cover of it."""
+    grid = whole(heatmap.geobox)
     drawn = transformed(np.array(outlines, object), ~heatmap.geobox.affine)
     sums = np.zeros((len(drawn), 3))
     there = np.flatnonzero(~shapely.is_empty(drawn))
     bounds = shapely.bounds(drawn)
+    beside = there[~((bounds[there, :2] >= 0) & (bounds[there, 2:] <= (grid.width, grid.height))).all(1)]
+    inside = shapely.clip_by_rect(drawn[beside], 0, 0, grid.width, grid.height)
+    sums[beside, 0] = shapely.area(drawn[beside]) - shapely.area(inside)
     cells: dict[tuple[int, int], list[int]] = defaultdict(list)
     for row in there.tolist():
         middle = (bounds[row, :2] + bounds[row, 2:]) // (2 * _CELL_PX)
         cells[int(middle[0]), int(middle[1])].append(row)
     for rows in cells.values():
-        together = _window(bounds[rows])
+        together = _window(bounds[rows]).clip(grid)
         groups = [rows] if max(together.width, together.height) <= _READ_PX else [[row] for row in rows]
         for group in groups:
-            whole = _window(bounds[group])
-            for part in tile((whole.height, whole.width), _READ_PX):
-                window = Window(whole.col + part.col, whole.row + part.row, part.width, part.height)
+            ground = _window(bounds[group]).clip(grid)
+            for part in tile((ground.height, ground.width), _READ_PX):
+                window = Window(ground.col + part.col, ground.row + part.row, part.width, part.height)
                 extent, _, valid = heatmap.read(window, label)
                 for row in group:
                     sums[row] += _sums(drawn[row], _window(bounds[[row]]).clip(window), window, extent, valid)

@@ -47,7 +47,7 @@ def test_the_server_does_as_its_description_says(schema: Any, mode: Any):
                   suppress_health_check=list(HealthCheck))  # fmt: skip
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: Any) -> None:
-            case.call_and_validate(excluded_checks=[positive_data_acceptance])
+            case.call_and_validate(excluded_checks=[positive_data_acceptance], timeout=120)
 
         try:
             ask()

@@ -13,6 +13,7 @@ import shapely
 
 from hybridseg.cli import main
 from hybridseg.errors import ReviewError
+from hybridseg.reviewing import check as checking
 from hybridseg.reviewing import desk as desks
 from hybridseg.reviewing.desk import Desk
 from hybridseg.reviewing.difference import likeness
@@ -257,3 +258,52 @@ def test_the_verb_tells_its_steps_and_writes_the_difference(
     assert '"refine"' in said.err
     assert f'"features": {len(read_result(out))}' in said.out
     assert read_provenance(out)["request"]["layer"]["name"] == str(elsewhere[0])
+
+
+def test_what_reaches_far_beyond_the_scene_is_unknown_and_the_rest_is_as_without_it(
+    town: tuple[Path, Path], elsewhere: tuple[Path, gpd.GeoDataFrame], desk: Desk, tmp_path: Path
+):
+    """As the boundary of a land in an extract: its ground in pixels does not fit the memory."""
+    rows = gpd.read_file(elsewhere[0]).to_crs(desk.scene.crs)
+    x0, y0, x1, y1 = rows.total_bounds
+    land = gpd.GeoDataFrame(
+        {"osm_id": ["land"]}, geometry=[shapely.box(x0 - 1e6, y0 - 1e6, x1 + 1e6, y1 + 1e6)], crs=rows.crs
+    )
+    pd.concat([rows, land], ignore_index=True).to_file(tmp_path / "wide.gpkg")
+    land.to_file(tmp_path / "land.gpkg")
+    given = {"theme": "buildings", "device": "cpu"}
+    with Desk.open(town[0], layer=tmp_path / "wide.gpkg", edits=tmp_path / "wide_edits.gpkg", **given) as opened:
+        said = {one.id: opened.findings[key].said for key, one in opened.before.items()}
+        added = [one.said for one in opened.findings.values()].count("added")
+    assert added == [one.said for one in desk.findings.values()].count("added") > 0  # it hides none
+    assert said.pop("land") == "unknown"
+    assert said == {one.id: desk.findings[key].said for key, one in desk.before.items()}
+    with Desk.open(town[0], layer=tmp_path / "land.gpkg", edits=tmp_path / "land_edits.gpkg", **given) as opened:
+        assert [opened.findings[key].said for key in opened.before] == ["unknown"]
+
+
+@pytest.mark.parametrize(("as_layer", "count"), [(True, 0), (True, 1), (False, 1)])
+def test_what_lies_beside_the_scene_is_refused(
+    town: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], as_layer: bool, count: int
+):
+    far = gpd.GeoDataFrame(
+        {"id": ["a"]}, geometry=[shapely.box(0, 0, 9, 9)], crs=gpd.read_file(town[1], layer="map").crs
+    )
+    far.iloc[:count].to_file(tmp_path / "far.gpkg")
+    path = str(tmp_path / "far.gpkg")
+    given = ["--layer", path] if as_layer else [path]
+    out = tmp_path / "out.gpkg"
+    assert main(["review", str(town[0]), *given, "--theme", "buildings", "--export", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "none of the 1 objects of" in said if count else "far.gpkg holds no object" in said
+    assert "Traceback" not in said
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["far.gpkg"]
+
+
+def test_houses_of_a_row_that_is_shifted_are_found_each_in_its_own_place(desk: Desk):
+    """5 m on, the first of two houses 9 m apart lies nearer to the second's place than to its own."""
+    shown = np.array([shapely.box(x, 0, x + 6, 8) for x in (0, 9)])
+    drawn = shapely.transform(shown, lambda xy: np.add(xy, (5, 0)))
+    own, other, alike = checking._matched(drawn, shown, desk.scene)
+    assert dict(zip(own.tolist(), other.tolist(), strict=True)) == {0: 0, 1: 1}
+    assert alike.shift_m == pytest.approx(5, rel=1e-3)

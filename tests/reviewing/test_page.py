@@ -154,6 +154,7 @@ def test_relabel_split_improve_and_agree(page: Any, desk: Desk):
     page.keyboard.press("Enter")
     until(page, lambda: counts().get("split") == 1)
     assert counts()["corrected"] == 2
+    until(page, lambda: page.evaluate("review.object.properties.parents.length") == 1)  # one of the parts is chosen
     page.keyboard.press("z")
     until(page, lambda: "split" not in counts())
 
@@ -262,3 +263,55 @@ def test_the_heatmap_answers_until_the_refiner_does(page: Any, desk: Desk, monke
     assert not page.evaluate("review.clicks.drafted")
     page.keyboard.press("Enter")
     until(page, lambda: counts().get("added") == 1)
+
+
+def test_what_a_merge_makes_is_chosen(page: Any, desk: Desk):
+    first = desk.before[page.evaluate("review.object.id")]
+    near = min(
+        (one for one in desk.before.values() if one is not first), key=lambda one: one.geometry.distance(first.geometry)
+    )
+    at = near.geometry.representative_point()
+    page.keyboard.down("Shift")
+    page.mouse.click(*on_screen(page, desk, at.x, at.y))
+    page.keyboard.up("Shift")
+    until(page, lambda: page.evaluate("review.others.length") == 1)
+    page.keyboard.press("m")
+    until(page, lambda: page.evaluate("review.object?.properties.parents.length") == 2)
+    assert page.evaluate("review.object.properties.open")
+    assert page.locator("button[data-does=accept]").is_enabled()
+    page.keyboard.press("z")
+    until(page, lambda: "merged" not in desk.edits.counts())
+    until(page, lambda: page.evaluate("review.object?.properties.parents.length") == 0)
+    assert "Ada" not in page.locator("#card").inner_text()  # undone: nobody has decided
+
+
+def test_the_bar_names_the_keys_that_a_person_chose(page: Any):
+    assert "A accepts" in page.locator("#hint").inner_text()
+    page.keyboard.press("?")
+    page.locator("#bindings div", has_text="Accept").locator("button").click()
+    page.keyboard.press("k")
+    page.locator("dialog button", has_text="Close").click()
+    page.keyboard.press("f")
+    until(page, lambda: "K accepts" in page.locator("#hint").inner_text())
+
+
+def test_heatmap_prompts_and_windows_are_layers_that_a_key_shows_and_hides(page: Any):
+    def shown(layer: str) -> bool:
+        there = f"review.scene.map.getLayer('{layer}')"
+        return bool(page.evaluate(f"{there} && {there}.visibility !== 'none'"))
+
+    assert not shown("heat")
+    assert not shown("prompts")
+    page.keyboard.press("t")
+    until(page, lambda: shown("heat"))
+    assert not shown("prompts")
+    page.keyboard.press("v")
+    page.keyboard.press("w")
+    until(page, lambda: shown("prompts") and shown("supports") and shown("windows"))
+    kinds = page.evaluate(
+        "[...new Set(review.scene.map.getSource('seen').serialize().data.features.map((one) => one.properties.what))]"
+    )
+    assert {"support", "on", "window"} <= set(kinds)
+    for key in "tvwh":
+        page.keyboard.press(key)
+    until(page, lambda: not any(shown(layer) for layer in ("heat", "prompts", "windows", "objects-line")))

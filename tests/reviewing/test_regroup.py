@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -101,6 +102,17 @@ def test_the_parts_of_a_pair_are_proposed_and_the_first_that_is_accepted_takes_i
     assert verdicts(desk, frozenset({"pair"})) == {"split"}
     desk.decide("accept", second.key)
     assert {one.verdict for one in desk.edits.get([first.key, second.key])} == {"added"}
+
+
+def test_the_parts_of_one_follow_each_other_in_the_queue(desk: Desk):
+    one = next(iter(desk.before.values()))
+    given = [("a", ("pair",), 0.1), ("b", (), 0.3), ("c", ("pair",), 0.6), ("d", ("x", "y"), 0.8)]
+    made = [
+        replace(one, key=0, id=name, parents=parents, agreement=agreement, verdict="proposed")
+        for name, parents, agreement in reversed(given)
+    ]
+    done = desk.teaching.agree(improve.Improvement(tuple((None, new) for new in made), 0), "Ada", "propose")
+    assert [new.id for new in done.changed] == ["a", "c", "b", "d"]
 
 
 def test_what_was_rejected_leaves_the_objects_and_is_not_proposed_again(desk: Desk):

@@ -24,6 +24,7 @@ from hybridseg.reviewing.server.layer import add_layer
 from hybridseg.reviewing.server.learning import add_learning
 from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Draft, Look, Refused, Step, ToShape, feature, placed
 from hybridseg.reviewing.server.queue import add_queue
+from hybridseg.reviewing.server.seen import add_seen
 from hybridseg.reviewing.tiles import OWN_ZOOM, TILE_PX
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.lineage import installed_version
@@ -63,6 +64,7 @@ def make_app(desk: Desk, page: bool) -> FastAPI:
     add_queue(app, desk)
     add_learning(app, desk)
     add_layer(app, desk)
+    add_seen(app, desk)
     if page:
         app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app
@@ -122,6 +124,7 @@ def _scene_routes(app: FastAPI, desk: Desk) -> None:
             "file": edits.path.name,
             "queue": len(desk.line),
             "teachable": list(desk.teaching.labels),
+            "seen": [theme.label for theme in desk.themes],
             "head": edits.head,
             "layer": bool(desk.findings),
         }

@@ -60,7 +60,8 @@ def _job(job: Job | None) -> dict[str, Any]:
         return {**told, "sweep": job.steps.sweep, "done": job.steps.done, "total": job.steps.total, "error": job.error}
     parts = {"new": job.found.new, "gone": job.found.gone, "changed": job.found.changed}
     features = [_sketch(one, what) for what, part in parts.items() for one in part[:MOST_SHOWN]]
-    return {**told, "kept": job.found.kept, **{what: len(part) for what, part in parts.items()}, "features": features}
+    told |= {"kept": job.found.kept, "regrouped": sum(bool(one.parents) for one in job.found.new)}
+    return {**told, **{what: len(part) for what, part in parts.items()}, "features": features}
 
 
 def _sketch(one: Object, what: str) -> dict[str, Any]:

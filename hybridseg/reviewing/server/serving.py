@@ -65,8 +65,8 @@ class Serving:
         shown = host if host not in ("0.0.0.0", "::") else socket.gethostname()
         self.address = Address(f"http://{f'[{shown}]' if ':' in shown else shown}:{port}", token, page)
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False, http="h11",
-            limit_concurrency=_BUSY, timeout_graceful_shutdown=3, h11_max_incomplete_event_size=16 << 10,
+            app, log_config=None, log_level="error", access_log=False, lifespan="off", ws="none", server_header=False,
+            http="h11", limit_concurrency=_BUSY, timeout_graceful_shutdown=3, h11_max_incomplete_event_size=16 << 10,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
 

@@ -1,5 +1,6 @@
 // The review: one object after another, each decision saved at once.
 
+import { actions } from "./actions.js";
 import { get, post } from "./api.js";
 import { Clicks } from "./clicks.js";
 import { Drawing } from "./draw.js";
@@ -7,15 +8,17 @@ import { Filter } from "./filter.js";
 import { Keys, label } from "./keys.js";
 import { Learning } from "./learning.js";
 import { SceneMap } from "./map.js";
+import { Outlines } from "./outlines.js";
 import { element } from "./panel.js";
 import { Place, boundsOf } from "./place.js";
-import { View, byId } from "./view.js";
+import { Seen } from "./seen.js";
+import { byId } from "./view.js";
 
 const POLL_MS = 4000;
 const REST_MS = 150;
 const SLOW_MS = 250; // encoding that takes longer is worth a heatmap ahead
 
-class Review extends View {
+class Review extends Outlines {
   constructor(scene) {
     super();
     this.about = scene;
@@ -25,46 +28,10 @@ class Review extends View {
     this.colours = new Map(scene.classes.map((one) => [one.name, one.colour]));
     this.clicks = new Clicks(this.scene, () => this.label, (busy) => this.proposed(busy), (error) => this.say(error));
     this.drawing = new Drawing(this.scene);
-    Object.assign(this, { object: null, finding: null, reading: 0, others: [], position: null, class: scene.classes[0]?.name, square: null, slowest: 0, hidden: false, work: Promise.resolve() });
-    this.keys = new Keys(this.actions());
+    Object.assign(this, { object: null, finding: null, reading: 0, others: [], position: null, class: scene.classes[0]?.name, square: null, slowest: 0, work: Promise.resolve() });
+    this.keys = new Keys(actions(this));
+    this.seen = new Seen(this);
     this.filter = new Filter(this, () => this.after(() => this.next(0)));
-  }
-
-  actions() {
-    const all = {
-      accept: { key: "a", about: "Accept", run: () => this.decide("accept") },
-      reject: { key: "d", about: "Reject: there is no such object", brief: "Reject", run: () => this.decide("reject") },
-      skip: { key: "s", about: "Skip to the next that is not decided", brief: "Skip", run: () => this.next() },
-      next: { key: "f", about: "Next in the queue, decided or not", brief: "Next", run: () => this.next(undefined, false) },
-      back: { key: "b", about: "Back in the queue", brief: "Back", run: () => this.back() },
-      click: { key: "c", about: "Correct the outline by clicking", brief: "Correct", run: () => this.click(this.object) },
-      fresh: { key: "n", about: "Add an object by clicking", brief: "Add", run: () => this.click(null) },
-      keep: { key: "Enter", about: "Keep the outline that is proposed or edited", brief: "Keep", run: () => this.keep() },
-      other: { key: "Tab", about: "Another reading of the clicks, or another place", brief: "Other", run: async () => this.other() },
-      unclick: { key: "Backspace", about: "Take back the last click", run: async () => this.clicks.back() },
-      leave: { key: "Escape", about: "Leave clicking or drawing; choose nothing", brief: "Leave", run: async () => this.leave() },
-      edit: { key: "e", about: "Move the corners by hand", brief: "Corners", run: () => this.edit() },
-      square: { key: "r", about: "Shape the outline as the theme does: right angles", brief: "Square", run: () => this.square() },
-      draw: { key: "p", about: "Draw a new outline by hand", brief: "Draw", run: () => this.drawNew() },
-      split: { key: "x", about: "Split along a line", brief: "Split", run: () => this.split() },
-      merge: { key: "m", about: "Merge with those chosen by Shift and click", brief: "Merge", run: async () => this.object && this.act("merge", [this.object, ...this.others]) },
-      remove: { key: "Delete", about: "Delete from the map", brief: "Delete", run: () => this.decide("delete") },
-      undo: { key: "z", about: "Undo, without limit", brief: "Undo", run: () => this.step("undo"), repeats: true },
-      redo: { key: "y", about: "Redo", run: () => this.step("redo"), repeats: true },
-      ground: { key: "g", about: "Look a square of ground over for what the map lacks; again: that is done", brief: "Ground", run: () => this.ground() },
-      filter: { key: "q", about: "Choose what the queue walks", brief: "Filter", run: async () => this.filter.open() },
-      find: { key: "0", about: "Show the object again", run: async () => this.object && this.scene.show(this.object) },
-      hide: { key: "h", about: "Hide or show all outlines", run: async () => this.scene.hide((this.hidden = !this.hidden)) },
-      help: { key: "?", about: "This page", run: async () => this.keys.page(byId("keys")) },
-    };
-    this.about.classes.slice(0, 9).forEach(({ name }, number) => {
-      all[`class ${name}`] = { key: `${number + 1}`, about: `Class ${name}`, run: () => this.relabel(name) };
-    });
-    for (const action of Object.values(all)) {
-      const { run } = action;
-      action.run = () => this.after(run);
-    }
-    return all;
   }
 
   // One thing after another: what is asked for next knows what the one before it did.
@@ -78,6 +45,11 @@ class Review extends View {
 
   get label() {
     return this.clicks.object?.properties.class ?? this.class;
+  }
+
+  // The class of the object that is looked at, or the one chosen for new ones, where it is among some.
+  among(labels) {
+    return [this.object?.properties.class, this.label, labels[0]].find((name) => labels.includes(name));
   }
 
   async begin() {
@@ -216,7 +188,8 @@ class Review extends View {
     this.head = reply.head;
     this.scene.change(reply.changed, reply.removed);
     const mine = reply.changed.find((one) => one.id === this.object?.id);
-    if (mine) this.choose(mine, this.position);
+    const heir = mine?.properties.open ? mine : (reply.changed.find((one) => one.properties.parents.includes(mine?.properties.id)) ?? mine);
+    if (mine) this.choose(heir, this.position);
     else if (reply.removed.includes(this.object?.id)) this.choose(null, null);
     await this.refresh();
     if (this.filter.on) this.filter.said();
@@ -250,79 +223,6 @@ class Review extends View {
     }
   }
 
-  // --- outlines ---
-
-  async click(object) {
-    if (object && !object.properties.open) return this.tell("It is not on the map any more: undo what removed it.");
-    this.leave(false);
-    if (!object) this.choose(null, null);
-    this.clicks.start(object);
-    this.shown();
-  }
-
-  async keep() {
-    if (this.drawing.edited) {
-      const geometry = this.drawing.geometry();
-      this.drawing.stop();
-      await this.act("replace", [this.object], { geometry, origin: "drawn" });
-      return this.shown();
-    }
-    if (!this.clicks.active) return this.move();
-    const unseen = this.clicks.drafted;
-    const geometry = await this.clicks.outline();
-    if (unseen && geometry) return this.tell("SAM2 sees it so by now: Enter keeps it.");
-    if (!geometry) return this.tell("There is no outline yet: click on the object.");
-    const corrected = this.clicks.object;
-    if (corrected) {
-      await this.act("replace", [this.object], { geometry, origin: "clicked" });
-      return this.next();
-    }
-    const reply = await this.act("add", [], { class: this.class, geometry, origin: "clicked" });
-    this.clicks.start(null);
-    this.choose(reply.changed[0], null);
-    return undefined;
-  }
-
-  async edit() {
-    if (!this.object?.properties.open) return this.tell("Choose an object first.");
-    if (this.object.geometry.type !== "Polygon") return this.tell("It has several parts, whose corners cannot be moved by hand: correct it by clicking.");
-    this.leave(false);
-    this.drawing.start("edit", null, this.object.geometry);
-    return this.shown();
-  }
-
-  async square() {
-    if (!this.object?.properties.open) return this.tell("Choose an object first.");
-    const { geometry } = await post("/api/shape", { class: this.object.properties.class, geometry: this.object.geometry });
-    await this.act("replace", [this.object], { geometry, origin: "drawn" });
-  }
-
-  async drawNew() {
-    this.leave(false);
-    this.choose(null, null);
-    this.drawing.start("polygon", (geometry) => {
-      this.drawing.stop();
-      this.after(async () => {
-        const reply = await this.act("add", [], { class: this.class, geometry, origin: "drawn" });
-        this.choose(reply.changed[0], null);
-      });
-    });
-    this.shown();
-  }
-
-  async split() {
-    if (!this.object?.properties.open) return this.tell("Choose an object first.");
-    this.leave(false);
-    this.drawing.start("line", (geometry) => {
-      this.drawing.stop();
-      this.after(async () => {
-        await this.act("split", [this.object], { geometry });
-        this.shown();
-      });
-    });
-    return this.shown();
-  }
-
   leave(choose = true) {
     const busy = this.clicks.active || this.drawing.active;
     if (this.square) this.scene.frame((this.square = null));
@@ -342,6 +242,7 @@ class Review extends View {
     this.resting = setTimeout(async () => {
       try {
         await this.scene.load();
+        this.seen.load();
         this.dot("busy");
         const [x, y] = this.place.toCrs(this.scene.map.getCenter().toArray());
         if (!this.slowest || this.slowest > SLOW_MS) post("/api/draft", { x, y, class: this.label }).catch(() => {});

@@ -4,7 +4,7 @@ export class Drawing {
   // finished: called with a GeoJSON geometry in the scene's CRS
   constructor(scene) {
     this.scene = scene;
-    this.draw = null;
+    Object.assign(this, { draw: null, mode: null });
   }
 
   get active() {
@@ -13,6 +13,7 @@ export class Drawing {
 
   start(mode, finished, geometry = null) {
     this.stop();
+    this.mode = mode;
     const { TerraDraw, TerraDrawPolygonMode, TerraDrawLineStringMode, TerraDrawSelectMode } = globalThis.terraDraw;
     const { TerraDrawMapLibreGLAdapter } = globalThis.terraDrawMaplibreGlAdapter;
     const movable = { feature: { draggable: false, coordinates: { midpoints: true, draggable: true, deletable: true } } };

@@ -69,6 +69,6 @@ function spelled(event) {
 }
 
 export function label(key) {
-  const named = { " ": "Space", ArrowLeft: "←", ArrowRight: "→", Escape: "Esc", Delete: "Del", Backspace: "⌫", Enter: "↵" };
+  const named = { " ": "Space", ArrowLeft: "←", ArrowRight: "→", Escape: "Esc", Delete: "Del", Backspace: "⌫" };
   return key.split(/(?<=\+)(?=.)/).map((part) => named[part] ?? (part.length === 1 ? part.toUpperCase() : part)).join("");
 }

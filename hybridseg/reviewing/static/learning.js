@@ -13,14 +13,8 @@ export class Learning {
     byId("learning").hidden = !review.about.teachable.length;
   }
 
-  // The class of the object that is looked at, or the one chosen for new ones, where it can be learnt.
-  get label() {
-    const { about, object, label } = this.review;
-    return [object?.properties.class, label, about.teachable[0]].find((name) => about.teachable.includes(name));
-  }
-
   async begin(kind) {
-    await this.try(() => post("/api/improve", { kind, class: this.label }));
+    await this.try(() => post("/api/improve", { kind, class: this.review.among(this.review.about.teachable) }));
   }
 
   async look() {
@@ -38,6 +32,7 @@ export class Learning {
       const { head, queue } = await post("/api/improve/agree");
       review.about.queue = queue;
       await review.again(head);
+      await review.filter.said();
       if (queue > first) await review.next(first);
       return get("/api/improve");
     });

@@ -12,6 +12,13 @@ const DECIDED = ["in", ["get", "verdict"], ["literal", ["accepted", "corrected",
 const MAPPED = ["!=", ["get", "verdict"], "proposed"];
 const PROPOSED = "#00d5e8";
 const NEW = "#ffd23f";
+const [ON, BESIDE] = ["#18a058", "#d03050"]; // clicks and prompts
+const HIDDEN = { visibility: "none" };
+const SEEN = (...kinds) => ["in", ["get", "what"], ["literal", kinds]];
+const LAYERS = {
+  outlines: ["objects-fill", "objects-line", "objects-coarse", "objects-proposed"],
+  heatmap: ["heat"], prompts: ["supports", "prompts"], windows: ["windows"],
+};
 const SKETCHED = ["match", ["get", "what"], "new", NEW, "gone", "#ff4d6d", PROPOSED];
 
 export class SceneMap {
@@ -136,10 +143,17 @@ export class SceneMap {
     return this.place.metres * 2 ** (OWN_ZOOM - this.map.getZoom());
   }
 
-  hide(hidden) {
-    for (const layer of ["objects-fill", "objects-line", "objects-coarse", "objects-proposed"]) {
-      this.map.setLayoutProperty(layer, "visibility", hidden ? "none" : "visible");
-    }
+  toggle(name, shown) {
+    for (const layer of LAYERS[name]) if (this.map.getLayer(layer)) this.map.setLayoutProperty(layer, "visibility", shown ? "visible" : "none");
+  }
+
+  // What the models see: features, and the heatmap's picture with its corners.
+  seen(found, url) {
+    this.map.getSource("seen").setData({ type: "FeatureCollection", features: found.features.map((one) => ({ ...one, geometry: this.place.shown(one.geometry) })) });
+    const picture = { url, coordinates: found.corners.map((at) => this.place.fromCrs(at)) };
+    const heat = this.map.getSource("heat");
+    if (heat) heat.updateImage(picture);
+    else this.map.addSource("heat", { type: "image", ...picture }).addLayer({ id: "heat", type: "raster", source: "heat", paint: { "raster-fade-duration": 0 } }, "windows");
   }
 }
 
@@ -156,11 +170,12 @@ function style(bounds, classes) {
     version: 8,
     sources: {
       scene: { type: "raster", tiles, tileSize: 256, minzoom: 1, maxzoom: 18, bounds },
-      ...data("objects"), ...data("frame"), ...data("sketch"), ...data("selected"), ...data("preview"), ...data("proposed"), ...data("marks"),
+      ...data("seen"), ...data("objects"), ...data("frame"), ...data("sketch"), ...data("selected"), ...data("preview"), ...data("proposed"), ...data("marks"),
     },
     layers: [
       { id: "ground", type: "background", paint: { "background-color": "#101214" } },
       { id: "scene", type: "raster", source: "scene", paint: { "raster-fade-duration": 0 } },
+      { id: "windows", type: "line", source: "seen", filter: SEEN("window"), layout: HIDDEN, paint: { "line-color": "#9fd0ff", "line-width": 1.2 } },
       { id: "objects-fill", type: "fill", source: "objects", paint: { "fill-color": colour, "fill-opacity": ["case", DECIDED, 0.4, 0.04] } },
       { id: "objects-line", type: "line", source: "objects", filter: ["all", ["!=", ["get", "origin"], "coarse"], MAPPED],
         paint: { "line-color": colour, "line-width": width } },
@@ -168,6 +183,11 @@ function style(bounds, classes) {
         paint: { "line-color": colour, "line-width": width, "line-dasharray": [3, 2] } },
       { id: "objects-proposed", type: "line", source: "objects", filter: ["!", MAPPED],
         paint: { "line-color": NEW, "line-width": width, "line-dasharray": [1, 2] } },
+      { id: "supports", type: "line", source: "seen", filter: SEEN("support"), layout: HIDDEN,
+        paint: { "line-color": "#fff", "line-width": 1.2, "line-dasharray": [2, 2] } },
+      // a point on an object often is one beside its neighbour, too
+      { id: "prompts", type: "circle", source: "seen", filter: SEEN("on", "beside"), layout: { ...HIDDEN, "circle-sort-key": ["match", ["get", "what"], "on", 1, 0] },
+        paint: { "circle-radius": ["match", ["get", "what"], "on", 3, 5], "circle-color": ["match", ["get", "what"], "on", ON, BESIDE], "circle-stroke-color": "#fff", "circle-stroke-width": 1 } },
       { id: "frame", type: "fill", source: "frame", paint: { "fill-color": "#000", "fill-opacity": 0.45 } },
       { id: "frame-line", type: "line", source: "frame", paint: { "line-color": "#fff", "line-width": 1.5 } },
       { id: "sketch-fill", type: "fill", source: "sketch", paint: { "fill-color": SKETCHED, "fill-opacity": 0.25 } },
@@ -182,7 +202,7 @@ function style(bounds, classes) {
       { id: "box", type: "line", source: "marks", filter: ["==", ["geometry-type"], "LineString"],
         paint: { "line-color": "#fff", "line-width": 1.5, "line-dasharray": [3, 2] } },
       { id: "points", type: "circle", source: "marks", filter: ["==", ["geometry-type"], "Point"],
-        paint: { "circle-radius": 5, "circle-color": ["case", ["get", "on"], "#18a058", "#d03050"], "circle-stroke-color": "#fff", "circle-stroke-width": 2 } },
+        paint: { "circle-radius": 5, "circle-color": ["case", ["get", "on"], ON, BESIDE], "circle-stroke-color": "#fff", "circle-stroke-width": 2 } },
     ],
   };
 }

@@ -33,7 +33,7 @@ export function card(at, feature, position, length, colours, metres2, finding) {
   swatch.style.background = colours.get(one.class) ?? "#999";
   const share = (value) => (value === null ? "–" : value.toFixed(2));
   const rows = [
-    ["state", said(one) + (one.who && one.verdict !== "proposed" ? `, ${one.who}` : "")],
+    ["state", said(one) + (one.who && !["unseen", "proposed"].includes(one.verdict) ? `, ${one.who}` : "")],
     ["outline", MADE[one.origin] ?? one.origin],
     ["score", share(one.score)],
     ["agreement", share(one.agreement)],
@@ -56,11 +56,11 @@ export function learning(at, job, does) {
     return made;
   };
   if (job.state === "running") {
-    const far = job.total ? `: ${job.sweep}, ${job.done} of ${job.total}` : `: ${job.sweep}`;
+    const far = job.total ? `: ${job.sweep}, ${job.done} of ${job.total}` : "";
     at.replaceChildren(element("p", {}, `${job.kind === "improve" ? "Learning from the decisions" : "Looking for what is missing"}${far}…`), button("forget", "Stop"));
   } else if (job.state === "ready") {
     const count = (number) => number.toLocaleString("en");
-    const found = job.kind === "propose" ? `${count(job.new)} objects may be missing; agreed to, they come into the queue.`
+    const found = job.kind === "propose" ? `${count(job.new - job.regrouped)} objects may be missing, ${count(job.regrouped)} may stand for others as a union or a part; agreed to, they come into the queue.`
       : `Of what nobody has decided on, ${count(job.new)} would be new, ${count(job.gone)} would go, ${count(job.changed)} would change; ${count(job.kept)} stay.`;
     const rows = [element("p", {}, found)];
     if (job.new + job.gone + job.changed) {
