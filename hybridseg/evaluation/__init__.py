@@ -113,7 +113,7 @@ def _measure(request: Request) -> Report:
         figures=_figures(samples[0]),
         counts=counts,
         crs=c.area.crs.to_string(),
-        notes=(*c.notes, f"intervals from blocks of {blocks.side_m:.3g} m"),
+        notes=(*c.notes, *([f"intervals from blocks of {blocks.side_m:.3g} m"] if bootstrap.blocks > 1 else [])),
         warnings=(*_warnings(request, comparisons), *_few_blocks(bootstrap.blocks)),
         settings=request.to_dict() | {"tolerance_m": c.tolerance_m},
         rival=None if request.compare is None else _rival(input_text(request.compare), *samples),
@@ -154,8 +154,9 @@ def _scores_left_out(c: Comparison) -> tuple[str, ...]:
 def _few_blocks(number: int) -> tuple[str, ...]:
     if number >= FEW_BLOCKS:
         return ()
-    what = "there are no intervals" if number < 2 else "the intervals say little"
-    return (f"only {number} blocks of ground hold objects: {what}",)
+    if number < 2:
+        return ("fewer than two blocks of ground hold objects: there are no intervals",)
+    return (f"only {number} blocks of ground hold objects: the intervals say little",)
 
 
 def _write_layer(verdicts: gpd.GeoDataFrame, beside: Path, layer: str | Path) -> None:

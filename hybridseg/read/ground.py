@@ -165,6 +165,20 @@ def work_grid(
     return GeoBox((row1 - row0, col1 - col0), Affine(px, 0, col0 * px, 0, -py, -row0 * py), scene.crs)
 
 
+def own_pixels(geobox: GeoBox, bounds: tuple[float, float, float, float], name: str) -> GeoBox:
+    """Return a north-up grid's own pixels that cover bounds (left, bottom, right, top), as far as it reaches.
+
+    Raises:
+        EmptySource: it lies beside them; `name` is what the message calls it.
+    """
+    (left, top), (right, bottom) = (~geobox.affine * corner for corner in ((bounds[0], bounds[3]), bounds[2:0:-1]))
+    col0, row0 = max(0, math.floor(left + _TOL)), max(0, math.floor(top + _TOL))
+    col1, row1 = min(geobox.width, math.ceil(right - _TOL)), min(geobox.height, math.ceil(bottom - _TOL))
+    if col0 >= col1 or row0 >= row1:
+        raise EmptySource(f"{name} lies beside the imagery that is asked for; give one of the same ground")
+    return GeoBox((row1 - row0, col1 - col0), geobox.affine @ Affine.translation(col0, row0), geobox.crs)
+
+
 def _snap(low: float, high: float, snap_px: int) -> tuple[int, int]:
     """The multiples of `snap_px` that just enclose low..high (px)."""
     first = math.floor(low / snap_px + _TOL)

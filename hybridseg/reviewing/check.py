@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from hybridseg.errors import ReviewError
 from hybridseg.heatmap import Heatmap
 from hybridseg.metrics.objects import match
+from hybridseg.read.prompts import read_prompts
 from hybridseg.read.scene import Scene
 from hybridseg.read.vectors import repair
 from hybridseg.reviewing.difference import ALIKE, Likeness, in_metres, likeness
@@ -26,7 +27,6 @@ from hybridseg.run.survey import Survey
 from hybridseg.shape.geometry import iou
 from hybridseg.tables import FIGURES, Refined
 from hybridseg.what.evidence import SEEN, STILL_THERE, evidence
-from hybridseg.what.prompts import read_prompts
 
 REACH_M = 8.0
 """How far an object's middle may lie from that of what shows it."""
@@ -191,7 +191,7 @@ def _refined(survey: Survey, objects: Sequence[Object], drawn: np.ndarray, rows:
         geometry=drawn[rows],
         crs=survey.scene.crs,
     )
-    prompts, _ = read_prompts(asked, [survey.theme.label], survey.scene)
+    prompts = read_prompts(asked, [survey.theme.label], survey.scene).prompts
     return survey.refine(prompts)
 
 

@@ -10,18 +10,20 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from hybridseg.errors import ThemeError, TooCoarse
-from hybridseg.read.ground import work_grid
+from hybridseg.read.given import GivenHeatmap
+from hybridseg.read.ground import own_pixels, work_grid
 from hybridseg.read.part import Area, box_of
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import transformed
 from hybridseg.tables import Prompts, within
 from hybridseg.theme import Theme
 from hybridseg.types import Extent, NetworkSpec, Window
-from hybridseg.what.given import GivenHeatmap
 from hybridseg.where.refine import Prompt
 
 MOVED = 10_000
 """Prompts that are brought to pixels at once."""
+SAME_GSD = 1.01
+"""A grid whose pixels are at most so many times as large as the scene's is as fine as the scene."""
 RINGS = 2
 """Objects that touch those inside are refined too, and those that touch these: an outline gives way to its neighbours,
 which give way to theirs."""
@@ -152,10 +154,15 @@ def working_grid(
         EmptySource: the extent does not touch the scene.
     """
     gsd_m = theme.gsd_m(scene.gsd_m, network.spec.gsd_m)
+    a, b, _, d, e, _ = tuple(scene.geobox.affine)[:6]
+    # what looks at pixels one by one needs no grid of its own: another that is as fine would only mix neighbours
+    own = network.spec.gsd_m is None and (b, d) == (0, 0) and a > 0 > e and gsd_m <= SAME_GSD * scene.gsd_m
 
     def over(bounds: Extent | None) -> GeoBox:
         if isinstance(network, GivenHeatmap):
             return network.grid_over(bounds or scene.geobox.boundingbox.bbox)
+        if own:
+            return scene.geobox if bounds is None else own_pixels(scene.geobox, bounds, scene.name)
         return work_grid(scene, gsd_m, snap_px, bounds)
 
     whole = over(None)

@@ -12,7 +12,9 @@ import geopandas as gpd
 import rasterio
 
 from hybridseg import nn
+from hybridseg.read.given import open_heatmap
 from hybridseg.read.part import open_part
+from hybridseg.read.prompts import read_prompts
 from hybridseg.run.output import Output
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.provenance import input_of, provenance_of
@@ -151,6 +153,9 @@ def extract(
     )
     inputs = [*part.files, *files_named(theme, named), heatmap, from_prompts, model, aoi]
     store = open_store(run, retry_failed, from_prompts is None, out, inputs)
+    names = {one.label: (one.name,) for one in named}
+    swept = None if heatmap is None else open_heatmap(heatmap, part.scene.crs, names, store)
+    found = None if from_prompts is None else read_prompts(from_prompts, [one.label for one in named], part.scene)
     request = dict(
         extent=parse_extent(extent), aoi=input_of(aoi), crs=crs, source_crs=source_crs, nodata=nodata, gsd=gsd, as_=as_,
         stac=stac, schema=schema, shape=shape, keep_trace=keep_trace, heatmap=input_of(heatmap),
@@ -159,10 +164,9 @@ def extract(
 
     with rasterio.Env(**_gdal()):
         tools.progress.start("load models", None, "")
-        swept = heatmap is None and from_prompts is None
-        themes = resolve_themes(*asked, scene=part.scene) if by_bands and swept else named
-        surveys = open_surveys(part, themes, tools, store, heatmap)
-        steps = start_from(surveys, from_prompts)
+        themes = resolve_themes(*asked, scene=part.scene) if by_bands and not (swept or found) else named
+        surveys = open_surveys(part, themes, tools, store, swept)
+        steps = [one.steps() if found is None else start_from(one, found) for one in surveys]
         result = output.form(surveys, steps, [by_bands_note(*pair) for pair in zip(named, themes, strict=True)])
     result = replace(result, provenance=provenance_of(surveys, attribution or part.copyright, request))
     if run is None:

@@ -65,10 +65,7 @@ class Summary:
             ("prompts", f"{self.prompts:,}: {self.refined:,} kept refined, {self.coarse:,} kept coarse"),
             ("dropped", f"{self.overlapping:,} that doubled another"),
             ("classified", f"{self.windows_classified:,} windows"),
-            (
-                "refined",
-                f"{self.windows_refined:,} of {self.windows_in_raster:,} windows over the raster ({self.refiner})",
-            ),
+            ("refined", self._refined()),
             ("windows", f"{self.windows_done:,} done now, {self.windows_reused:,} taken from the run"),
             ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())),
         ]
@@ -88,13 +85,21 @@ class Summary:
             rows.append(("written", self.out))
         return rows
 
+    def _refined(self) -> str:
+        """Which windows the refiner saw, and why not the others."""
+        if self.refiner == "none":
+            return "nothing: without a refiner the classifier's outlines stand"
+        rest = self.windows_in_raster - self.windows_refined
+        others = f"; {rest:,} more over the raster hold no prompt and were skipped" if rest > 0 else ""
+        return f"{self.windows_refined:,} windows with prompts, by {self.refiner}{others}"
+
 
 @dataclass(frozen=True)
 class Steps:
     """All values of one survey, in the order in which they were made.
 
-    heatmap, prompts: None where the masks came from elsewhere. Prompts are read when they are asked for: nobody needs
-        them beside the masks, and they take as much memory.
+    heatmap, prompts: None where the masks came from elsewhere. Prompts are read again when they are asked for (None
+        where they cannot be): nobody needs them beside the masks, and they take as much memory.
     found: how the prompts were made.
     notes: what a user should know of the features, a line each.
     """
@@ -102,7 +107,7 @@ class Steps:
     theme: Theme
     refiner: str
     heatmap: Heatmap | None
-    prompts: Callable[[], Prompts] | None
+    prompts: Callable[[], Prompts | None] | None
     refined: Refined
     features: Features
     notes: tuple[str, ...] = ()

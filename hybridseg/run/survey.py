@@ -18,6 +18,7 @@ from odc.geo.geobox import GeoBox
 from hybridseg import nn
 from hybridseg.heatmap import Heatmap, create_heatmap
 from hybridseg.read import ground
+from hybridseg.read.given import GivenHeatmap
 from hybridseg.read.ground import pixel_anchor
 from hybridseg.read.opening import SceneOnGrid
 from hybridseg.read.part import Area
@@ -34,7 +35,6 @@ from hybridseg.tables import FIGURES, Features, Prompts, Refined, check_ids
 from hybridseg.theme import Theme
 from hybridseg.types import FEATURE_COLUMNS, Extent, Failure, Window
 from hybridseg.what.classify import Classify, view_for
-from hybridseg.what.given import GivenHeatmap
 from hybridseg.what.lattice import Lattice
 from hybridseg.where.refine import Refine
 from hybridseg.where.windows import ObjectWindows
@@ -162,7 +162,6 @@ class Survey:
         """
         heatmap = heatmap or self.heatmap()
         theme, lattice = self.theme, Lattice.of(heatmap.geobox, self.scene)
-        key = key_of("prompts", heatmap.fingerprint, theme.objects, theme.label, theme.shape.reach_m, self.ground)
         blocks = tile((heatmap.geobox.height, heatmap.geobox.width), BLOCK_PX)
         tasks = [FindTask(theme.objects, heatmap, lattice, theme.label, block) for block in blocks]
 
@@ -174,7 +173,7 @@ class Survey:
             near_m = max(NEAR_M, theme.shape.reach_m, 4 * lattice.pixel_m)
             return found.take(neighbourhood(found, self.ground, near_m, self.scene))
 
-        found, sweep = self._sweeps.value(key, "find objects", tasks, gather)
+        found, sweep = self._sweeps.value(self._prompts_key(heatmap), "find objects", tasks, gather)
         return replace(found, sweep=sweep)
 
     def refine(self, prompts: Prompts) -> Refined:
@@ -245,8 +244,7 @@ class Survey:
         heatmap = self.heatmap()
         prompts = self.prompts(heatmap)
         refined, found = self.relabel(self.refine(prompts), heatmap), prompts.sweep
-        # with failures they are not in the store
-        again = partial(replace, prompts) if found.failures else partial(self.prompts, heatmap)
+        again = partial(replace, prompts) if found.failures else partial(self.store.load, self._prompts_key(heatmap))
         del prompts
         return replace(self.steps_from(refined), heatmap=heatmap, prompts=again, found=found)
 
@@ -270,6 +268,10 @@ class Survey:
     def _sweeps(self) -> Sweeps:
         return Sweeps(self.store, self.engine, self.progress)
 
+    def _prompts_key(self, heatmap: Heatmap) -> str:
+        theme = self.theme
+        return key_of("prompts", heatmap.fingerprint, theme.objects, theme.label, theme.shape.reach_m, self.ground)
+
     @property
     def _classify(self) -> Classify:
         network = self.models.classifier
@@ -285,12 +287,11 @@ class Survey:
 
     def _lineage(self) -> dict[str, Any]:
         """What a heatmap is made of."""
-        network = self.models.classifier
+        network, scene = self.models.classifier, self.scene
+        request = {"scene": scene.name, "bands": list(scene.bands), "classes": list(network.spec.classes)}
+        models = {network.name: network.sha256}
         return Provenance.collect(
-            request={"scene": self.scene.name, "bands": list(self.scene.bands), "classes": list(network.spec.classes)},
-            models={network.name: network.sha256},
-            source=self.scene.name,
-            source_fingerprint=self.scene.fingerprint,
+            request=request, models=models, source=scene.name, source_fingerprint=scene.fingerprint
         ).to_dict()
 
     @property

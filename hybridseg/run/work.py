@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-import geopandas as gpd
-
 from hybridseg import nn
-from hybridseg.errors import HybridsegError, OutputError, WeightsError
+from hybridseg.errors import OutputError, WeightsError
 from hybridseg.files import check_folder, check_not_input
 from hybridseg.heatmap import Heatmap
+from hybridseg.read.given import GivenHeatmap
 from hybridseg.read.part import ScenePart
+from hybridseg.read.prompts import GivenPrompts
 from hybridseg.run.engine import Engine
 from hybridseg.run.progress import Progress
 from hybridseg.run.result import Steps
@@ -21,8 +21,6 @@ from hybridseg.run.store import Folder, Memory, Store
 from hybridseg.run.survey import Survey
 from hybridseg.tables import Prompts, Refined
 from hybridseg.theme import Theme
-from hybridseg.what.given import GivenHeatmap, open_heatmap
-from hybridseg.what.prompts import read_prompts
 
 PARTS = "parts"
 """Folder in that of the run: values by key, for processes and not for people."""
@@ -88,7 +86,7 @@ def _is_one_of(file: Path, names: Sequence[str]) -> bool:
 
 
 def open_surveys(
-    part: ScenePart, themes: Sequence[Theme], tools: Tools, store: Store, heatmap: str | Path | None = None
+    part: ScenePart, themes: Sequence[Theme], tools: Tools, store: Store, given: GivenHeatmap | None = None
 ) -> list[Survey]:
     """Open a survey for each theme; they share one store, so that themes with one classifier share its heatmap.
 
@@ -97,11 +95,8 @@ def open_surveys(
         themes: what to look for.
         tools: what to work with.
         store: remembers what is made.
-        heatmap: stands in for the classifiers.
+        given: a heatmap that stands in for the classifiers.
     """
-    given = None
-    if heatmap is not None:
-        given = open_heatmap(heatmap, part.scene.crs, {theme.label: (theme.name,) for theme in themes}, store)
     return [
         Survey.open(
             part.scene,
@@ -133,36 +128,13 @@ def _carded(given: GivenHeatmap, classifier: str) -> GivenHeatmap:
     return replace(given, card=nn.cards.read_card(folder)) if own else given
 
 
-def start_from(surveys: Sequence[Survey], prompts: str | Path | gpd.GeoDataFrame | None) -> list[Steps]:
-    """Make the steps of surveys of one scene, from the beginning or from prompts.
-
-    Args:
-        surveys: one for each theme.
-        prompts: skip the first sweep and refine these.
-
-    Raises:
-        HybridsegError: themes of one class cannot share prompts.
-        PromptsError: they cannot be used, or hold classes that no theme looks for.
-    """
-    if prompts is None:
-        return [survey.steps() for survey in surveys]
-    labels = [survey.theme.label for survey in surveys]
-    if len(set(labels)) < len(labels):
-        names = ", ".join(survey.theme.name for survey in surveys)
-        raise HybridsegError(
-            f"of the themes {names} several look for one class ({', '.join(labels)}), and prompts name their class "
-            "alone; give these themes one by one"
-        )
-    asked, scored = read_prompts(prompts, labels, surveys[0].scene)
-    return [_of(s, asked.take(asked.rows["class"] == s.theme.label), scored) for s in surveys]
-
-
-def _of(survey: Survey, prompts: Prompts, scored: bool) -> Steps:
-    """Make masks and features of prompts; the heatmap, too, where it labels the masks."""
-    refined = survey.refine(prompts)
+def start_from(survey: Survey, given: GivenPrompts) -> Steps:
+    """Make masks and features of prompts of a survey's class; the heatmap, too, where it labels the masks."""
+    prompts = given.prompts
+    refined = survey.refine(prompts.take(prompts.rows["class"] == survey.theme.label))
     if survey.theme.objects.labels_masks:
         refined = survey.relabel(refined, survey.heatmap())
-    return survey.steps_from(refined, scored)
+    return survey.steps_from(refined, given.scored)
 
 
 HEATMAPS, PROMPTS, REFINED = "heatmap*.tif", "prompts.parquet", "refined.parquet"

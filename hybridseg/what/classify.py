@@ -12,11 +12,11 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.heatmap import HeatmapPart
 from hybridseg.read.bands import check_bands
+from hybridseg.read.given import GivenHeatmap
 from hybridseg.read.scene import Scene
 from hybridseg.read.stretch import check_scaling
 from hybridseg.read.tiles import tile
 from hybridseg.types import Chip, NetworkSpec, Window
-from hybridseg.what.given import GivenHeatmap
 
 BEYOND_SNAPS = 4
 """Empty ground shown around the raster, in the network's deepest strides: its features are poor at a window's edge."""

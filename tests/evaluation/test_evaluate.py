@@ -181,6 +181,17 @@ def test_intervals_hold_the_value_and_the_seed_decides() -> None:
     assert evaluate(pred, truth, seed=5).figures["f1"] != found.figures["f1"]
 
 
+def test_intervals_are_told_of_only_where_there_are_any() -> None:
+    lines = layer(*shapely.boundary(town().geometry.to_numpy()))
+    one, many = (evaluate(table, table) for table in (lines.iloc[:1], lines))
+    assert one.counts["blocks"] == 1
+    assert {figure.low for figure in one.figures.values()} == {None}
+    assert "there are no intervals" in " ".join(one.warnings)
+    assert "interval" not in " ".join(one.notes)
+    assert many.counts["blocks"] > 1
+    assert "intervals from blocks" in " ".join(many.notes)
+
+
 def test_only_the_aoi_counts() -> None:
     truth = layer(box(0, 0), box(50, 0), box(100, 0))
     pred = layer(box(0, 0), box(200, 0))

@@ -15,6 +15,7 @@ from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.nn.indices import parse_index
 from hybridseg.read.opening import open_scene
 from hybridseg.run.extract import extract
+from hybridseg.run.survey import Survey
 from hybridseg.run.themes import resolve_themes
 from hybridseg.theme import load_theme
 from tests.rasters import utm_affine, write
@@ -99,6 +100,18 @@ def test_water_is_found_by_its_bands_where_they_are_named_and_the_summary_says_s
         result = extract(lake, **{"theme": "water", "bands": NAMED, "refiner": "none", **other})
         assert result.summary.theme == "water"
         assert not result.summary.notes
+
+
+@pytest.mark.parametrize("part", [None, (512_400, 5_240_100, 512_500, 5_240_200)])
+def test_an_index_sees_the_pixels_of_the_scene_itself(lake: Path, part: tuple[float, float, float, float] | None):
+    """A metre of a projected CRS is not quite a metre of ground; that is no reason to mix pixels."""
+    scene = open_scene(lake, bands={"red": 1, "green": 2, "blue": 3, "nir": 4})
+    assert scene.gsd_m != 2
+    grid = Survey.open(scene, load_theme("water-ndwi"), ground=part).heatmap().geobox
+    assert (grid.affine.a, grid.affine.e) == (2, -2)
+    assert np.mod(np.array(~scene.geobox.affine * (grid.affine.c, grid.affine.f)), 1).tolist() == [0, 0]
+    coarse = load_theme("water-ndwi").model_copy(update={"work_gsd_m": (4.0, 10.0)})
+    assert Survey.open(scene, coarse).heatmap().geobox.affine.a == pytest.approx(4, rel=0.01)
 
 
 def test_descriptions_name_bands_too(lake: Path):

@@ -16,10 +16,10 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import calculate_default_transform
 
 from hybridseg.errors import HybridsegError
+from hybridseg.read.given import open_heatmap
 from hybridseg.read.opening import open_scene
 from hybridseg.run.extract import extract
 from hybridseg.run.store import Memory
-from hybridseg.what.given import open_heatmap
 from tests.conftest import BLOCKS, blocks_image
 from tests.rasters import utm_affine, write
 

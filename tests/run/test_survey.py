@@ -14,6 +14,7 @@ import shapely
 
 from hybridseg.errors import PromptsError, RunError, ThemeError, TooCoarse
 from hybridseg.metrics.objects import match
+from hybridseg.read.prompts import read_prompts
 from hybridseg.run import store
 from hybridseg.run.engine import Done, Serial
 from hybridseg.run.result import Result, Steps
@@ -64,6 +65,11 @@ def test_ground_without_prompts_is_never_encoded(blocks: Path):
     summary = survey(blocks).run().summary
     assert summary.features == summary.prompts == 5
     assert 0 < summary.windows_refined <= 5 < summary.windows_in_raster
+    skipped = summary.windows_in_raster - summary.windows_refined
+    told = f"{summary.windows_refined} windows with prompts, by threshold; {skipped} more over the raster hold no"
+    assert dict(summary.lines())["refined"] == f"{told} prompt and were skipped"
+    coarse = survey(blocks, refiner=None).run().summary
+    assert dict(coarse.lines())["refined"] == "nothing: without a refiner the classifier's outlines stand"
 
 
 def test_refused_masks_leave_the_coarse_outline_and_say_why(blocks: Path):
@@ -429,7 +435,8 @@ def test_a_grid_of_points_gives_masks_or_nothing(blocks: Path, tmp_path: Path):
     # from its own prompts the same: they hold no score
     prompts = steps.prompts()
     prompts.take(prompts.rows["id"].isin(found["id"])).write(tmp_path / "prompts.parquet")
-    (again,) = start_from([survey(blocks, theme)], tmp_path / "prompts.parquet")
+    second = survey(blocks, theme)
+    again = start_from(second, read_prompts(tmp_path / "prompts.parquet", [theme.label], second.scene))
     assert again.features.rows["score"].tolist() == found["score"].tolist()
     assert (found["score"] > 0.5).all()
     # a point's square is no outline that could stay

@@ -6,27 +6,26 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import ceil, floor, inf
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
-from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
-from hybridseg.errors import EmptySource, SourceError
+from hybridseg.errors import SourceError
 from hybridseg.heatmap import DEPTH_PX, PARTS, depth_of
+from hybridseg.read.ground import own_pixels
 from hybridseg.read.raster import RasterScene, north_up
 from hybridseg.read.scene import Scene
 from hybridseg.types import METADATA_KEY, Extent, NetworkSpec
 
 _BEYOND = 1e-3
 """Probabilities may leave 0 to 1 by so much: resampling overshoots."""
-_ON_GRID_PX = 1e-6
 
 
 @dataclass(frozen=True)
@@ -92,13 +91,7 @@ class GivenHeatmap:
         Raises:
             EmptySource: it lies beside the rectangle.
         """
-        own = self.scene.geobox
-        (left, top), (right, bottom) = (~own.affine * corner for corner in ((bounds[0], bounds[3]), bounds[2:0:-1]))
-        col0, row0 = max(0, floor(left + _ON_GRID_PX)), max(0, floor(top + _ON_GRID_PX))
-        col1, row1 = min(own.width, ceil(right - _ON_GRID_PX)), min(own.height, ceil(bottom - _ON_GRID_PX))
-        if col0 >= col1 or row0 >= row1:
-            raise EmptySource(f"the heatmap {self.name} lies beside the imagery; give one of the same ground")
-        return GeoBox((row1 - row0, col1 - col0), own.affine @ Affine.translation(col0, row0), own.crs)
+        return own_pixels(self.scene.geobox, bounds, f"the heatmap {self.name}")
 
 
 def open_heatmap(path: str | Path, crs: CRS, wanted: Mapping[str, Sequence[str]], owner: Any) -> GivenHeatmap:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import geopandas as gpd
@@ -20,23 +21,37 @@ _LARGEST = 2.0
 """Outlines may be this many times as long as the scene; what is larger is in the wrong CRS."""
 
 
-def read_prompts(source: Path | str | gpd.GeoDataFrame, labels: Sequence[str], scene: Scene) -> tuple[Prompts, bool]:
+@dataclass(frozen=True)
+class GivenPrompts:
+    """Prompts of one or several classes that stand in for the first sweep. Made by `read_prompts`.
+
+    prompts: in the CRS of the scene.
+    scored: whether their scores are a classifier's own: those of a map are calibrated already, a person's are none.
+    """
+
+    prompts: Prompts
+    scored: bool
+
+
+def read_prompts(source: Path | str | gpd.GeoDataFrame, labels: Sequence[str], scene: Scene) -> GivenPrompts:
     """Read prompts of the classes that are looked for.
 
     What a hand-drawn layer lacks is filled in: the first class of `labels`, score 1, a point inside as positive point.
 
     Args:
         source: a prompts file, or any layer of polygons.
-        labels: classes that are looked for.
+        labels: classes that are looked for, one a theme.
         scene: gives the CRS, and the ground that the prompts must touch.
 
-    Returns:
-        the prompts in the scene's CRS, and whether their scores are a classifier's own: those of a map are calibrated
-        already, a person's are none.
-
     Raises:
-        PromptsError: not readable, no CRS, rows that are not polygons, of another class, or beside the scene.
+        PromptsError: not readable, no CRS, rows that are not polygons, of another class, or beside the scene; several
+            themes look for one class.
     """
+    if len(set(labels)) < len(labels):
+        raise PromptsError(
+            f"several of the themes look for one class ({', '.join(labels)}), and prompts name their class alone; give "
+            "these themes one by one"
+        )
     try:
         layer = read_layer(source, crs=scene.crs, polygons=True, empty_ok=True)
     except LayerError as error:
@@ -54,7 +69,8 @@ def read_prompts(source: Path | str | gpd.GeoDataFrame, labels: Sequence[str], s
     frame = _filled(frame, labels[0], scene.crs)
     check_rows(frame, labels, scene)
     _place_peaks(frame, scene)
-    return Prompts.from_frame(frame[list(PROMPT_COLUMNS)].reset_index(drop=True), scene.crs), scored
+    rows = frame[list(PROMPT_COLUMNS)].reset_index(drop=True)
+    return GivenPrompts(Prompts.from_frame(rows, scene.crs), scored)
 
 
 def _filled(frame: gpd.GeoDataFrame, label: str, crs: object) -> gpd.GeoDataFrame:

@@ -13,13 +13,13 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.errors import PromptsError
 from hybridseg.read.opening import open_scene
+from hybridseg.read.prompts import read_prompts
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
 from hybridseg.tables import PROMPT_COLUMNS, Prompts
 from hybridseg.types import Window
 from hybridseg.what.instances import Instances
 from hybridseg.what.lattice import Block, Lattice
-from hybridseg.what.prompts import read_prompts
 from tests.what.test_instances import depth_of, two_touching
 
 POLICY = Instances(max_object_m=15)
@@ -88,14 +88,15 @@ def test_small_and_doubtful_objects_are_left_out():
 def test_write_then_read_is_the_same(scene: Scene, tmp_path: Path):
     prompts = Prompts(find_in_blocks(scattered(), 80, 0))
     prompts.write(tmp_path / "p.parquet")
-    back, scored = read_prompts(tmp_path / "p.parquet", ["building"], scene)
+    given = read_prompts(tmp_path / "p.parquet", ["building"], scene)
+    back, scored = given.prompts, given.scored
     assert scored
     assert back.fingerprint() == prompts.fingerprint()
 
 
 def test_no_prompts_is_a_file_too(scene: Scene, tmp_path: Path):
     Prompts.from_records([], CRS).write(tmp_path / "p.parquet")
-    assert len(read_prompts(tmp_path / "p.parquet", ["building"], scene)[0]) == 0
+    assert len(read_prompts(tmp_path / "p.parquet", ["building"], scene).prompts) == 0
 
 
 @pytest.mark.parametrize("name", ["p.parquet", "p.gpkg"])
@@ -106,7 +107,7 @@ def test_prompts_brought_to_another_crs_have_their_peaks_inside(name: str, scene
         abroad.to_parquet(tmp_path / name)
     else:
         abroad.drop(columns=["positive", "negative"]).to_file(tmp_path / name)
-    rows = read_prompts(tmp_path / name, ["building"], scene)[0].rows
+    rows = read_prompts(tmp_path / name, ["building"], scene).prompts.rows
     assert rows["id"].tolist() == prompts.rows["id"].tolist()
     assert rows["support"].contains(gpd.GeoSeries.from_xy(rows["peak_x"], rows["peak_y"], crs=CRS)).all()
 
@@ -119,7 +120,8 @@ def drawn(**columns: object) -> gpd.GeoDataFrame:
 
 def test_polygons_drawn_by_hand_are_prompts(scene: Scene, tmp_path: Path):
     drawn().to_crs(4326).to_file(tmp_path / "mine.gpkg")
-    prompts, scored = read_prompts(tmp_path / "mine.gpkg", ["building"], scene)
+    given = read_prompts(tmp_path / "mine.gpkg", ["building"], scene)
+    prompts, scored = given.prompts, given.scored
     assert not scored
     rows = prompts.rows
     assert rows["class"].tolist() == ["building"]
@@ -129,7 +131,8 @@ def test_polygons_drawn_by_hand_are_prompts(scene: Scene, tmp_path: Path):
 
 
 def test_a_calibrated_map_gives_its_raw_scores(scene: Scene):
-    prompts, scored = read_prompts(drawn(score=0.9, score_raw=0.6), ["building"], scene)
+    given = read_prompts(drawn(score=0.9, score_raw=0.6), ["building"], scene)
+    prompts, scored = given.prompts, given.scored
     assert scored
     assert prompts.rows["score"].tolist() == [0.6]
 
