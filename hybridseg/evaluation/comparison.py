@@ -244,9 +244,10 @@ def _common_classes(pred: Objects, ref: Objects) -> tuple[tuple[str, ...], np.nd
         if len(of_pred) == len(of_ref) == 1:
             pair = f"the class is '{of_pred.pop()}' in {pred.name} and '{of_ref.pop()}' in {ref.name}: taken for one"
             return *alone, (pair,)
+        example = json.dumps({min(of_ref): min(of_pred)}, ensure_ascii=False)
         raise EvaluateError(
             f"no class in common: {pred.name} has {_listed(of_pred)}; {ref.name} has {_listed(of_ref)}; "
-            f"rename them, as --rename '{_rename_example(of_ref, of_pred)}', or name the column that holds the classes "
+            f"rename them, as --rename '{example}', or name the column that holds the classes "
             "(--label-column)"
         )
     names = tuple(sorted(of_pred | of_ref))
@@ -255,10 +256,6 @@ def _common_classes(pred: Objects, ref: Objects) -> tuple[tuple[str, ...], np.nd
     warnings = tuple(f"only in {name}, so all {so}: {_listed(them)}" for name, so, them in alone_in if them)
     pred_numbers, ref_numbers = (np.array([place[n] for n in known], int) for known in (pred.classes, ref.classes))
     return names, pred_numbers, ref_numbers, warnings
-
-
-def _rename_example(old: set[str], new: set[str]) -> str:
-    return json.dumps({min(old): min(new)}, ensure_ascii=False)
 
 
 def _listed(names: set[str]) -> str:

@@ -12,7 +12,7 @@ import shapely
 
 from hybridseg.evaluation.comparison import Comparison
 from hybridseg.metrics.bootstrap import Blocks, Bootstrap, Formula, Sample, column_ratio, two_sided_f1
-from hybridseg.metrics.lines import AUTHORS_SNAP_M, Paths, compare_paths, near_lengths, noded, segments
+from hybridseg.metrics.lines import AUTHORS_SNAP_M, compare_paths, near_lengths, noded, segments
 from hybridseg.metrics.objects import FALSE, HIT, MISSED
 
 _PIECES_PER_BLOCK = 8
@@ -76,7 +76,9 @@ class LineSums:
         snap_m = max(c.tolerance_m, AUTHORS_SNAP_M)
         both = [compare_paths(*pair, snap_m=snap_m, seed=seed) for pair in (networks, networks[::-1])]
         lengths = np.concatenate([pred.sums(blocks), ref.sums(blocks)], axis=-1)
-        return cls(c, pred, ref, lengths, np.concatenate([_path_sums(paths, blocks) for paths in both], axis=-1))
+        # scores and number of paths, by the block in which they start
+        sums = [blocks.sums(blocks.of(paths.start), np.stack([paths.kept, paths.number], axis=-1)) for paths in both]
+        return cls(c, pred, ref, lengths, np.concatenate(sums, axis=-1))
 
     @property
     def occupied(self) -> np.ndarray:
@@ -116,11 +118,6 @@ def _pieces(c: Comparison, blocks: Blocks) -> tuple[Pieces, Pieces]:
         Pieces(pred, *near_lengths(pred, ref, c.tolerance_m, inside)),
         Pieces(ref, *near_lengths(ref, pred, c.tolerance_m, inside)),
     )
-
-
-def _path_sums(paths: Paths, blocks: Blocks) -> np.ndarray:
-    """Return (blocks, 2): sum of scores and number of paths, by the block in which they start."""
-    return blocks.sums(blocks.of(paths.start), np.stack([paths.kept, paths.number], axis=-1))
 
 
 def _verdict_table(c: Comparison, pred: Pieces, ref: Pieces) -> gpd.GeoDataFrame:

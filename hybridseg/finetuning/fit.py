@@ -168,9 +168,10 @@ class Training:
         learner = nn.training.learners.watched(net, self.steps, self.rate, self.free, warm_start=start is not None)
         watch = validation_batches([g.image for g in grids], splits, self.names, trunk.image_px or CROP_PX, self.batch)
         batches = self._batches(grids, splits, nn.training.fit.step_reached(run), trunk.image_px or CROP_PX)
+        accelerator = self.device.partition(":")[0].replace("cuda", "gpu")
         steps = nn.training.fit.fit(
             learner, batches, run, every=max(1, min(50, self.steps // 4)),
-            quiet=self.quiet, watch=watch, patience=self.patience, accelerator=_accelerator(self.device),
+            quiet=self.quiet, watch=watch, patience=self.patience, accelerator=accelerator,
         )  # fmt: skip
         draw_curves(run, run / "curves.png")
         return learner.net, steps
@@ -181,10 +182,6 @@ class Training:
             for g, s in zip(grids, splits, strict=True)
         ]
         return FocusedSamples(pools, self.names, side).batches(self.batch, stream_seed(self.seed, step))
-
-
-def _accelerator(device: str) -> str:
-    return {"cuda": "gpu"}.get(device.split(":")[0], device.split(":")[0])
 
 
 def draw_curves(run: Path, out: Path) -> Path:

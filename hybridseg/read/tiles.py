@@ -37,14 +37,6 @@ def tile(shape: tuple[int, int], core_px: int, offset_px: int = 0) -> list[Windo
     return [Window(c0, r0, c1 - c0, r1 - r0) for r0, r1 in rows for c0, c1 in cols]
 
 
-def core_px(image_px: int) -> int:
-    """Return the side of the core of an image, for a network that takes images of one size only.
-
-    Five eighths of the side, in whole strides of 32 px; the rest of the image is halo.
-    """
-    return image_px * 5 // 8 // 32 * 32
-
-
 def zoomed(geobox: GeoBox, window: Window, out_size_px: int | tuple[int, int]) -> GeoBox:
     """Return the grid of a window, resampled to a size.
 

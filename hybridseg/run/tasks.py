@@ -21,8 +21,7 @@ from hybridseg.read.tiles import tile
 from hybridseg.run.extents import to_pixels
 from hybridseg.run.store import key_of
 from hybridseg.shape import Shape
-from hybridseg.shape.blocks import blocks_of
-from hybridseg.shape.measure import area_m2
+from hybridseg.shape.measure import area_m2, blocks_of
 from hybridseg.shape.overlaps import resolve_overlaps, union_pieces
 from hybridseg.tables import FIGURES, Prompts, table_hash
 from hybridseg.types import Window

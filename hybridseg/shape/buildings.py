@@ -11,8 +11,7 @@ import shapely
 from pydantic import Field
 
 from hybridseg.shape.candidates import candidates_of, choose_without_overlaps, where_alike
-from hybridseg.shape.directions import main_direction, modulo_right_angle, shared_direction
-from hybridseg.shape.geometry import moved, repaired
+from hybridseg.shape.geometry import main_direction, modulo_right_angle, moved, repaired, shared_direction
 from hybridseg.shape.neighbours import aligned, noded, parted
 from hybridseg.shape.outlines import Points, describe, sampled
 from hybridseg.shape.overlaps import set_apart

@@ -12,8 +12,7 @@ from pydantic import Field
 
 from hybridseg.shape.candidates import candidates_of, choose_without_overlaps, where_alike
 from hybridseg.shape.coverage import smooth_steps
-from hybridseg.shape.directions import shared_direction
-from hybridseg.shape.geometry import as_complex, iou, repaired
+from hybridseg.shape.geometry import as_complex, iou, repaired, shared_direction
 from hybridseg.shape.settings import ShapeStage
 
 _STEP_PX = 0.75

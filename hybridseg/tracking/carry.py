@@ -87,7 +87,7 @@ class MemoryCarry:
         self, number: int, window: Window, dates: Sequence[int], outlines: Sequence[Sequence[shapely.Geometry]]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Logits and presence of objects at a date; the farthest date at which they are shown comes first."""
-        follower = nn.sam2.recall.Follower(self.model.model)
+        follower = nn.sam2.memory.Follower(self.model.model)
         for at, date in enumerate(dates):
             masks = np.stack([self._mask(object_[at], window) for object_ in outlines])
             follower.step(self.encode(date, window), masks)

@@ -73,14 +73,14 @@ def _train_stage(
     nn.device.seed_everything(stage.seed)
     learner, started = _learner(stage), dict[str, Any]()
     if stage.start:
-        begin = _model(stage.start, made)
+        begin = made[stage.start] if stage.start in made else nn.cards.model_folder(stage.start)
         nn.weights.load_weights(learner.net, begin, stage.classes if stage.kind == "classifier" else None)
         started = nn.cards.read_card(begin) if stage.kind == "memory" else {}
     else:
         learner.trunk.load_imagenet()
     if stage.kind == "memory" and "memory" not in started:  # this is its first training
         images = next(batches)["images"]
-        nn.training.memory_learner.start_memory(learner.net, images.reshape(-1, *images.shape[2:]))
+        nn.training.learners.start_memory(learner.net, images.reshape(-1, *images.shape[2:]))
     first = {key: value.clone() for key, value in learner.net.state_dict().items()} if stage.keep < 1 else {}
     if stage.free is not None:
         nn.backbones.base.freeze(learner.trunk, stage.free)
@@ -108,14 +108,9 @@ def _learner(stage: Stage) -> nn.training.fit.Learner:
     kinds = {
         "classifier": nn.training.learners.ClassifierLearner,
         "refiner": nn.training.learners.RefinerLearner,
-        "memory": nn.training.memory_learner.MemoryLearner,
+        "memory": nn.training.learners.MemoryLearner,
     }
     return kinds[stage.kind](_network(stage), stage.steps, stage.rate)
-
-
-def _model(name: str, made: Mapping[str, Path]) -> Path:
-    """The folder of a stage, or of a model."""
-    return made[name] if name in made else nn.cards.model_folder(name)
 
 
 def _batches(

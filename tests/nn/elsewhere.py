@@ -30,7 +30,7 @@ def facts() -> dict[str, Any]:
         "coarse": embedding.coarse.tolist(),
         "tracked": track(load_refiner("sam2-lite", "cpu", decode_px=512).model, images, masks)[0].shape,
     }
-    for name in ("fit", "learners", "memory_learner"):
+    for name in ("fit", "learners"):
         try:
             importlib.import_module(f"hybridseg.nn.training.{name}")
         except MissingExtra as error:

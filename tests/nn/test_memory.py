@@ -9,7 +9,7 @@ import torch
 from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.sam2.memory import MEMORY, Memory, track
 from hybridseg.nn.sam2.official import load_refiner
-from hybridseg.nn.training.memory_learner import LONGEST, MemoryLearner, _forwards_in_time, _numbers, start_memory
+from hybridseg.nn.training.learners import LONGEST, MemoryLearner, _forwards_in_time, _numbers, start_memory
 from hybridseg.types import MAX_POINTS
 from hybridseg.where.refine import hint_logits
 from tests.nn.chips import chip_of

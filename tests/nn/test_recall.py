@@ -7,9 +7,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from hybridseg.nn.sam2.lite import build_sam2_lite
-from hybridseg.nn.sam2.memory import track
+from hybridseg.nn.sam2.memory import Follower, track
 from hybridseg.nn.sam2.promptable import Promptable
-from hybridseg.nn.sam2.recall import Follower
 from hybridseg.types import Chip
 
 SIDE = 64

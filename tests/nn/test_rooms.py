@@ -51,7 +51,7 @@ def test_inference_and_tracking_need_neither_lightning_nor_scikit_learn_nor_torc
     assert elsewhere["tracked"] == [1, 2, 128, 128]
 
 
-@pytest.mark.parametrize("module", ["fit", "learners", "memory_learner"])
+@pytest.mark.parametrize("module", ["fit", "learners"])
 def test_training_without_lightning_names_the_extra(module: str, elsewhere: dict[str, Any]):
     assert elsewhere[module] == "training needs Lightning: uv sync --extra train"
 

@@ -11,7 +11,7 @@ from rasterio.features import rasterize, shapes
 
 from hybridseg.run.tasks import JoinTask
 from hybridseg.shape import Buildings, Rows, Shape
-from hybridseg.shape.blocks import blocks_of
+from hybridseg.shape.measure import blocks_of
 
 GSD_M = 0.3
 
