@@ -104,17 +104,18 @@ def _measure(request: Request) -> Report:
     corners = np.array([one.extent for one in comparisons])
     blocks = Blocks.over([*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0)], c.object_m)
     sums = [_block_sums(one, blocks, request.seed) for one in comparisons]
-    bootstrap = Bootstrap.of(np.logical_or.reduce([one.occupied for one in sums]), seed=request.seed)
+    occupied = np.logical_or.reduce([one.occupied for one in sums])
+    bootstrap, held = Bootstrap.of(occupied, seed=request.seed), int(occupied.sum())
     samples = [one.samples(bootstrap) for one in sums]
     details = sums[0].details()
-    counts = details.pop("counts") | {"blocks": bootstrap.blocks}
+    counts = details.pop("counts") | {"blocks": held}
     return Report(
         **details,
         figures=_figures(samples[0]),
         counts=counts,
         crs=c.area.crs.to_string(),
-        notes=(*c.notes, *([f"intervals from blocks of {blocks.side_m:.3g} m"] if bootstrap.blocks > 1 else [])),
-        warnings=(*_warnings(request, comparisons), *_few_blocks(bootstrap.blocks)),
+        notes=(*c.notes, *([f"intervals from blocks of {blocks.side_m:.3g} m"] if held > 1 else [])),
+        warnings=(*_warnings(request, comparisons), *_few_blocks(held, blocks.side_m)),
         settings=request.to_dict() | {"tolerance_m": c.tolerance_m},
         rival=None if request.compare is None else _rival(input_text(request.compare), *samples),
     )
@@ -151,11 +152,11 @@ def _scores_left_out(c: Comparison) -> tuple[str, ...]:
     return ()
 
 
-def _few_blocks(number: int) -> tuple[str, ...]:
+def _few_blocks(number: int, side_m: float) -> tuple[str, ...]:
     if number >= FEW_BLOCKS:
         return ()
     if number < 2:
-        return ("fewer than two blocks of ground hold objects: there are no intervals",)
+        return (f"all objects lie in one block of {side_m:.3g} m: there are no intervals",) if number else ()
     return (f"only {number} blocks of ground hold objects: the intervals say little",)
 
 

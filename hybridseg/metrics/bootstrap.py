@@ -149,11 +149,6 @@ class Bootstrap:
             draws[:, held] = rng.multinomial(len(held), np.full(len(held), 1 / len(held)), size=rounds)
         return cls(draws)
 
-    @property
-    def blocks(self) -> int:
-        """Number of blocks that are drawn from."""
-        return int((self.draws.sum(axis=0) > 0).sum())
-
     def __call__(self, sums: np.ndarray, formula: Formula) -> Sample:
         """Return a figure on all blocks and in each draw.
 

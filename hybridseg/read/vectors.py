@@ -163,15 +163,17 @@ def _is_raster(source: str | Path) -> bool:
 
 
 def _choose_layer(source: str | Path, shown: str) -> tuple[str, list[str]]:
-    """(name of the layer to read, names of the others that have geometry)."""
-    layers = [str(layer) for layer, geometry in pyogrio.list_layers(source) if geometry is not None]
+    """(name of the layer to read, names of the others that could be meant: points stand for no lines or polygons)."""
+    kinds = {str(layer): str(geometry) for layer, geometry in pyogrio.list_layers(source) if geometry is not None}
+    layers = list(kinds)
     if not layers:
         raise LayerError(f"{shown} has no layer with geometry; give {_FORMATS}")
     chosen = layers[0]
     if len(layers) > 1:
         full = (one for one in layers if pyogrio.read_info(source, layer=one, force_feature_count=True)["features"])
         chosen = next(full, layers[0])
-    return chosen, [one for one in layers if one != chosen]
+    points = {one for one in layers if "Point" in kinds[one]}
+    return chosen, [one for one in layers if one != chosen and (one in points) <= (chosen in points)]
 
 
 def _with_columns(table: gpd.GeoDataFrame, columns: Sequence[str] | None, name: str) -> gpd.GeoDataFrame:

@@ -96,16 +96,7 @@ class Buildings(ShapeStage):
         return 1000.0
 
     def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
-        """Return the same rows, order, index and columns, with new geometries (`area_m2` is not computed anew).
-
-        Args:
-            features: buildings in any CRS.
-            gsd_m: size of a source pixel on the ground (m), what the traced outlines are exact to.
-            coarse_m: not needed here.
-
-        Raises:
-            NoGeoreference: the features have no CRS.
-        """
+        """Return the same rows, order, index and columns, with new geometries; see `ShapeStage.shape`."""
         doubt = 1 - features["stability"].fillna(1).to_numpy() if "stability" in features else np.zeros(len(features))
 
         def propose(ground: np.ndarray, _: object, rows: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -68,15 +68,9 @@ class Coverage(ShapeStage):
         return self.gap_m
 
     def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
-        """Return the rows that are left, with new geometries (`area_m2` is not computed anew).
+        """Return the rows that are left, with new geometries; see `ShapeStage.shape`.
 
-        Args:
-            features: polygons in any CRS; those of one `class` (all, without such a column) make one coverage.
-            gsd_m: size of a source pixel on the ground (m), what the traced outlines are exact to.
-            coarse_m: size of the pixels (m) that outlines of `origin` coarse were traced on; 0: as the others.
-
-        Raises:
-            NoGeoreference: the features have no CRS.
+        Those of one `class` (all, without such a column) make one coverage.
         """
         polygons = np.full(len(features), shapely.Polygon(), dtype=object)
         pixel_m = traced_m(features, gsd_m, coarse_m)

@@ -59,16 +59,7 @@ class Rows(ShapeStage):
         return 1000.0
 
     def shape(self, features: gpd.GeoDataFrame, gsd_m: float = 0.0, coarse_m: float = 0.0) -> gpd.GeoDataFrame:
-        """Return the same rows, order, index and columns, with new geometries (`area_m2` is not computed anew).
-
-        Args:
-            features: arrays in any CRS.
-            gsd_m: size of a source pixel on the ground (m), what the traced outlines are exact to.
-            coarse_m: not needed here.
-
-        Raises:
-            NoGeoreference: the features have no CRS.
-        """
+        """Return the same rows, order, index and columns, with new geometries; see `ShapeStage.shape`."""
 
         def propose(ground: np.ndarray, *_: object) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
             traced = repaired(ground)

@@ -110,6 +110,14 @@ def test_the_first_layer_with_rows_is_read(tmp_path: Path) -> None:
     assert read.notes == ("two.gpkg has 3 layers: 'roofs' is read, empty, more not",)
 
 
+def test_nobody_means_the_nodes_beside_lines(tmp_path: Path) -> None:
+    path, lines = tmp_path / "net.gpkg", boxes(2)
+    lines.set_geometry(lines.boundary).to_file(path, layer="lines")
+    lines.set_geometry(lines.centroid).to_file(path, layer="nodes")
+    read = read_layer(path)
+    assert (len(read.rows), read.notes) == (2, ())
+
+
 def test_only_the_styles_are_no_layer(tmp_path: Path) -> None:
     pyogrio.write_dataframe(boxes().drop(columns="geometry"), tmp_path / "a.gpkg", layer="layer_styles")
     with pytest.raises(LayerError, match="has no layer with geometry"):
