@@ -52,10 +52,7 @@ class LabelledImage:
 
     def seen_at(self, gsd_m: float) -> LabelledImage:
         """Return the image as a sensor of a coarser GSD gives it, on the same pixels; labels stay as they are."""
-        height, width = self.image.shape[:2]
-        size = tuple(max(1, round(side * self.gsd_m / gsd_m)) for side in (width, height))
-        small = by_band(self.image, lambda band: band.resize(size, Image.Resampling.BOX))
-        return replace(self, image=by_band(small, lambda band: band.resize((width, height), Image.Resampling.BICUBIC)))
+        return replace(self, image=_coarser(self.image, gsd_m / self.gsd_m))
 
 
 def by_band(image: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
@@ -257,9 +254,11 @@ def degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _coarser(image: np.ndarray, factor: float) -> np.ndarray:
-    height, width = image.shape[:2]
-    small = Image.fromarray(image).resize((round(width / factor), round(height / factor)), Image.Resampling.BOX)
-    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+    """The image in pixels that are so many times as large, enlarged again."""
+    size = image.shape[1::-1]
+    less = tuple(max(1, round(side / factor)) for side in size)
+    small = by_band(image, lambda band: band.resize(less, Image.Resampling.BOX))
+    return by_band(small, lambda band: band.resize(size, Image.Resampling.BICUBIC))
 
 
 def _hazy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -289,10 +289,9 @@ class Survey:
         """What a heatmap is made of."""
         network, scene = self.models.classifier, self.scene
         request = {"scene": scene.name, "bands": list(scene.bands), "classes": list(network.spec.classes)}
-        models = {network.name: network.sha256}
-        return Provenance.collect(
-            request=request, models=models, source=scene.name, source_fingerprint=scene.fingerprint
-        ).to_dict()
+        own = {network.name: network.sha256}
+        made = Provenance.collect(request=request, models=own, source=scene.name, source_fingerprint=scene.fingerprint)
+        return made.to_dict()
 
     @property
     def _around_m(self) -> float:
