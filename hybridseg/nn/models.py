@@ -11,7 +11,7 @@ from hybridseg.nn.runtime import Runner
 from hybridseg.nn.sam2.embedding import EmbeddingFolder
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
-from hybridseg.nn.sam2.shared_encoder import CachedRefiner, SharedRefiner
+from hybridseg.nn.sam2.shared_encoder import CachedRefiner
 from hybridseg.nn.sam2.shared_encoder import share_encoder as share
 
 
@@ -25,7 +25,7 @@ class Models:
     """
 
     classifier: Any
-    refiner: Promptable | CachedRefiner | SharedRefiner | None = None
+    refiner: Promptable | CachedRefiner | None = None
     shared: bool = False
 
     @classmethod

@@ -37,13 +37,17 @@ def embedding_key(refiner: Promptable, pixels: np.ndarray) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class _Decoder:
-    """A refiner whose embeddings come from elsewhere.
+class CachedRefiner:
+    """A refiner that encodes only what its folder does not hold.
+
+    An embedding is rounded to fp16, found or made, kept or not, so that results do not depend on what was kept.
 
     refiner: decodes.
+    cache: of embeddings; None: none are kept.
     """
 
     refiner: Promptable
+    cache: EmbeddingFolder | None
 
     @property
     def name(self) -> str:
@@ -79,23 +83,19 @@ class _Decoder:
         """`Promptable.decode` of the refiner."""
         return self.refiner.decode
 
-
-@dataclass(frozen=True, eq=False)
-class CachedRefiner(_Decoder):
-    """A refiner that encodes only what its folder does not hold. Embeddings are rounded to fp16, found or made.
-
-    cache: of embeddings.
-    """
-
-    cache: EmbeddingFolder
-
     def encode(self, chip: Chip) -> Embedding:
         """The embedding of a chip: the one kept, or a new one, which is kept."""
-        key = embedding_key(self.refiner, chip.pixels)
-        if (arrays := self.cache.load(key)) is None:
-            arrays = self.refiner.encode(chip).to_arrays()
-            self.cache.save(key, arrays)
+        key = "" if self.cache is None else embedding_key(self.refiner, chip.pixels)
+        arrays = None if self.cache is None else self.cache.load(key)
+        if arrays is None:
+            arrays = self._made(chip)
+            if self.cache is not None:
+                self.cache.save(key, arrays)
         return Embedding.from_arrays(arrays, chip.geobox, self.refiner.device)
+
+    def _made(self, chip: Chip) -> dict[str, np.ndarray]:
+        """The arrays of a new embedding."""
+        return self.refiner.encode(chip).to_arrays()
 
 
 LIKELY = 0.25
@@ -122,7 +122,7 @@ def share_encoder(
         own[k].shape == other[k].shape and torch.equal(own[k].half(), other[k].to(own[k].device).half()) for k in own
     )
     encoder = SharedEncoder(refiner, cache)
-    return (SharedClassifier(classifier, encoder), SharedRefiner(refiner, encoder)) if same else None
+    return (SharedClassifier(classifier, encoder), SharedRefiner(refiner, cache, encoder)) if same else None
 
 
 class _WithLevels(Encoder):
@@ -137,10 +137,7 @@ class _WithLevels(Encoder):
 
 @dataclass(frozen=True, eq=False)
 class SharedEncoder:
-    """A refiner's encoder whose embeddings are kept.
-
-    An embedding is filed under a hash of the weights, of the arithmetic and of the pixels. It is rounded to fp16, kept
-    or not, so that results do not depend on what was kept.
+    """A refiner's encoder whose embeddings are kept, see `embedding_key`.
 
     refiner: encodes.
     cache: of embeddings, if any.
@@ -172,15 +169,6 @@ class SharedEncoder:
         """File the embedding of some pixels, where there is a cache."""
         if self.cache is not None:
             self.cache.save(embedding_key(self.refiner, pixels), arrays)
-
-    @torch.inference_mode()
-    def embedding(self, chip: Chip) -> Embedding:
-        """The embedding of a chip: the one kept, or a new one."""
-        arrays = None if self.cache is None else self.cache.load(embedding_key(self.refiner, chip.pixels))
-        if arrays is None:
-            _, _, arrays = self.features(chip.pixels)
-            self.keep(chip.pixels, arrays)
-        return Embedding.from_arrays(arrays, chip.geobox, self.refiner.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,17 +223,17 @@ class SharedClassifier:
 
 
 @dataclass(frozen=True, eq=False)
-class SharedRefiner(_Decoder):
-    """A refiner that has its embeddings from a shared encoder.
+class SharedRefiner(CachedRefiner):
+    """A refiner that has its embeddings from a shared encoder: those that the first sweep kept, or new ones.
 
     encoder: gives the embeddings.
     """
 
     encoder: SharedEncoder
 
-    def encode(self, chip: Chip) -> Embedding:
-        """The embedding of a chip: the one that the first sweep kept, or a new one."""
-        return self.encoder.embedding(chip)
+    @torch.inference_mode()
+    def _made(self, chip: Chip) -> dict[str, np.ndarray]:
+        return self.encoder.features(chip.pixels)[2]
 
 
 @contextmanager
