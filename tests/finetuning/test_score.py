@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import shapely
 
-from hybridseg.finetuning.settle import calibrate, judge
+from hybridseg.finetuning.settle import calibrate, f1_interval, figures_of, judge
 from hybridseg.labels.labelled import Labelled
 from hybridseg.read.opening import open_scene
 from hybridseg.run.progress import Quiet
@@ -64,6 +64,33 @@ def test_regions_are_judged_by_the_truth_cut_as_the_map_is(tmp_path: Path, monke
     assert judged.sums.sum(0).tolist() == [1, 1, 1, 1]
     assert judged.summary.objects.f1 == 1
     assert judged.summary.area_iou > 0.9
+    assert figures_of([judged])["f1"] == 1
     whole = replace(lake, area=shapely.box(*lake.scene.geobox.boundingbox.bbox), extent=None)
     (judged,) = judge(theme, [whole], "cpu", Quiet())
     assert judged.matched.tolist() == [True]
+
+
+def test_objects_count_as_wholes_in_a_figure_as_in_its_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("hybridseg.nn.models.load_classifier", lambda *_: Bright())
+    image = np.full((3, 128, 256), 40, np.uint8)
+    squares = [(row, col) for row in (20, 80) for col in (20, 70, 120, 170)]
+    for row, col in squares:
+        image[:, row : row + 24, col : col + 24] = 220
+    scene = open_scene(make("utm", tmp_path, image, 0.3))
+    corners = [[scene.geobox.affine * (col + a, row + a) for a in (0, 24)] for row, col in squares]
+    truth = gpd.GeoDataFrame(geometry=[shapely.box(*np.ravel(pair)) for pair in corners], crs=scene.crs)
+    x, low, _, high = scene.geobox.boundingbox.bbox
+    # it holds four of them, cuts a little of two more, and its labels lie 2 m off where it cuts
+    area = shapely.box(x, low, (scene.geobox.affine * (123, 0))[0], high)
+    truth.loc[[2, 6], "geometry"] = truth.geometry[[2, 6]].translate(-2)
+    theme = load_theme("buildings").model_copy(update={"shape": AsTraced(), "refiner": "none"})
+    judged = judge(theme, [Labelled(scene, truth, area)], "cpu", Quiet())
+    figures = figures_of(judged)
+    assert (figures["objects"], figures["found"], figures["f1"]) == (4, 4, 1)
+    assert judged[0].summary.objects.f1 < 0.7
+    # as many right as wrong in one of many blocks, all right in the others: the figure lies in its interval
+    blocks = np.tile([4.0, 4, 4, 4], (20, 1))
+    blocks[0] = [2, 4, 2, 4]
+    many = [replace(judged[0], sums=blocks)]
+    low, high = f1_interval(many)
+    assert low < figures_of(many)["f1"] == 0.975 < high
