@@ -166,7 +166,7 @@ def extract(
         tools.progress.start("load models", None, "")
         themes = resolve_themes(*asked, scene=part.scene) if by_bands and not (swept or found) else named
         surveys = open_surveys(part, themes, tools, store, swept)
-        steps = [one.steps() if found is None else start_from(one, found) for one in surveys]
+        steps = start_from(surveys, found)
         result = output.form(surveys, steps, [by_bands_note(*pair) for pair in zip(named, themes, strict=True)])
     result = replace(result, provenance=provenance_of(surveys, attribution or part.copyright, request))
     if run is None:

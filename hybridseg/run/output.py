@@ -121,7 +121,7 @@ class Output:
                 self._write(result)
                 if folder is not None:
                     heatmaps = {step.theme.name: step.heatmap for step in steps}
-                    prompts = [None if step.prompts is None else step.prompts() for step in steps]
+                    prompts = [None if step.load_prompts is None else step.load_prompts() for step in steps]
                     write_steps(folder, heatmaps, prompts, [step.refined for step in steps])
                 if self.out is not None:
                     store.save(mark, file_stamp(self.out))

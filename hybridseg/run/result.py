@@ -98,8 +98,9 @@ class Summary:
 class Steps:
     """All values of one survey, in the order in which they were made.
 
-    heatmap, prompts: None where the masks came from elsewhere. Prompts are read again when they are asked for (None
-        where they cannot be): nobody needs them beside the masks, and they take as much memory.
+    heatmap: None where the masks came from elsewhere.
+    load_prompts: reads the prompts again, None where they cannot be: nobody needs them beside the masks, and they take
+        as much memory. None where they came from elsewhere.
     found: how the prompts were made.
     notes: what a user should know of the features, a line each.
     """
@@ -107,7 +108,7 @@ class Steps:
     theme: Theme
     refiner: str
     heatmap: Heatmap | None
-    prompts: Callable[[], Prompts | None] | None
+    load_prompts: Callable[[], Prompts | None] | None
     refined: Refined
     features: Features
     notes: tuple[str, ...] = ()

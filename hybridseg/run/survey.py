@@ -246,7 +246,7 @@ class Survey:
         refined, found = self.relabel(self.refine(prompts), heatmap), prompts.sweep
         again = partial(replace, prompts) if found.failures else partial(self.store.load, self._prompts_key(heatmap))
         del prompts
-        return replace(self.steps_from(refined), heatmap=heatmap, prompts=again, found=found)
+        return replace(self.steps_from(refined), heatmap=heatmap, load_prompts=again, found=found)
 
     def steps_from(self, refined: Refined, scored: bool = True) -> Steps:
         """Make the features of masks that are there already; `scored`: their scores are to be calibrated."""

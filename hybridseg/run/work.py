@@ -128,10 +128,15 @@ def _carded(given: GivenHeatmap, classifier: str) -> GivenHeatmap:
     return replace(given, card=nn.cards.read_card(folder)) if own else given
 
 
-def start_from(survey: Survey, given: GivenPrompts) -> Steps:
-    """Make masks and features of prompts of a survey's class; the heatmap, too, where it labels the masks."""
-    prompts = given.prompts
-    refined = survey.refine(prompts.take(prompts.rows["class"] == survey.theme.label))
+def start_from(surveys: Sequence[Survey], given: GivenPrompts | None) -> list[Steps]:
+    """Make the steps of surveys, one for each theme, from the beginning or from prompts of their classes."""
+    return [survey.steps() if given is None else _of(survey, given) for survey in surveys]
+
+
+def _of(survey: Survey, given: GivenPrompts) -> Steps:
+    """Make masks and features of prompts; the heatmap, too, where it labels the masks."""
+    own = given.prompts.rows["class"] == survey.theme.label
+    refined = survey.refine(given.prompts.take(own))
     if survey.theme.objects.labels_masks:
         refined = survey.relabel(refined, survey.heatmap())
     return survey.steps_from(refined, given.scored)

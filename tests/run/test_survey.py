@@ -402,7 +402,7 @@ def test_large_tables_wait_in_files_and_change_nothing(blocks: Path, monkeypatch
     looked = survey(blocks)
     steps = looked.steps()
     assert {path.name.partition("-")[0] for path in looked.store.folder.glob("*.parquet")} == {"prompts", "refined"}
-    assert steps.prompts().fingerprint() == plain.prompts().fingerprint()
+    assert steps.load_prompts().fingerprint() == plain.load_prompts().fingerprint()
     assert steps.refined.fingerprint() == plain.refined.fingerprint()
     assert steps.features.fingerprint() == plain.features.fingerprint()
     again = looked.steps()
@@ -417,7 +417,7 @@ def test_prompts_that_lack_failed_windows_can_be_asked_for(blocks: Path):
     object.__setattr__(looked, "prompts", lambda heatmap: found)
     steps = looked.steps()
     assert steps.found.failures == found.sweep.failures == steps.failures
-    assert steps.prompts().fingerprint() == whole.fingerprint()
+    assert steps.load_prompts().fingerprint() == whole.fingerprint()
 
 
 def test_a_grid_of_points_gives_masks_or_nothing(blocks: Path, tmp_path: Path):
@@ -433,10 +433,10 @@ def test_a_grid_of_points_gives_masks_or_nothing(blocks: Path, tmp_path: Path):
     back = Refined.read(tmp_path / "refined.parquet", found.crs)
     assert survey(blocks, theme).features(back).rows["id"].tolist() == found["id"].tolist()
     # from its own prompts the same: they hold no score
-    prompts = steps.prompts()
+    prompts = steps.load_prompts()
     prompts.take(prompts.rows["id"].isin(found["id"])).write(tmp_path / "prompts.parquet")
     second = survey(blocks, theme)
-    again = start_from(second, read_prompts(tmp_path / "prompts.parquet", [theme.label], second.scene))
+    (again,) = start_from([second], read_prompts(tmp_path / "prompts.parquet", [theme.label], second.scene))
     assert again.features.rows["score"].tolist() == found["score"].tolist()
     assert (found["score"] > 0.5).all()
     # a point's square is no outline that could stay
