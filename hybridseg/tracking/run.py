@@ -211,7 +211,8 @@ def _followed(
         steps = survey.steps()
         dates.append(Dated(steps.features.rows, steps.heatmap, _measures(survey.theme)))
         # heatmaps are files; prompts and masks would grow with the dates
-        found.append(replace(steps, load_prompts=None, refined=replace(steps.refined, rows=steps.refined.rows.iloc[:0])))
+        rows = steps.refined.rows.iloc[:0]
+        found.append(replace(steps, load_prompts=None, refined=replace(steps.refined, rows=rows)))
     if change is None:
         change = BY_INDEX if 2 * sum(_measures(survey.theme) for survey in surveys) > len(surveys) else BY_CLASSIFIER
     tracks = follow(dates)
