@@ -42,8 +42,7 @@ from hybridseg.write.formats import FORMATS
 from hybridseg.write.lineage import Provenance
 from hybridseg.write.result import write_result
 
-_BATCH = 200
-"""Objects asked for at once when walking along an order."""
+_BATCH = 200  # objects asked for at once when walking along an order
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from odc.geo.geobox import GeoBox
@@ -30,7 +29,7 @@ from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.result import Result, Steps, calibrated
 from hybridseg.run.store import Memory, Store, key_of
 from hybridseg.run.sweeps import Results, Sweeps, Tally
-from hybridseg.run.tasks import ClassifyTask, FindTask, JoinTask, RefineTasks
+from hybridseg.run.tasks import ClassifyTask, FindTask, JoinTask, RefineTasks, lineage_of
 from hybridseg.tables import FIGURES, Features, Prompts, Refined, check_ids
 from hybridseg.theme import Theme
 from hybridseg.types import FEATURE_COLUMNS, Extent, Failure, Window
@@ -38,7 +37,6 @@ from hybridseg.what.classify import Classify, view_for
 from hybridseg.what.lattice import Lattice
 from hybridseg.where.refine import Refine
 from hybridseg.where.windows import ObjectWindows
-from hybridseg.write.lineage import Provenance
 
 BLOCK_PX = 2048
 """Side of the blocks in which objects are found on the heatmap."""
@@ -143,7 +141,8 @@ class Survey:
             # the file goes with the heatmap, unless the store keeps it
             own = Memory(self.store.folder if self.store.keeps_parts else None)
             path = own.folder / "heatmap.tif"
-            with create_heatmap(path, grid.zoom_out(spec.stride), spec.classes, self._lineage()) as file:
+            lineage = lineage_of(self.scene, network)
+            with create_heatmap(path, grid.zoom_out(spec.stride), spec.classes, lineage) as file:
                 for _, part in results:
                     file.write(part)
             return replace(Heatmap.open(path, key), owner=own)
@@ -284,14 +283,6 @@ class Survey:
         """The grid to classify a part on, and where the whole scene lies on it."""
         network, snap_px = self.models.classifier, self._classify.snap_px
         return working_grid(self.scene, self.theme, network, snap_px, part, self._around_m)
-
-    def _lineage(self) -> dict[str, Any]:
-        """What a heatmap is made of."""
-        network, scene = self.models.classifier, self.scene
-        request = {"scene": scene.name, "bands": list(scene.bands), "classes": list(network.spec.classes)}
-        own = {network.name: network.sha256}
-        made = Provenance.collect(request=request, models=own, source=scene.name, source_fingerprint=scene.fingerprint)
-        return made.to_dict()
 
     @property
     def _around_m(self) -> float:

@@ -26,9 +26,18 @@ from hybridseg.shape.overlaps import resolve_overlaps, union_pieces
 from hybridseg.tables import FIGURES, Prompts, table_hash
 from hybridseg.types import Window
 from hybridseg.what import Objects
-from hybridseg.what.classify import Classify
+from hybridseg.what.classify import Classify, Network
 from hybridseg.what.lattice import Block, Lattice
 from hybridseg.where.refine import Mask, Prompt, Refine
+from hybridseg.write.lineage import Provenance
+
+
+def lineage_of(scene: Scene, network: Network) -> dict[str, Any]:
+    """Return what a heatmap of a scene is made of."""
+    request = {"scene": scene.name, "bands": list(scene.bands), "classes": list(network.spec.classes)}
+    own = {network.name: network.sha256}
+    made = Provenance.collect(request=request, models=own, source=scene.name, source_fingerprint=scene.fingerprint)
+    return made.to_dict()
 
 
 @dataclass(frozen=True)
