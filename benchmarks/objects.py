@@ -62,15 +62,22 @@ class Echo:
 
 def prompts(count: int) -> Prompts:
     """So many octagons on a grid."""
+    return Prompts.from_batches(
+        (_some(count, np.arange(count)[k : k + 10_000]) for k in range(0, count, 10_000)), count
+    )
+
+
+def _some(count: int, numbers: np.ndarray) -> gpd.GeoDataFrame:
+    """Those of some numbers."""
     side = int(np.ceil(np.sqrt(count)))
-    x = LEFT + STEP_M * (np.arange(count) % side + 0.5)
-    y = TOP - STEP_M * (np.arange(count) // side + 0.5)
+    x = LEFT + STEP_M * (numbers % side + 0.5)
+    y = TOP - STEP_M * (numbers // side + 0.5)
     points = shapely.points(x, y)
-    frame = pd.DataFrame({"id": [f"building-{k:09d}" for k in range(count)], "class": "building", "score": 0.9})
+    frame = pd.DataFrame({"id": [f"building-{k:09d}" for k in numbers], "class": "building", "score": 0.9})
     frame = frame.assign(peak_x=x, peak_y=y, positive=shapely.multipoints(points[:, None], axis=1))
     frame["negative"] = shapely.multipoints(shapely.points(np.stack([x + 15, y], 1))[:, None], axis=1)
     frame["support"] = shapely.buffer(points, 5, quad_segs=2)
-    return Prompts.from_frame(frame, CRS)
+    return Prompts.from_frame(frame, CRS).rows
 
 
 def empty_raster(path: Path, side_m: int) -> Path:
@@ -105,11 +112,12 @@ def _measured(count: int, side: int, traced: bool, scene: Scene) -> dict[str, An
     def lap(step: str) -> None:
         nonlocal last
         row[f"{step}_gb"], row[f"{step}_s"] = round(rss_gb() - base, 3), round(time.process_time() - last, 1)
+        print(row, file=sys.stderr, flush=True)
         last = time.process_time()
 
-    survey.store.save("prompts-0", prompts(count))  # a run has its prompts in its store, too
+    asked = prompts(count)
     lap("prompts")
-    refined = survey.refine(survey.store.load("prompts-0"))
+    refined = survey.refine(asked)
     lap("refine")
     features = survey.features(refined)
     lap("features")
@@ -127,7 +135,7 @@ def main(counts: Sequence[int], traced: bool) -> None:
     rows = json.loads(path.read_text()) if path.exists() else []
     for count in counts:
         command = [sys.executable, "-m", "benchmarks.objects", "--one", str(count), *(["--traced"] if traced else [])]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         made = json.loads(done.stdout)
         print(made, flush=True)
         kept = [row for row in rows if (row["shape"], row["objects"]) != (made["shape"], made["objects"])]

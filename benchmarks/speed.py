@@ -101,7 +101,7 @@ def town(tiny: Promptable, size_px: int) -> dict[str, Any]:
         begun = time.process_time()
         found["windows"] = refining_once.refine(prompts).sweep.windows
         found[f"{name}_s"] = time.process_time() - begun
-    boxes, _ = boxes_on(prompts.rows, scene.geobox, in_pieces=False)
+    boxes, _ = boxes_on(prompts, scene.geobox, in_pieces=False)
     for name, bf16 in (("predictor", False), ("predictor, bf16", True)):
         begun = time.process_time()
         found["tiles"] = _by_predictor(tiny, scene, boxes, theme.prompts.max_zoom, bf16)

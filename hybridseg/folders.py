@@ -7,8 +7,9 @@ import secrets
 import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from threading import Thread
@@ -79,6 +80,29 @@ def _start_renewing(_: int) -> None:
                     os.utime(folder)
 
     Thread(target=renew, name="hybridseg renews its folders", daemon=True).start()
+
+
+TEMPORARY = "hybridseg-run-"
+"""What the names of temporary folders begin with."""
+
+
+class TemporaryFolder:
+    """A folder that goes with this value.
+
+    That of a process that was killed is removed when the next one is made in its place.
+
+    path: of the folder.
+    """
+
+    def __init__(self, within: Path | None = None) -> None:
+        """`within`: where it lies; default: where the system has temporary files."""
+        place = Path(tempfile.gettempdir() if within is None else within)
+        remove_abandoned(place, TEMPORARY)
+        self.path = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place))
+        kept = ExitStack()
+        kept.callback(shutil.rmtree, self.path, ignore_errors=True)
+        kept.enter_context(held(self.path))
+        weakref.finalize(self, kept.close)
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:

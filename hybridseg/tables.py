@@ -1,13 +1,12 @@
 """Tables that pass between the stages: prompts, refined masks, features.
 
-Each is a frozen value around a GeoDataFrame, checked when made, written to and read from GeoParquet. `rows` must not be
-changed in place.
+Each is a frozen value around a GeoDataFrame, or around a file where rows are many; checked when made, written to and
+read from GeoParquet. `rows` must not be changed in place.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +18,8 @@ import shapely
 
 from hybridseg.errors import PromptsError
 from hybridseg.files import replacing
+from hybridseg.folders import TemporaryFolder
+from hybridseg.rowfile import AT_ONCE, RowFile, hash_of, write_batches
 from hybridseg.types import FEATURE_COLUMNS, Extent, Sweep
 
 PROMPT_COLUMNS = ("id", "class", "score", "peak_x", "peak_y", "positive", "negative", "support")
@@ -31,39 +32,82 @@ FIGURES = ("iou_pred", "stability", "agreement")
 REFINED_COLUMNS = ("id", "class", "score", "peak_x", "peak_y", *FIGURES, "support", "outline")
 """Columns of refined masks. `outline` (none where a prompt was not refined) is the active geometry."""
 
-_HASHED = 10_000
-"""Rows of a table that are hashed at once."""
+IN_MEMORY = 100_000
+"""Rows of a table that are kept in memory, where each takes about 2 kB; a larger one waits in a file."""
 _TEXT = {"id": "string", "class": "string"}
 
 
 @dataclass(frozen=True)
 class _Table:
-    """Rows of one kind, in one CRS.
+    """Rows of one kind, in one CRS; those of a file were checked when it was written or opened.
 
-    rows: has the columns of its kind, in order.
+    held: the rows, with the columns of their kind in order, or their file.
     sweep: how they were made.
     """
 
-    rows: gpd.GeoDataFrame
+    held: gpd.GeoDataFrame | RowFile
     sweep: Sweep = Sweep()
 
+    @classmethod
+    def from_batches(cls, batches: Iterable[gpd.GeoDataFrame], count: int) -> Self:
+        """Make a table of `count` rows that come some at a time; a large one waits in a temporary file."""
+        if count <= IN_MEMORY:
+            frames = list(batches)
+            return cls(_concat(frames, frames[0].crs))
+        folder = TemporaryFolder()
+        found = RowFile(folder.path / "rows.parquet", folder)
+        write_batches((cls(frame).rows for frame in batches), found.path)  # rows are checked as they come
+        return cls(found)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a file that `write` wrote, read through; a large table stays in it."""
+        found = RowFile(path)
+        if len(found) <= IN_MEMORY:
+            return cls(found.read())
+        for frame in found.batches():
+            cls(frame)
+        return cls(found)
+
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.held)
+
+    @property
+    def rows(self) -> gpd.GeoDataFrame:
+        """All rows; those of a file are read anew each time."""
+        return self.held.read() if isinstance(self.held, RowFile) else self.held
+
+    def batches(self, names: Sequence[str] | None = None) -> Iterator[Any]:
+        """Yield the rows in order, `AT_ONCE` at a time, at least once.
+
+        Args:
+            names: of the columns that are wanted; default: all.
+        """
+        if isinstance(self.held, RowFile):
+            yield from self.held.batches(names)
+            return
+        for start in range(0, max(1, len(self.held)), AT_ONCE):
+            rows = self.held.iloc[start : start + AT_ONCE]
+            yield rows if names is None else rows[list(names)]
+
+    def columns(self, *names: str) -> Any:
+        """Return some columns of all rows."""
+        return self.held[list(names)] if not isinstance(self.held, RowFile) else pd.concat(list(self.batches(names)))
 
     @property
     def crs(self) -> Any:
         """CRS of all geometry columns."""
-        return self.rows.crs
+        return self.held.crs
 
     def take(self, rows: np.ndarray | pd.Series) -> Self:
         """The same table with some of its rows, by position or as a mask."""
-        chosen = np.asarray(rows)
-        kept = self.rows[chosen] if chosen.dtype == bool else self.rows.iloc[chosen]
-        return replace(self, rows=kept.reset_index(drop=True))
+        chosen, all_rows = np.asarray(rows), self.rows
+        kept = all_rows[chosen] if chosen.dtype == bool else all_rows.iloc[chosen]
+        return replace(self, held=kept.reset_index(drop=True))
 
     def fingerprint(self) -> str:
         """Return the sha256 of all values, whatever made them."""
-        return table_hash(self.rows)
+        return hash_of(list(self.held.columns), self.crs, len(self), self.batches())
 
     def write(self, path: Path) -> None:
         """Write to GeoParquet; the file appears whole or not at all.
@@ -72,7 +116,7 @@ class _Table:
             OutputError: the file cannot be written there.
         """
         with replacing(path) as beside:
-            self.rows.to_parquet(beside, schema_version="1.1.0", write_covering_bbox=True, compression="zstd")
+            write_batches(self.batches(), beside)
 
 
 @dataclass(frozen=True)
@@ -83,11 +127,13 @@ class Prompts(_Table):
     """
 
     def __post_init__(self) -> None:
-        _check_columns(self.rows, PROMPT_COLUMNS, "prompts")
-        _check_scores(self.rows, "prompts")
-        support = self.rows["support"].to_numpy()
-        lacking = shapely.is_missing(support) | shapely.is_empty(support)
-        aimless = lacking & shapely.is_empty(self.rows["positive"].to_numpy())
+        _check_columns(self.held, PROMPT_COLUMNS, "prompts")
+        if isinstance(self.held, RowFile):
+            return
+        _check_scores(self.held, "prompts")
+        support = self.held["support"].to_numpy()
+        lacking = _lacking(support)
+        aimless = lacking & shapely.is_empty(self.held["positive"].to_numpy())
         if aimless.any():
             raise PromptsError(f"{int(aimless.sum())} prompts have neither an outline nor a point; give one of them")
         bounds = shapely.bounds(support[~lacking])
@@ -111,11 +157,11 @@ class Prompts(_Table):
     @classmethod
     def concat(cls, parts: Iterable[Prompts], crs: object) -> Prompts:
         """All rows of several tables, in order."""
-        return cls(_concat([p.rows for p in parts], crs) if (parts := list(parts)) else cls.from_records([], crs).rows)
+        return cls.from_batches(*_chained(list(parts) or [cls.from_records([], crs)]))
 
     def within(self, extent: Extent) -> pd.Series:
         """Which prompts have their peak inside left, bottom, right, top."""
-        return within(self.rows, extent)
+        return within(self.columns("peak_x", "peak_y"), extent)
 
 
 @dataclass(frozen=True)
@@ -123,14 +169,15 @@ class Refined(_Table):
     """Masks of all prompts, with their outlines and figures, before the gate: rows in the order of the prompts."""
 
     def __post_init__(self) -> None:
-        _check_columns(self.rows, REFINED_COLUMNS, "refined masks")
-        _check_scores(self.rows, "refined masks")
+        _check_columns(self.held, REFINED_COLUMNS, "refined masks")
+        if not isinstance(self.held, RowFile):
+            _check_scores(self.held, "refined masks")
 
     @classmethod
     def from_prompts(
         cls,
         prompts: Prompts,
-        outlines: Sequence[shapely.Geometry | None] | None = None,
+        outlines: Sequence[shapely.Geometry | bytes | None] | np.ndarray | None = None,
         figures: np.ndarray | None = None,
         sweep: Sweep | None = None,
     ) -> Refined:
@@ -138,23 +185,30 @@ class Refined(_Table):
 
         Args:
             prompts: N rows.
-            outlines: (N,) polygons in the prompts' CRS, None where there is no mask; None: nothing was refined.
+            outlines: (N,) polygons in the prompts' CRS or their WKB, None where there is no mask; None: nothing was
+                refined.
             figures: (N, 3) float of `FIGURES`, NaN where there is no mask.
             sweep: how they were made.
         """
-        rows, count = prompts.rows, len(prompts)
-        figures = np.full((count, len(FIGURES)), np.nan) if figures is None else figures
-        frame = rows[[name for name in REFINED_COLUMNS if name in rows]].copy()
-        frame[list(FIGURES)] = figures
-        drawn = [None] * count if outlines is None else list(outlines)
-        frame["outline"] = gpd.GeoSeries(drawn, index=frame.index, crs=prompts.crs)
-        frame = gpd.GeoDataFrame(frame[list(REFINED_COLUMNS)], geometry="outline", crs=prompts.crs)
-        return cls(frame, sweep or Sweep())
+        names = [name for name in prompts.held.columns if name in REFINED_COLUMNS]
+
+        def frames() -> Iterator[gpd.GeoDataFrame]:
+            for rows in prompts.batches(names):
+                some = slice(rows.index[0], rows.index[-1] + 1) if len(rows) else slice(0, 0)
+                frame = rows.copy()
+                frame[list(FIGURES)] = np.nan if figures is None else figures[some]
+                drawn = [None] * len(rows) if outlines is None else list(outlines[some])
+                if any(isinstance(each, bytes) for each in drawn):
+                    drawn = list(shapely.from_wkb(drawn))
+                frame["outline"] = gpd.GeoSeries(drawn, index=frame.index, crs=prompts.crs)
+                yield gpd.GeoDataFrame(frame[list(REFINED_COLUMNS)], geometry="outline", crs=prompts.crs)
+
+        return replace(cls.from_batches(frames(), len(prompts)), sweep=sweep or Sweep())
 
     @classmethod
     def concat(cls, parts: Sequence[Refined], crs: object) -> Refined:
         """All rows of several tables, in order."""
-        return cls(_concat([p.rows for p in parts], crs))
+        return cls.from_batches(*_chained(parts))
 
     @classmethod
     def read(cls, path: Path, crs: object) -> Refined:
@@ -178,13 +232,12 @@ class Refined(_Table):
     @property
     def masked(self) -> np.ndarray:
         """(N,) bool, which rows have a mask."""
-        return ~shapely.is_missing(self.rows["outline"].to_numpy())
+        return np.concatenate([~shapely.is_missing(rows["outline"].to_numpy()) for rows in self.batches(["outline"])])
 
     @property
     def supported(self) -> np.ndarray:
         """(N,) bool, which rows have a coarse outline, too."""
-        support = self.rows["support"].to_numpy()
-        return ~(shapely.is_missing(support) | shapely.is_empty(support))
+        return np.concatenate([~_lacking(rows["support"].to_numpy()) for rows in self.batches(["support"])])
 
 
 @dataclass(frozen=True)
@@ -197,25 +250,10 @@ class Features(_Table):
     dropped: int = 0
 
     def __post_init__(self) -> None:
-        _check_columns(self.rows, FEATURE_COLUMNS, "features")
+        _check_columns(self.held, FEATURE_COLUMNS, "features")
 
 
-def table_hash(rows: gpd.GeoDataFrame) -> str:
-    """Return the sha256 of all values of a table, some rows at a time: their text takes more room than they do."""
-    crs = rows.crs.to_epsg() or rows.crs.to_wkt()
-    digest = hashlib.sha256(repr((list(rows.columns), crs, len(rows))).encode())
-    for start in range(0, len(rows), _HASHED):
-        some = rows.iloc[start : start + _HASHED]
-        for name in rows.columns:
-            column = some[name]
-            if isinstance(column, gpd.GeoSeries):
-                digest.update(b"\0".join(w or b"" for w in shapely.to_wkb(column.to_numpy())))
-            else:
-                digest.update(repr(column.tolist()).encode())
-    return digest.hexdigest()
-
-
-def check_ids(rows: gpd.GeoDataFrame) -> None:
+def check_ids(rows: pd.DataFrame) -> None:
     """Check that no two objects share an id.
 
     Raises:
@@ -227,7 +265,7 @@ def check_ids(rows: gpd.GeoDataFrame) -> None:
         raise PromptsError(f"{int(doubled.sum()) + 1} prompts share ids, as {name!r}; give each object one of its own")
 
 
-def within(rows: gpd.GeoDataFrame, extent: Extent) -> pd.Series:
+def within(rows: pd.DataFrame, extent: Extent) -> pd.Series:
     """Which rows have their peak inside left, bottom, right, top."""
     return rows["peak_x"].between(extent[0], extent[2]) & rows["peak_y"].between(extent[1], extent[3])
 
@@ -237,8 +275,18 @@ def _concat(frames: Sequence[gpd.GeoDataFrame], crs: object) -> gpd.GeoDataFrame
     return gpd.GeoDataFrame(pd.concat(filled, ignore_index=True), geometry=filled[0].geometry.name, crs=crs)
 
 
-def _check_columns(rows: gpd.GeoDataFrame, columns: Sequence[str], what: str) -> None:
-    missing = [name for name in columns if name not in rows]
+def _chained(tables: Sequence[_Table]) -> tuple[Iterator[gpd.GeoDataFrame], int]:
+    """Rows of several tables, in order, and how many they are."""
+    filled = [table for table in tables if len(table)] or list(tables[:1])
+    return (rows for table in filled for rows in table.batches()), sum(map(len, filled))
+
+
+def _lacking(supports: np.ndarray) -> np.ndarray:
+    return np.asarray(shapely.is_missing(supports) | shapely.is_empty(supports))
+
+
+def _check_columns(rows: gpd.GeoDataFrame | RowFile, columns: Sequence[str], what: str) -> None:
+    missing = [name for name in columns if name not in rows.columns]
     if missing:
         raise PromptsError(f"{what} lack the columns {', '.join(missing)}; give {', '.join(columns)}")
     if rows.crs is None:

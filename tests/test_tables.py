@@ -197,9 +197,9 @@ def test_prompts_inside_an_extent_are_those_whose_peak_is() -> None:
 
 def test_the_fingerprint_is_of_the_values_alone() -> None:
     for table in (prompts(), refined()):
-        same = replace(table, rows=table.rows.set_index(np.arange(4) + 9), sweep=Sweep())
+        same = replace(table, held=table.rows.set_index(np.arange(4) + 9), sweep=Sweep())
         assert same.fingerprint() == table.fingerprint()
-        assert replace(table, rows=table.rows.copy()).fingerprint() == table.fingerprint()
+        assert replace(table, held=table.rows.copy()).fingerprint() == table.fingerprint()
 
 
 @pytest.mark.parametrize("table", [prompts(), refined()], ids=["prompts", "refined"])
@@ -290,7 +290,7 @@ def test_a_table_that_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> N
         prompts().write(tmp_path / "none" / "p.parquet")
     prompts().write(tmp_path / "p.parquet")
     before = (tmp_path / "p.parquet").read_bytes()
-    refused = replace(prompts(), rows=prompts().rows.assign(other=[object()] * 4))  # no type that Parquet has
+    refused = replace(prompts(), held=prompts().rows.assign(other=[object()] * 4))  # no type that Parquet has
     with pytest.raises(Exception, match="object"):
         refused.write(tmp_path / "p.parquet")
     assert (tmp_path / "p.parquet").read_bytes() == before

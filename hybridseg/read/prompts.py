@@ -69,8 +69,8 @@ def read_prompts(source: Path | str | gpd.GeoDataFrame, labels: Sequence[str], s
     frame = _filled(frame, labels[0], scene.crs)
     check_rows(frame, labels, scene)
     _place_peaks(frame, scene)
-    rows = frame[list(PROMPT_COLUMNS)].reset_index(drop=True)
-    return GivenPrompts(Prompts.from_frame(rows, scene.crs), scored)
+    read = Prompts.from_frame(frame[list(PROMPT_COLUMNS)].reset_index(drop=True), scene.crs)
+    return GivenPrompts(Prompts.from_batches(read.batches(), len(read)), scored)
 
 
 def _filled(frame: gpd.GeoDataFrame, label: str, crs: object) -> gpd.GeoDataFrame:

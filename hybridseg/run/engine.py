@@ -86,7 +86,7 @@ class Serial:
 
     def run(self, tasks: Sequence[Any], store: Store) -> Iterator[Done]:
         """Yield every task once, in order, those last that another process holds."""
-        return _run(tasks, store, map, self.patience)
+        return run_by(map, tasks, store, self.patience)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Threads:
 
     def run(self, tasks: Sequence[Any], store: Store) -> Iterator[Done]:
         """Yield every task once, in order, those last that another process holds."""
-        return _run(tasks, store, self._map, self.patience)
+        return run_by(self._map, tasks, store, self.patience)
 
     def _map(self, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
         """As `map`, a few tasks ahead: not all, whose results would wait in memory."""
@@ -126,8 +126,15 @@ _Spread = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 """As `map`."""
 
 
-def _run(tasks: Sequence[Any], store: Store, spread: _Spread, patience: int) -> Iterator[Done]:
-    """Yield every task once; see `Engine.run`."""
+def run_by(spread: _Spread, tasks: Sequence[Any], store: Store, patience: int) -> Iterator[Done]:
+    """Yield every task once; see `Engine.run`.
+
+    Args:
+        spread: as `map`, in any order.
+        tasks: all of them.
+        store: as of `Engine.run`.
+        patience: as of `Serial`.
+    """
     left, tried, succeeded = tasks, 0, False
     while len(left):
         held = []

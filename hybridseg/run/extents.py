@@ -6,6 +6,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import shapely
 from odc.geo.geobox import GeoBox
 
@@ -20,8 +21,8 @@ from hybridseg.theme import Theme
 from hybridseg.types import Extent, NetworkSpec, Window
 from hybridseg.where.refine import Prompt
 
-MOVED = 10_000
-"""Prompts that are brought to pixels at once."""
+SHAPES = ("support", "positive", "negative")
+"""Geometries of a prompt."""
 SAME_GSD = 1.01
 """A grid whose pixels are at most so many times as large as the scene's is as fine as the scene."""
 RINGS = 2
@@ -34,7 +35,7 @@ def ground_of(extent: Extent | Area) -> shapely.Geometry:
     return extent.ground if isinstance(extent, Area) else shapely.box(*extent)
 
 
-def belonging(features: gpd.GeoDataFrame, rows: gpd.GeoDataFrame, extent: Extent | Area) -> gpd.GeoDataFrame:
+def belonging(features: gpd.GeoDataFrame, rows: pd.DataFrame, extent: Extent | Area) -> gpd.GeoDataFrame:
     """Return the features that are wanted: those that touch an area, or those with their peak inside an extent.
 
     Args:
@@ -85,27 +86,26 @@ def place_on(grid: GeoBox, other: GeoBox) -> Window:
     return Window(round(col), round(row), other.width, other.height)
 
 
-def boxes_on(rows: gpd.GeoDataFrame, geobox: GeoBox, in_pieces: bool) -> tuple[np.ndarray, np.ndarray]:
+def boxes_on(prompts: Prompts, geobox: GeoBox, in_pieces: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the boxes of prompts in the pixels of a grid, (N, 4), and which of them need a window, (N,) bool.
 
     Args:
-        rows: of prompts.
+        prompts: N of them.
         geobox: the grid, of their CRS.
         in_pieces: whether they are pieces of regions, of which those without a border need none.
     """
-    boxes, wanted = np.zeros((len(rows), 4)), np.ones(len(rows), bool)
-    for start in range(0, len(rows), MOVED):
-        some = slice(start, start + MOVED)
-        asked = to_pixels(rows.iloc[some], geobox)
-        boxes[some] = [prompt.box for prompt in asked]
-        wanted[some] = bordered(asked) if in_pieces else True
-    return boxes, wanted
+    boxes, wanted = [], []
+    for rows in prompts.batches(SHAPES):
+        asked = to_pixels(rows, geobox)
+        boxes.append(np.array([prompt.box for prompt in asked]).reshape(-1, 4))
+        wanted.append(bordered(asked) if in_pieces else np.ones(len(asked), bool))
+    return np.concatenate(boxes), np.concatenate(wanted)
 
 
-def to_pixels(rows: gpd.GeoDataFrame, geobox: GeoBox) -> list[Prompt]:
+def to_pixels(rows: pd.DataFrame, geobox: GeoBox) -> list[Prompt]:
     """Return rows of prompts in the pixels of a grid of their CRS."""
     to_px = ~geobox.affine
-    moved = (transformed(rows[name].to_numpy(), to_px) for name in ("support", "positive", "negative"))
+    moved = (transformed(rows[name].to_numpy(), to_px) for name in SHAPES)
     return [
         Prompt(None if s is None or s.is_empty else s, shapely.get_coordinates(p), shapely.get_coordinates(n))
         for s, p, n in zip(*moved, strict=True)

@@ -56,7 +56,7 @@ def extract(
     run: str | Path | None = None,
     retry_failed: bool = False,
     cache: str | Path | None = None,
-    engine: Literal["serial", "threads"] = "serial",
+    engine: Literal["serial", "threads", "ray"] = "serial",
     workers: int | None = None,
     device: str = "auto",
     runtime: Literal["auto", "torch", "openvino"] = "auto",
@@ -103,15 +103,16 @@ def extract(
             `building:extent` and `building:interior`); on any grid, in any CRS.
         from_prompts: skip the first sweep and refine these prompts: prompts.parquet of a run, edited or not, or any
             layer of polygons.
-        run: folder for all that is made on the way. The same command goes on where it was killed; with other settings
-            it uses again what they do not touch; started several times, on one machine or on several that share the
-            folder, the processes divide the work. It leaves heatmap.tif, prompts.parquet and refined.parquet for a
-            look; several themes leave heatmap-<theme>.tif each.
+        run: folder for all that is made on the way, or s3://BUCKET/RUN. The same command goes on where it was killed;
+            with other settings it uses again what they do not touch; started several times, on one machine or on
+            several that share the folder, the processes divide the work. It leaves heatmap.tif, prompts.parquet and
+            refined.parquet for a look; several themes leave heatmap-<theme>.tif each.
         retry_failed: try the windows again that failed in an earlier run in the same folder.
         cache: folder for SAM2's embeddings, to be shared by runs over the same imagery: 4 GiB at most, the least
             recently used go first. Default: none are kept.
-        engine: serial, or threads: several windows at once in one process.
-        workers: windows at once, with threads; default: as many as there are cores.
+        engine: serial; threads: several windows at once in one process; ray: in processes of a Ray cluster, that of
+            RAY_ADDRESS or one on this machine.
+        workers: windows at once, with threads or ray; default: as many as there are cores.
         device: auto, cpu, cuda, cuda:1, mps.
         runtime: what computes the networks: auto takes openvino where the device is a CPU and a network converts (once;
             it is kept in the user's cache), else torch; the summary says which it was.
@@ -171,7 +172,7 @@ def extract(
     result = replace(result, provenance=provenance_of(surveys, attribution or part.copyright, request))
     if run is None:
         steps.clear()  # the masks take as much memory as the features
-    return output.write(result, steps, None if run is None else Path(run), store)
+    return output.write(result, steps, store)
 
 
 def _gdal() -> dict[str, int]:

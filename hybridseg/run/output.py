@@ -15,13 +15,13 @@ from hybridseg import nn
 from hybridseg.cog import SUFFIXES as RASTERS
 from hybridseg.errors import HybridsegError, OutputError
 from hybridseg.files import check_output
+from hybridseg.rowfile import table_hash
 from hybridseg.run.request import check_crs, in_crs
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Store, file_stamp, key_of
 from hybridseg.run.survey import Survey
 from hybridseg.run.work import write_steps
 from hybridseg.shape import Lines
-from hybridseg.tables import table_hash
 from hybridseg.theme import Theme
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.raster import write_classes
@@ -97,15 +97,14 @@ class Output:
         lines, nodes = in_crs(network.lines, self.crs), in_crs(network.nodes, self.crs)
         return replace(result, features=lines, summary=summary, nodes=nodes)
 
-    def write(self, result: Result, steps: Sequence[Steps], folder: Path | None, store: Store) -> Result:
-        """Write a result where it is to be written, and its steps to the folder of its run.
+    def write(self, result: Result, steps: Sequence[Steps], store: Store) -> Result:
+        """Write a result where it is to be written, and its steps to its run.
 
         Nothing is written that another process of the run has written already.
 
         Args:
             result: with its provenance.
             steps: what the result was made of.
-            folder: of the run; None: there is none.
             store: of the run; remembers what was written.
 
         Returns:
@@ -119,10 +118,11 @@ class Output:
         with store.claim("result", wait=True):  # several processes may be here at once
             if self.out is None or store.load(mark) != file_stamp(self.out):
                 self._write(result)
-                if folder is not None:
+                if store.keeps_parts:
                     heatmaps = {step.theme.name: step.heatmap for step in steps}
                     prompts = [None if step.load_prompts is None else step.load_prompts() for step in steps]
-                    write_steps(folder, heatmaps, prompts, [step.refined for step in steps])
+                    with store.for_people() as folder:
+                        write_steps(folder, heatmaps, prompts, [step.refined for step in steps])
                 if self.out is not None:
                     store.save(mark, file_stamp(self.out))
         return result if self.out is None else result.at(self.out)

@@ -19,6 +19,7 @@ from hybridseg.files import check_folder
 from hybridseg.nn.cards import COARSEST_M, FINEST_M
 from hybridseg.read.bands import Bands
 from hybridseg.read.stored import NoData
+from hybridseg.run.actors import Ray
 from hybridseg.run.engine import Engine, Serial, Threads
 from hybridseg.types import Extent
 
@@ -139,16 +140,20 @@ def parse_engine(name: str, workers: int | None) -> Engine:
     """Return the engine of a name.
 
     Args:
-        name: serial or threads.
-        workers: tasks at once; None: as many as there are cores for this process.
+        name: serial, threads or ray.
+        workers: tasks at once; None: as many as there are cores for this process, or in the cluster of ray.
 
     Raises:
         HybridsegError: no such engine or number.
     """
-    if name not in ("serial", "threads"):
-        raise HybridsegError(f"there is no engine {name!r}; give serial or threads")
+    if name not in ("serial", "threads", "ray"):
+        raise HybridsegError(f"there is no engine {name!r}; give serial, threads or ray")
     if workers is not None and (name == "serial" or workers < 1):
-        raise HybridsegError(f"{workers} workers came with the engine {name}; give 1 or more with --engine threads")
+        raise HybridsegError(
+            f"{workers} workers came with the engine {name}; give 1 or more with --engine threads or ray"
+        )
+    if name == "ray":
+        return Ray(workers)
     return Serial() if name == "serial" else Threads(workers or _cores())
 
 

@@ -8,11 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -24,21 +21,17 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.cog import read_through
 from hybridseg.files import replacing
-from hybridseg.folders import disk_time, held, remove_abandoned
+from hybridseg.folders import TEMPORARY, TemporaryFolder, disk_time, remove_abandoned
 from hybridseg.heatmap import Heatmap, HeatmapPart
 from hybridseg.tables import Prompts, Refined
 from hybridseg.types import Failure, Settings
 from hybridseg.write.lineage import installed_version
 
-_PREFIX = "hybridseg-run-"
-"""What temporary folders of runs without `--run` begin with."""
 _VERSION = installed_version("hybridseg").encode()
 LEASE_S = 60.0
 """A claim that was not renewed for so long is another process's to take; one of a process that ended here, at once."""
 SIGNED_S = 5.0
 """Within so long a claim is signed by whoever made its file."""
-IN_MEMORY = 100_000
-"""Rows of a table that a store without a folder of its own keeps in memory; a larger one waits in a file."""
 _POLL_S = 0.2
 """Between two looks at what another process holds."""
 
@@ -62,6 +55,9 @@ class Store(Protocol):
 
     def save(self, key: str, value: Any) -> None:
         """Remember a value."""
+
+    def for_people(self) -> AbstractContextManager[Path]:
+        """Give the folder for files to look at; only where parts are kept."""
 
     def claim(self, key: str, wait: bool = False) -> AbstractContextManager[bool]:
         """Hold a key while the block runs, so that no other process makes its value; gives whether it is held.
@@ -111,29 +107,21 @@ def _plain(part: object) -> object:
 
 
 class Memory:
-    """Remembers whole values (heatmap, prompts, masks) as long as it lives; its folder goes with it.
-
-    Large tables are files there: a prompt with its mask takes 2 kB of memory, and most are asked for once.
-    The folder of a process that was killed is removed when the next one begins (see `folders`).
-    """
+    """Remembers whole values (heatmap, prompts, masks) as long as it lives; its folder goes with it."""
 
     keeps_parts = False
 
-    def __init__(self, within: Path | None = None) -> None:
-        """`within`: where its folder lies; default: where the system has temporary files."""
+    def __init__(self) -> None:
         self._values: dict[str, Any] = {}
-        place = Path(tempfile.gettempdir() if within is None else within)
-        remove_abandoned(place, _PREFIX)
-        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
-        kept = ExitStack()
-        kept.callback(shutil.rmtree, self._folder, ignore_errors=True)
-        kept.enter_context(held(self._folder))
-        weakref.finalize(self, kept.close)
+        self._folder = TemporaryFolder()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Memory, ()  # in another process it is empty
 
     @property
     def folder(self) -> Path:
         """A temporary folder."""
-        return self._folder
+        return self._folder.path
 
     def has(self, key: str) -> bool:
         """Whether there is a value."""
@@ -141,16 +129,15 @@ class Memory:
 
     def load(self, key: str) -> Any | None:
         """Return the value, or None where there is none."""
-        value = self._values.get(key)
-        return _kind(key).read(value) if isinstance(value, Path) else value
+        return self._values.get(key)
 
     def save(self, key: str, value: Any) -> None:
         """Remember a value."""
-        if isinstance(value, Prompts | Refined) and len(value) > IN_MEMORY:
-            path = self._folder / f"{key}{_kind(key).suffix}"
-            _kind(key).write(value, path)
-            value = path
         self._values[key] = value
+
+    def for_people(self) -> AbstractContextManager[Path]:
+        """Give the temporary folder."""
+        return nullcontext(self.folder)
 
     def claim(self, key: str, wait: bool = False) -> AbstractContextManager[bool]:
         """Give True: no other process sees this store."""
@@ -171,7 +158,7 @@ class Folder:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(self.folder, _PREFIX)  # of heatmaps; what is hidden goes when a file is written
+        remove_abandoned(self.folder, TEMPORARY)  # of heatmaps; what is hidden goes when a file is written
 
     def has(self, key: str) -> bool:
         """Whether there is a file; that it can be read is not certain."""
@@ -183,13 +170,13 @@ class Folder:
         if not path.exists():
             return None
         try:
-            return _kind(key).read(path)
+            return kind_of(key).read(path)
         except Exception:  # a damaged file makes zipfile, zlib, GDAL, pyarrow and pyproj raise errors of all kinds
             return None
 
     def save(self, key: str, value: Any) -> None:
         """Write a value; the file appears whole or not at all."""
-        _kind(key).write(value, self._path(key))
+        kind_of(key).write(value, self._path(key))
 
     @contextmanager
     def claim(self, key: str, wait: bool = False) -> Iterator[bool]:
@@ -216,8 +203,13 @@ class Folder:
         for path in self.folder.glob("failed-*"):
             path.unlink(missing_ok=True)
 
+    @contextmanager
+    def for_people(self) -> Iterator[Path]:
+        """The folder of the run, for files to look at."""
+        yield self.folder.parent
+
     def _path(self, key: str) -> Path:
-        return self.folder / f"{key}{_kind(key).suffix}"
+        return self.folder / f"{key}{kind_of(key).suffix}"
 
 
 def _remove_empty(claim: Path) -> None:
@@ -232,14 +224,19 @@ def _remove_empty(claim: Path) -> None:
 
 
 class Kind(NamedTuple):
-    """How values of one kind become files."""
+    """How values of one kind become files.
+
+    stays: a value that was read may consist of its file.
+    """
 
     suffix: str
     read: Callable[[Path], Any]
     write: Callable[[Any, Path], object]
+    stays: bool = False
 
 
-def _kind(key: str) -> Kind:
+def kind_of(key: str) -> Kind:
+    """Return the kind that a key names."""
     return KINDS[key.partition("-")[0]]
 
 
@@ -265,9 +262,9 @@ def _read_heatmap(path: Path) -> Heatmap:
 
 
 KINDS = {
-    "heatmap": Kind(".tif", _read_heatmap, Heatmap.write),
-    "prompts": Kind(".parquet", lambda path: Prompts(gpd.read_parquet(path)), Prompts.write),
-    "refined": Kind(".parquet", lambda path: Refined(gpd.read_parquet(path)), Refined.write),
+    "heatmap": Kind(".tif", _read_heatmap, Heatmap.write, stays=True),
+    "prompts": Kind(".parquet", Prompts.open, Prompts.write, stays=True),
+    "refined": Kind(".parquet", Refined.open, Refined.write, stays=True),
     "part": Kind(".npz", HeatmapPart.read, HeatmapPart.write),
     "rows": Kind(".parquet", gpd.read_parquet, _write_rows),
     "failed": Kind(

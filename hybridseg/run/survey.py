@@ -15,6 +15,7 @@ import numpy as np
 from odc.geo.geobox import GeoBox
 
 from hybridseg import nn
+from hybridseg.folders import TemporaryFolder
 from hybridseg.heatmap import Heatmap, create_heatmap
 from hybridseg.read import ground
 from hybridseg.read.given import GivenHeatmap
@@ -23,16 +24,18 @@ from hybridseg.read.opening import SceneOnGrid
 from hybridseg.read.part import Area
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
+from hybridseg.rowfile import PackedRows
 from hybridseg.run.engine import Engine, Serial
-from hybridseg.run.extents import belonging, boxes_on, check_fits, ground_of, neighbourhood, working_grid
+from hybridseg.run.extents import SHAPES, belonging, boxes_on, check_fits, ground_of, neighbourhood, working_grid
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.result import Result, Steps, calibrated
+from hybridseg.run.shaping import JoinTask, ShapeTasks, cut_and_measured, unshaped
 from hybridseg.run.store import Memory, Store, key_of
 from hybridseg.run.sweeps import Results, Sweeps, Tally
-from hybridseg.run.tasks import ClassifyTask, FindTask, JoinTask, RefineTasks, lineage_of
-from hybridseg.tables import FIGURES, Features, Prompts, Refined, check_ids
+from hybridseg.run.tasks import ClassifyTask, FindTask, RefineTasks, lineage_of
+from hybridseg.tables import Features, Prompts, Refined, check_ids
 from hybridseg.theme import Theme
-from hybridseg.types import FEATURE_COLUMNS, Extent, Failure, Window
+from hybridseg.types import FEATURE_COLUMNS, Extent, Window
 from hybridseg.what.classify import Classify, view_for
 from hybridseg.what.lattice import Lattice
 from hybridseg.where.refine import Refine
@@ -139,8 +142,8 @@ class Survey:
 
         def gather(results: Results) -> Heatmap:
             # the file goes with the heatmap, unless the store keeps it
-            own = Memory(self.store.folder if self.store.keeps_parts else None)
-            path = own.folder / "heatmap.tif"
+            own = TemporaryFolder(self.store.folder if self.store.keeps_parts else None)
+            path = own.path / "heatmap.tif"
             lineage = lineage_of(self.scene, network)
             with create_heatmap(path, grid.zoom_out(spec.stride), spec.classes, lineage) as file:
                 for _, part in results:
@@ -165,7 +168,7 @@ class Survey:
         tasks = [FindTask(theme.objects, heatmap, lattice, theme.label, block) for block in blocks]
 
         def gather(results: Results) -> Prompts:
-            parts = {task.core: found for task, found in results}
+            parts = {task.core: PackedRows.of(found) for task, found in results}
             found = theme.objects.gather([parts[block] for block in blocks if block in parts], lattice, theme.label)
             if self.ground is None or theme.objects.in_pieces:
                 return found
@@ -183,25 +186,17 @@ class Survey:
             RunError: every window failed.
         """
         if not self.theme.objects.in_pieces:
-            check_ids(prompts.rows)
+            check_ids(prompts.columns("id"))
         refiner = self.models.refiner
         if refiner is None or not len(prompts):
             return Refined.from_prompts(prompts)
-        scene, objects, settings = self._refiner_view, self.theme.objects, self.theme.prompts
+        scene, settings = self._refiner_view, self.theme.prompts
         windows, served = self.windows(prompts)
-        tasks = RefineTasks(Refine(refiner, settings), scene, prompts, served)
-
-        def gather(results: Results) -> Refined:
-            outlines = np.full(len(prompts), None, object)
-            figures = np.full((len(prompts), len(FIGURES)), np.nan)
-            for task, masks in results:
-                outlines[list(task.rows)] = masks.geometry.to_numpy()
-                figures[list(task.rows)] = masks[list(FIGURES)].to_numpy()
-            return Refined.from_prompts(prompts, list(outlines), figures)
-
-        made_of = (refiner.sha256, settings, scene.fingerprint, scene.geobox, objects.in_pieces)
+        asked = PackedRows.chain(map(PackedRows.of, prompts.batches(SHAPES)))
+        tasks = RefineTasks(Refine(refiner, settings), scene, asked, served)
+        made_of = (refiner.sha256, settings, scene.fingerprint, scene.geobox, self.theme.objects.in_pieces)
         key = key_of("refined", prompts.fingerprint(), *made_of, self.models.shared)
-        made, sweep = self._sweeps.value(key, "refine", tasks, gather)
+        made, sweep = self._sweeps.value(key, "refine", tasks, lambda results: tasks.gather(results, prompts))
         return replace(made, sweep=replace(sweep, in_raster=windows.count(scene.window, {w.width for w in served})))
 
     def windows(self, prompts: Prompts) -> tuple[ObjectWindows, dict[Window, np.ndarray]]:
@@ -211,7 +206,7 @@ class Survey:
         windows = ObjectWindows.of_objects(size_px, settings.span, settings.max_zoom, pixel_anchor(scene.geobox))
         if self.models.shared:
             windows = ObjectWindows.of_sweep(size_px, pixel_anchor(scene.geobox))
-        return windows, windows.assign(*boxes_on(prompts.rows, scene.geobox, self.theme.objects.in_pieces))[0]
+        return windows, windows.assign(*boxes_on(prompts, scene.geobox, self.theme.objects.in_pieces))[0]
 
     def features(self, refined: Refined) -> Features:
         """Choose refined or coarse outlines by the gate, free them of overlaps, shape them within the scene, measure.
@@ -221,22 +216,22 @@ class Survey:
         Raises:
             PromptsError: objects share an id.
         """
-        united, rows = self.theme.objects.in_pieces, refined.rows
+        united = self.theme.objects.in_pieces
         if not united:
-            check_ids(rows)
+            check_ids(refined.columns("id"))
         drawn = self.theme.gate.choose(refined)
+        _, layer = next(self._sweeps.results("join", [JoinTask(drawn, united)], Tally(1)))
         gsd_m = ground.gsd_m(self._refiner_view.geobox)
         coarse_m = ground.gsd_m(self._working_grid(None)[0].zoom_out(self.models.classifier.spec.stride))
+        tasks, count = ShapeTasks.of(layer, self.theme.shape, gsd_m, coarse_m), len(drawn)
+        tally, drawn, layer = Tally(len(tasks)), None, None  # the tasks hold them in less room
+        made = tasks.gather(self._sweeps.results("shape", tasks, tally))
         asked = () if self.ground is None or not united else (ground_of(self.ground),)
-        cut = (self.scene.geobox.extent.geom, *asked)
-        task, tally = JoinTask(drawn, united, self.theme.shape, gsd_m, cut, coarse_m), Tally(1)
-        found = joined = next(self._sweeps.results("shape", [task], tally))[1]
-        unshaped = found.loc[found["unshaped"].notna(), ["id", "unshaped"]].itertuples(index=False)
-        sweep = tally.sweep()
-        sweep = replace(sweep, failures=(*sweep.failures, *(Failure(f"object {name}", why) for name, why in unshaped)))
+        found = made = cut_and_measured(made, (self.scene.geobox.extent.geom, *asked))
+        sweep = replace(tally.sweep(), failures=(*tally.sweep().failures, *unshaped(made)))
         if self.ground is not None and not united:
-            found = belonging(found, rows, self.ground)
-        return Features(found[list(FEATURE_COLUMNS)], sweep, 0 if united else len(drawn) - len(joined))
+            found = belonging(made, refined.columns("id", "peak_x", "peak_y"), self.ground)
+        return Features(found[list(FEATURE_COLUMNS)], sweep, 0 if united else count - len(made))
 
     def steps(self) -> Steps:
         """Make every value in turn: heatmap, prompts, refined masks, features with calibrated scores."""
@@ -252,7 +247,7 @@ class Survey:
         features, notes = self.features(refined), list[str]()
         if scored:
             rows, notes = calibrated(features.rows, self.theme, self.models.refiner_name, self.models.classifier.card)
-            features = replace(features, rows=rows)
+            features = replace(features, held=rows)
         return Steps(self.theme, self.models.refiner_name, None, None, refined, features, tuple(notes))
 
     def run(self) -> Result:

@@ -10,7 +10,6 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 import shapely
 import shapely.errors
 from odc.geo.geobox import GeoBox
@@ -18,12 +17,11 @@ from odc.geo.geobox import GeoBox
 from hybridseg.heatmap import Heatmap, HeatmapPart
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
+from hybridseg.rowfile import PackedRows
 from hybridseg.run.extents import to_pixels
 from hybridseg.run.store import key_of
-from hybridseg.shape import Shape
-from hybridseg.shape.measure import area_m2, blocks_of
-from hybridseg.shape.overlaps import resolve_overlaps, union_pieces
-from hybridseg.tables import FIGURES, Prompts, table_hash
+from hybridseg.run.sweeps import Results
+from hybridseg.tables import FIGURES, Prompts, Refined
 from hybridseg.types import Window
 from hybridseg.what import Objects
 from hybridseg.what.classify import Classify, Network
@@ -170,13 +168,23 @@ class RefineTask:
 class RefineTasks(Sequence[RefineTask]):
     """The tasks of a sweep, each made when it is asked for: prompts in pixels take many times the room of the table.
 
+    prompts: the geometries of all prompts.
     served: windows with the rows of `prompts` that each serves.
     """
 
     stage: Refine
     scene: Scene
-    prompts: Prompts
+    prompts: PackedRows
     served: Mapping[Window, np.ndarray]
+
+    def gather(self, results: Results, prompts: Prompts) -> Refined:
+        """Return all prompts with the masks that the tasks gave."""
+        outlines = np.full(len(prompts), None, object)
+        figures = np.full((len(prompts), len(FIGURES)), np.nan)
+        for task, masks in results:
+            outlines[list(task.rows)] = shapely.to_wkb(masks.geometry.to_numpy())  # objects take twice the room
+            figures[list(task.rows)] = masks[list(FIGURES)].to_numpy()
+        return Refined.from_prompts(prompts, outlines, figures)
 
     @cached_property
     def _windows(self) -> list[Window]:
@@ -190,91 +198,8 @@ class RefineTasks(Sequence[RefineTask]):
             return [self[each] for each in range(*number.indices(len(self)))]
         window = self._windows[number]
         rows = self.served[window]
-        asked = to_pixels(self.prompts.rows.iloc[rows], self.scene.geobox)
+        asked = to_pixels(self.prompts.take(rows), self.scene.geobox)
         return RefineTask(self.stage, self.scene, window, tuple(asked), tuple(rows.tolist()))
-
-
-@dataclass(frozen=True)
-class JoinTask:
-    """Makes features of outlines: without overlaps, or united from pieces, then shaped and measured.
-
-    outlines: id, class, score, origin, FIGURES, geometry.
-    united: rows of one id are pieces of one region.
-    gsd_m: size of a pixel that the outlines were traced on.
-    within: grounds that the result is cut at, one after the other.
-    coarse_m: size of a pixel that coarse outlines were traced on.
-    """
-
-    outlines: gpd.GeoDataFrame
-    united: bool
-    shape: Shape
-    gsd_m: float
-    within: tuple[shapely.Geometry, ...]
-    coarse_m: float = 0.0
-
-    @cached_property
-    def key(self) -> str:
-        """Of outlines and settings."""
-        within = tuple(shapely.to_wkb(ground, hex=True) for ground in self.within)
-        return key_of("rows", table_hash(self.outlines), self.united, self.shape, self.gsd_m, within, self.coarse_m)
-
-    @property
-    def place(self) -> str:
-        """The whole layer."""
-        return f"{len(self.outlines)} outlines"
-
-    def lighter(self) -> None:
-        """None: the layer is joined at once."""
-
-    def __call__(self) -> gpd.GeoDataFrame:
-        """Return the features, with `area_m2`, and `unshaped`: why an outline stays as it was traced, else None."""
-        joined = union_pieces(self.outlines) if self.united else resolve_overlaps(self.outlines)
-        joined = self._shaped(joined.reset_index(drop=True).assign(unshaped=None))
-        for ground in self.within:  # after shaping, which would take the cut for an outline
-            joined = _cut(joined, ground)
-        joined = joined[~joined.geometry.is_empty].reset_index(drop=True)
-        return joined.assign(area_m2=area_m2(joined.geometry))
-
-    def _shaped(self, rows: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-        """Shape all rows, block by block where the stage may."""
-        if self.shape.block_m is None:
-            return self._shaped_at_once(rows)
-        outlines, unshaped = rows.geometry.to_numpy().copy(), np.full(len(rows), None, object)
-        for core, known in blocks_of(rows.geometry, self.shape.block_m, 2 * self.shape.reach_m):
-            shaped = self._shaped_at_once(rows.iloc[known]).iloc[np.searchsorted(known, core)]
-            outlines[core], unshaped[core] = shaped.geometry.to_numpy(), shaped["unshaped"].to_numpy()
-        return rows.assign(unshaped=unshaped).set_geometry(gpd.GeoSeries(outlines, rows.index, rows.crs))
-
-    def _shaped_at_once(self, rows: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-        """Shape rows, but for those whose outlines GEOS cannot work with: these stay as they were traced."""
-        try:
-            return self.shape.shape(rows, self.gsd_m, coarse_m=self.coarse_m) if len(rows) else rows
-        except shapely.errors.ShapelyError as error:
-            reasons = [self._reason(rows.iloc[[at]]) for at in range(len(rows))]
-            sound = np.array([reason is None for reason in reasons])
-            if sound.all():  # none alone: it takes several, and nobody knows which
-                return rows.assign(unshaped=f"{type(error).__name__}: {error}")
-            left = rows[~sound].assign(unshaped=[reason for reason in reasons if reason is not None])
-            both = pd.concat([self._shaped_at_once(rows[sound]), left]).sort_index()
-            return gpd.GeoDataFrame(both, geometry="geometry", crs=rows.crs)
-
-    def _reason(self, row: gpd.GeoDataFrame) -> str | None:
-        """Why an outline cannot be shaped; None where it can."""
-        try:
-            self.shape.shape(row, self.gsd_m, coarse_m=self.coarse_m)
-        except shapely.errors.ShapelyError as error:
-            return f"{type(error).__name__}: {error}"
-        return None
-
-
-def _cut(rows: gpd.GeoDataFrame, ground: shapely.Geometry) -> gpd.GeoDataFrame:
-    """Return rows, those cut that reach beyond a ground; the others keep their coordinates to the last digit."""
-    beyond = ~shapely.covered_by(rows.geometry.to_numpy(), ground)
-    if not beyond.any():
-        return rows
-    cut = rows[beyond].clip(ground, keep_geom_type=True)
-    both = pd.concat([rows[~beyond], cut]).sort_index().reset_index(drop=True)
-    return gpd.GeoDataFrame(both, geometry="geometry", crs=rows.crs)
 
 
 def describe(window: Window) -> str:

@@ -14,6 +14,7 @@ from hybridseg.heatmap import Heatmap
 from hybridseg.read.given import GivenHeatmap
 from hybridseg.read.part import ScenePart
 from hybridseg.read.prompts import GivenPrompts
+from hybridseg.run.bucket import SCHEME, Bucket
 from hybridseg.run.engine import Engine
 from hybridseg.run.progress import Progress
 from hybridseg.run.result import Steps
@@ -50,7 +51,7 @@ def open_store(
     """Open the folder of a run, new or begun, or a store in memory; refuse to write over what is read.
 
     Args:
-        folder: made where it is missing; None: the run leaves nothing but its result.
+        folder: made where it is missing, or s3://BUCKET/RUN; None: the run leaves nothing but its result.
         retry_failed: forget which windows failed.
         swept: whether heatmap and prompts will be left there, too, and not only masks.
         out: the result.
@@ -63,6 +64,11 @@ def open_store(
         check_not_input(out, inputs)
     if folder is None:
         return Memory()
+    if str(folder).startswith(SCHEME):
+        bucket = Bucket(str(folder))
+        if retry_failed:
+            bucket.forget_failures()
+        return bucket
     folder = Path(folder)
     check_folder(folder)
     names = (HEATMAPS, PROMPTS, REFINED) if swept else (REFINED,)

@@ -64,7 +64,7 @@ def track(
     nodata: str | float | None = None,
     run: str | Path | None = None,
     retry_failed: bool = False,
-    engine: Literal["serial", "threads"] = "serial",
+    engine: Literal["serial", "threads", "ray"] = "serial",
     workers: int | None = None,
     device: str = "auto",
     runtime: Literal["auto", "torch", "openvino"] = "auto",
@@ -103,8 +103,9 @@ def track(
         run: folder for all that is made on the way: the same command goes on where it was killed, and computes a date
             that was added alone.
         retry_failed: try the windows again that failed in an earlier run in the same folder.
-        engine: serial, or threads: several windows at once in one process.
-        workers: windows at once, with threads; default: as many as there are cores.
+        engine: serial; threads: several windows at once in one process; ray: in processes of a Ray cluster, that of
+            RAY_ADDRESS or one on this machine.
+        workers: windows at once, with threads or ray; default: as many as there are cores.
         device: auto, cpu, cuda, cuda:1, mps.
         runtime: as for extract.
         by_bands: where all scenes have green and near infrared, find water by NDWI; false: by the theme's classifier.
@@ -211,8 +212,8 @@ def _followed(
         steps = survey.steps()
         dates.append(Dated(steps.features.rows, steps.heatmap, _measures(survey.theme)))
         # heatmaps are files; prompts and masks would grow with the dates
-        rows = steps.refined.rows.iloc[:0]
-        found.append(replace(steps, load_prompts=None, refined=replace(steps.refined, rows=rows)))
+        refined = replace(steps.refined, held=steps.refined.rows.iloc[:0])
+        found.append(replace(steps, load_prompts=None, refined=refined))
     if change is None:
         change = BY_INDEX if 2 * sum(_measures(survey.theme) for survey in surveys) > len(surveys) else BY_CLASSIFIER
     tracks = follow(dates)

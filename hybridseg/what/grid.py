@@ -13,6 +13,7 @@ from pydantic import Field
 from rasterio.features import rasterize
 
 from hybridseg.heatmap import Heatmap
+from hybridseg.rowfile import PackedRows
 from hybridseg.tables import Prompts, Refined
 from hybridseg.types import Window
 from hybridseg.what.lattice import Block, Lattice, ObjectSettings, join_in_order
@@ -58,7 +59,7 @@ class Grid(ObjectSettings):
                 records.append((identity, label, 0.0, x, y, point, shapely.MultiPoint(), support))
         return Prompts.from_records(records, lattice.crs).rows
 
-    def gather(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
+    def gather(self, parts: Sequence[PackedRows], lattice: Lattice, label: str) -> Prompts:
         """Return all blocks' points."""
         return join_in_order(parts, lattice.crs)
 

@@ -20,6 +20,7 @@ from scipy import ndimage as ndi
 from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
+from hybridseg.rowfile import PackedRows
 from hybridseg.tables import Prompts
 from hybridseg.what.lattice import Block, Lattice, ObjectSettings, deepest, join_in_order, multiples
 
@@ -76,7 +77,7 @@ class Instances(ObjectSettings):
             records.append((identity, label, score, x0, y0, positive, shapely.MultiPoint(away), support))
         return Prompts.from_records(records, lattice.crs).rows
 
-    def gather(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
+    def gather(self, parts: Sequence[PackedRows], lattice: Lattice, label: str) -> Prompts:
         """Return all blocks' prompts."""
         return join_in_order(parts, lattice.crs)
 

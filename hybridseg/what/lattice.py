@@ -10,13 +10,13 @@ from typing import ClassVar
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from hybridseg.heatmap import Heatmap
 from hybridseg.read.ground import pixel_anchor
 from hybridseg.read.scene import Scene
+from hybridseg.rowfile import AT_ONCE, PackedRows
 from hybridseg.tables import Prompts, Refined
 from hybridseg.types import Settings, Window
 
@@ -103,7 +103,7 @@ class ObjectSettings(Settings):
         """Find the objects of a core, or the parts of objects that lie in it."""
 
     @abstractmethod
-    def gather(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
+    def gather(self, parts: Sequence[PackedRows], lattice: Lattice, label: str) -> Prompts:
         """Make prompts of what `find` gave for all blocks, in an order that does not depend on the blocks."""
 
     def relabel(self, refined: Refined, heatmap: Heatmap, lattice: Lattice, label: str) -> Refined:
@@ -115,13 +115,14 @@ class ObjectSettings(Settings):
         return {}
 
 
-def join_in_order(parts: Sequence[gpd.GeoDataFrame], crs: object) -> Prompts:
+def join_in_order(parts: Sequence[PackedRows], crs: object) -> Prompts:
     """Return all blocks' prompts from top to bottom, then left to right."""
-    filled = [part for part in parts if len(part)]
-    if not filled:
+    if not any(map(len, parts)):
         return Prompts.from_records([], crs)
-    joined = pd.concat(filled, ignore_index=True)
-    return Prompts.from_frame(joined.sort_values(["peak_y", "peak_x"], ascending=[False, True], ignore_index=True), crs)
+    joined = PackedRows.chain(parts)
+    order = np.lexsort((joined.others["peak_x"], -joined.others["peak_y"]))
+    some = (joined.take(order[start : start + AT_ONCE]) for start in range(0, len(order), AT_ONCE))
+    return Prompts.from_batches((Prompts.from_frame(frame, crs).rows for frame in some), len(order))
 
 
 def deepest(depth: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from scipy import ndimage as ndi
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from hybridseg.rowfile import PackedRows
 from hybridseg.tables import Prompts
 from hybridseg.what.lattice import Block, Lattice, ObjectSettings, deepest, multiples
 
@@ -70,12 +71,12 @@ class Regions(ObjectSettings):
             records.append((label, score[int(value) - 1], float(deep[row, col]), x, y, support))
         return gpd.GeoDataFrame(pd.DataFrame(records, columns=list(PARTS)), geometry="support", crs=lattice.crs)
 
-    def gather(self, parts: Sequence[gpd.GeoDataFrame], lattice: Lattice, label: str) -> Prompts:
+    def gather(self, parts: Sequence[PackedRows], lattice: Lattice, label: str) -> Prompts:
         """Return a prompt for each piece of each region; the pieces of a region share its id, class, score, peak."""
         filled = [part for part in parts if len(part)]
         if not filled:
             return Prompts.from_records([], lattice.crs)
-        joined = pd.concat(filled, ignore_index=True)
+        joined = PackedRows.chain(filled).read()
         records: list[tuple[object, ...]] = []
         for rows in _touching(joined["support"].to_numpy()):
             records += self._region(joined.iloc[rows], lattice, label)

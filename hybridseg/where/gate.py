@@ -5,6 +5,7 @@ from __future__ import annotations
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import shapely
 from pydantic import Field
 
 from hybridseg.tables import FIGURES, Refined
@@ -27,11 +28,14 @@ class Gate(Settings):
         Args:
             refined: N masks before the gate.
         """
-        kept = refined.masked
+        return np.concatenate([self._passes(rows) for rows in refined.batches([*FIGURES, "outline"])])
+
+    def _passes(self, rows: gpd.GeoDataFrame) -> np.ndarray:
+        kept = ~shapely.is_missing(rows["outline"].to_numpy())
         for name in FIGURES:
-            figure = refined.rows[name].to_numpy(float)
+            figure = rows[name].to_numpy(float)
             kept = kept & ~(figure < getattr(self, name))
-        return kept
+        return np.asarray(kept)
 
     def choose(self, refined: Refined) -> gpd.GeoDataFrame:
         """Return an outline for each prompt that has one, by `origin` refined where its mask passes, coarse elsewhere.
@@ -42,7 +46,11 @@ class Gate(Settings):
         Returns:
             id, class, score, origin, `FIGURES`, geometry.
         """
-        rows, kept = refined.rows, self.passes(refined)
+        chosen = [self._choose(rows) for rows in refined.batches()]
+        return gpd.GeoDataFrame(pd.concat(chosen, ignore_index=True), geometry="geometry", crs=refined.crs)
+
+    def _choose(self, rows: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+        kept = self._passes(rows)
         outlines = gpd.GeoDataFrame(
             {
                 **{name: rows[name] for name in ("id", "class", "score")},
@@ -52,7 +60,7 @@ class Gate(Settings):
             geometry=np.where(kept, rows["outline"].to_numpy(), rows["support"].to_numpy()),
             crs=rows.crs,
         )
-        return outlines[~(outlines.geometry.isna() | outlines.geometry.is_empty)].reset_index(drop=True)
+        return outlines[~(outlines.geometry.isna() | outlines.geometry.is_empty)]
 
 
 def stability(logits: np.ndarray) -> float:

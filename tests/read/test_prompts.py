@@ -16,6 +16,7 @@ from hybridseg.read.opening import open_scene
 from hybridseg.read.prompts import read_prompts
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
+from hybridseg.rowfile import PackedRows
 from hybridseg.tables import PROMPT_COLUMNS, Prompts
 from hybridseg.types import Window
 from hybridseg.what.instances import Instances
@@ -53,7 +54,7 @@ def find_in_blocks(labels: np.ndarray, core_px: int, offset_px: int) -> gpd.GeoD
         window = core.pad(POLICY.halo_px(LATTICE)).clip(whole)
         at = window.slices(whole)
         block = Block(extent[at], interior[at], np.ones(extent[at].shape, bool), window, core)
-        parts.append(POLICY.find(block, LATTICE, "building"))
+        parts.append(PackedRows.of(POLICY.find(block, LATTICE, "building")))
     return POLICY.gather(parts, LATTICE, "building").rows
 
 

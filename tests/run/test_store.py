@@ -14,6 +14,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybridseg.folders import TemporaryFolder
 from hybridseg.heatmap import Heatmap, HeatmapPart, create_heatmap
 from hybridseg.run.store import KINDS, Folder, Memory, Store, key_of
 from hybridseg.tables import Prompts, Refined
@@ -241,7 +242,8 @@ def test_what_has_no_lasting_name_is_no_part_of_a_key() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no advisory locks on folders")
 def test_the_folder_of_a_killed_run_goes_when_the_next_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    code = "import sys, os; from hybridseg.run.store import Memory; kept = Memory(sys.argv[1]); os._exit(9)"
+    made = "import sys, os; from hybridseg.folders import TemporaryFolder; kept = TemporaryFolder(sys.argv[1])"
+    code = f"{made}; os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     other = tmp_path / "hybridseg-of-somebody-else"
     other.mkdir()
@@ -249,14 +251,14 @@ def test_the_folder_of_a_killed_run_goes_when_the_next_begins(tmp_path: Path, mo
     for folder in (left, other):
         os.utime(folder, (1, 1))
     monkeypatch.setattr("hybridseg.folders._LOOKED", {})
-    held = Memory(tmp_path)
-    os.utime(held.folder, (1, 1))
+    held = TemporaryFolder(tmp_path)
+    os.utime(held.path, (1, 1))
     assert not left.exists()
     monkeypatch.setattr("hybridseg.folders._LOOKED", {})
-    second = Memory(tmp_path)
-    assert held.folder.is_dir()
+    second = TemporaryFolder(tmp_path)
+    assert held.path.is_dir()
     assert other.is_dir()
-    folder = held.folder
+    folder = held.path
     del held
     assert not folder.exists()
-    assert second.folder.is_dir()
+    assert second.path.is_dir()

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import shapely
 
+from hybridseg import rowfile, tables
 from hybridseg.errors import PromptsError, RunError, ThemeError, TooCoarse
 from hybridseg.metrics.objects import match
 from hybridseg.read.prompts import read_prompts
-from hybridseg.run import store
 from hybridseg.run.engine import Done, Serial
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Folder, Memory
@@ -328,7 +328,7 @@ def test_smaller_steps_give_the_same(town: Path):
     while (less := less.lighter()) is not None:
         steps += 1
     assert steps == 4
-    assert caught["FindTask"].lighter() is caught["JoinTask"].lighter() is None
+    assert all(caught[name].lighter() is None for name in ("FindTask", "JoinTask", "ShapeTask"))
 
 
 def test_tasks_pickle_and_have_stable_keys(blocks: Path):
@@ -341,7 +341,13 @@ def test_tasks_pickle_and_have_stable_keys(blocks: Path):
             return Serial().run(tasks, store)
 
     replace(one, engine=Catching()).run()
-    assert {type(task).__name__ for task in caught} == {"ClassifyTask", "FindTask", "RefineTask", "JoinTask"}
+    assert {type(task).__name__ for task in caught} == {
+        "ClassifyTask",
+        "FindTask",
+        "RefineTask",
+        "JoinTask",
+        "ShapeTask",
+    }
     for task in caught:
         copy = pickle.loads(pickle.dumps(task))
         assert copy.key == task.key
@@ -398,10 +404,13 @@ def test_refined_masks_are_a_file(blocks: Path, tmp_path: Path):
 
 def test_large_tables_wait_in_files_and_change_nothing(blocks: Path, monkeypatch: pytest.MonkeyPatch):
     plain = survey(blocks).steps()
-    monkeypatch.setattr(store, "IN_MEMORY", 3)
+    monkeypatch.setattr(tables, "IN_MEMORY", 3)
+    monkeypatch.setattr(rowfile, "AT_ONCE", 2)
+    monkeypatch.setattr(tables, "AT_ONCE", 2)
     looked = survey(blocks)
     steps = looked.steps()
-    assert {path.name.partition("-")[0] for path in looked.store.folder.glob("*.parquet")} == {"prompts", "refined"}
+    assert isinstance(steps.load_prompts().held, rowfile.RowFile)
+    assert isinstance(steps.refined.held, rowfile.RowFile)
     assert steps.load_prompts().fingerprint() == plain.load_prompts().fingerprint()
     assert steps.refined.fingerprint() == plain.refined.fingerprint()
     assert steps.features.fingerprint() == plain.features.fingerprint()

@@ -9,8 +9,8 @@ import shapely
 from affine import Affine
 from rasterio.features import rasterize, shapes
 
-from hybridseg.run.tasks import JoinTask
-from hybridseg.shape import Buildings, Rows, Shape
+from hybridseg.run.shaping import JoinTask, ShapeTasks, cut_and_measured
+from hybridseg.shape import Buildings, Coverage, Rows, Shape
 from hybridseg.shape.measure import blocks_of
 
 GSD_M = 0.3
@@ -77,13 +77,40 @@ def test_blocks_shape_as_the_whole_layer_does(stage: Shape, monkeypatch: pytest.
         return shape(self, features, *args, **kwargs)
 
     monkeypatch.setattr(type(stage), "shape", watched)
-    task = JoinTask(town, False, stage, GSD_M, ())
+    layer = JoinTask(town, False)()
+
+    def shaped() -> gpd.GeoDataFrame:
+        tasks = ShapeTasks.of(layer, stage, GSD_M, 0.0)
+        return tasks.gather((each, each()) for each in tasks)
+
     monkeypatch.setattr(type(stage), "block_m", property(lambda _: None))
-    whole = task()
+    whole = shaped()
     assert sizes.pop() == len(whole), "at once"
     monkeypatch.setattr(type(stage), "block_m", property(lambda _: 50.0))
-    blocks = task()
+    blocks = shaped()
     assert len(sizes) > 20
     assert max(sizes) < 0.8 * len(whole), "never all of them"
-    assert blocks.drop(columns="geometry").drop(columns="area_m2").equals(whole.drop(columns=["geometry", "area_m2"]))
+    assert blocks.drop(columns="geometry").equals(whole.drop(columns="geometry"))
     assert shapely.equals_exact(blocks.geometry.to_numpy(), whole.geometry.to_numpy(), 1e-6).all()
+
+
+def test_of_what_shaping_drops_nothing_is_left() -> None:
+    town = traced_town()
+    tasks = ShapeTasks.of(town, Coverage(min_area_m2=float(np.median(town.area))), GSD_M, 0.0)
+    made = tasks.gather((each, each()) for each in tasks)
+    assert len(made) == len(town)
+    left = cut_and_measured(made, ())
+    assert 0 < len(left) < len(town)
+    assert set(made["id"][made.geometry.is_empty]) == set(town["id"]) - set(left["id"])
+
+
+def test_blocks_that_failed_stay_as_they_were_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Buildings, "block_m", property(lambda _: 50.0))
+    town = traced_town()
+    tasks = ShapeTasks.of(town, Buildings(), GSD_M, 0.0)
+    first, *_ = tasks
+    made = tasks.gather([(first, first())])
+    others = np.setdiff1d(np.arange(len(town)), first.rows)
+    assert 0 < len(others) < len(town)
+    assert shapely.equals_exact(made.geometry.to_numpy()[others], town.geometry.to_numpy()[others], 0).all()
+    assert not shapely.equals_exact(made.geometry.to_numpy(), town.geometry.to_numpy(), 0).all()

@@ -6,6 +6,7 @@ import pytest
 import shapely
 from affine import Affine
 
+from hybridseg.rowfile import PackedRows
 from hybridseg.types import Window
 from hybridseg.what.grid import Grid, mean_inside
 from hybridseg.what.lattice import Block, Lattice
@@ -18,7 +19,7 @@ def points(cores: list[Window], valid: bool = True) -> gpd.GeoDataFrame:
     for core in cores:
         shape = (core.height, core.width)
         block = Block(np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.full(shape, valid), core, core)
-        found.append(grid.find(block, LATTICE, "building"))
+        found.append(PackedRows.of(grid.find(block, LATTICE, "building")))
     return grid.gather(found, LATTICE, "building").rows
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage as ndi
 
 from hybridseg.read.tiles import tile
+from hybridseg.rowfile import PackedRows
 from hybridseg.tables import PROMPT_COLUMNS
 from hybridseg.types import Window
 from hybridseg.what.lattice import Block, Lattice
@@ -32,7 +33,7 @@ def find(extent: np.ndarray, core_px: int = 500, offset_px: int = 0, policy: Reg
         window = core.pad(policy.halo_px(LATTICE)).clip(whole)
         at = window.slices(whole)
         block = Block(extent[at], extent[at], np.ones(extent[at].shape, bool), window, core)
-        parts.append(policy.find(block, LATTICE, "water"))
+        parts.append(PackedRows.of(policy.find(block, LATTICE, "water")))
     return policy.gather(parts, LATTICE, "water").rows
 
 
