@@ -165,6 +165,22 @@ def work_grid(
     return GeoBox((row1 - row0, col1 - col0), Affine(px, 0, col0 * px, 0, -py, -row0 * py), scene.crs)
 
 
+def is_north_up(grid: GeoBox) -> bool:
+    """Return whether rows of pixels run from west to east, the northernmost first."""
+    affine = grid.affine
+    return bool(affine.b == affine.d == 0 and affine.a > 0 > affine.e)
+
+
+def own_pixels(grid: GeoBox, snap_px: int, bounds: tuple[float, float, float, float]) -> GeoBox:
+    """Return the pixels of a north-up grid, without end, that just cover the bounds; snapped as in `work_grid`."""
+    left, bottom, right, top = bounds
+    (col0, row0), (col1, row1) = ~grid.affine * (left, top), ~grid.affine * (right, bottom)
+    col, row = pixel_anchor(grid)
+    first, last = _snap(col + col0, col + col1, snap_px)
+    above, below = _snap(row + row0, row + row1, snap_px)
+    return GeoBox((below - above, last - first), grid.affine @ Affine.translation(first - col, above - row), grid.crs)
+
+
 def _snap(low: float, high: float, snap_px: int) -> tuple[int, int]:
     """The multiples of `snap_px` that just enclose low..high (px)."""
     first = math.floor(low / snap_px + _TOL)

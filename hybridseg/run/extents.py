@@ -10,7 +10,7 @@ import shapely
 from odc.geo.geobox import GeoBox
 
 from hybridseg.errors import ThemeError, TooCoarse
-from hybridseg.read.ground import work_grid
+from hybridseg.read.ground import is_north_up, own_pixels, work_grid
 from hybridseg.read.part import Area, box_of
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import transformed
@@ -152,10 +152,14 @@ def working_grid(
         EmptySource: the extent does not touch the scene.
     """
     gsd_m = theme.gsd_m(scene.gsd_m, network.spec.gsd_m)
+    # what looks at pixels one by one measures them: resampled ones are others
+    own = network.spec.gsd_m is None and gsd_m == scene.gsd_m and is_north_up(scene.geobox)
 
     def over(bounds: Extent | None) -> GeoBox:
         if isinstance(network, GivenHeatmap):
             return network.grid_over(bounds or scene.geobox.boundingbox.bbox)
+        if own:
+            return own_pixels(scene.geobox, snap_px, bounds or scene.geobox.boundingbox.bbox)
         return work_grid(scene, gsd_m, snap_px, bounds)
 
     whole = over(None)
