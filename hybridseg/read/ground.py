@@ -165,6 +165,12 @@ def work_grid(
     return GeoBox((row1 - row0, col1 - col0), Affine(px, 0, col0 * px, 0, -py, -row0 * py), scene.crs)
 
 
+def is_north_up(grid: GeoBox) -> bool:
+    """Return whether rows of pixels run from west to east, the northernmost first."""
+    affine = grid.affine
+    return bool(affine.b == affine.d == 0 and affine.a > 0 > affine.e)
+
+
 def own_pixels(geobox: GeoBox, bounds: tuple[float, float, float, float], name: str) -> GeoBox:
     """Return a north-up grid's own pixels that cover bounds (left, bottom, right, top), as far as it reaches.
 

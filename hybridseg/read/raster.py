@@ -29,6 +29,7 @@ from hybridseg.errors import SourceError, SourceUnavailable
 from hybridseg.read import describe
 from hybridseg.read.bands import Bands
 from hybridseg.read.fingerprint import content
+from hybridseg.read.ground import is_north_up
 from hybridseg.read.paths import display_name, is_remote, is_virtual, problem
 from hybridseg.read.stored import NoData, StoredScene, as_nodata
 
@@ -222,8 +223,7 @@ def north_up(scene: RasterScene, dataset: DatasetReader, crs: CRS, virtual: Path
         crs: the CRS asked for.
         virtual: path of the virtual raster (.vrt), which is written where the raster is not so already.
     """
-    affine = scene.geobox.affine
-    if scene.crs == crs and affine.b == affine.d == 0 and affine.a > 0 > affine.e:
+    if scene.crs == crs and is_north_up(scene.geobox):
         return scene
     with WarpedVRT(dataset, crs=crs.to_wkt(), resampling=Resampling.bilinear) as vrt:
         rasterio.shutil.copy(vrt, virtual, driver="VRT")

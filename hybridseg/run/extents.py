@@ -12,7 +12,7 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg.errors import ThemeError, TooCoarse
 from hybridseg.read.given import GivenHeatmap
-from hybridseg.read.ground import own_pixels, work_grid
+from hybridseg.read.ground import is_north_up, own_pixels, work_grid
 from hybridseg.read.part import Area, box_of
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import transformed
@@ -154,9 +154,8 @@ def working_grid(
         EmptySource: the extent does not touch the scene.
     """
     gsd_m = theme.gsd_m(scene.gsd_m, network.spec.gsd_m)
-    a, b, _, d, e, _ = tuple(scene.geobox.affine)[:6]
     # what looks at pixels one by one needs no grid of its own: another that is as fine would only mix neighbours
-    own = network.spec.gsd_m is None and (b, d) == (0, 0) and a > 0 > e and gsd_m <= SAME_GSD * scene.gsd_m
+    own = network.spec.gsd_m is None and is_north_up(scene.geobox) and gsd_m <= SAME_GSD * scene.gsd_m
 
     def over(bounds: Extent | None) -> GeoBox:
         if isinstance(network, GivenHeatmap):

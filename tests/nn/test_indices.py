@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 
 from hybridseg.errors import BandsMissing, ThemeError, WeightsError
 from hybridseg.heatmap import depth_of
@@ -18,6 +19,7 @@ from hybridseg.run.extract import extract
 from hybridseg.run.survey import Survey
 from hybridseg.run.themes import resolve_themes
 from hybridseg.theme import load_theme
+from hybridseg.types import Window
 from tests.rasters import utm_affine, write
 
 NAMED = "red=1,green=2,blue=3,nir=4"
@@ -112,6 +114,22 @@ def test_an_index_sees_the_pixels_of_the_scene_itself(lake: Path, part: tuple[fl
     assert np.mod(np.array(~scene.geobox.affine * (grid.affine.c, grid.affine.f)), 1).tolist() == [0, 0]
     coarse = load_theme("water-ndwi").model_copy(update={"work_gsd_m": (4.0, 10.0)})
     assert Survey.open(scene, coarse).heatmap().geobox.affine.a == pytest.approx(4, rel=0.01)
+
+
+@pytest.mark.parametrize("part", [None, (355_100.0, 3_056_900.0, 355_150.0, 3_056_950.0)])
+def test_an_index_is_that_of_the_scenes_own_pixels(tmp_path: Path, part: tuple[float, ...] | None):
+    bands = np.random.default_rng(0).integers(20, 200, (4, 90, 110)).astype(np.uint8)
+    path = write(tmp_path / "noise.tif", bands, Affine(5, 0, 355_001.7, 0, -5, 3_057_003.1), photometric="minisblack")
+    scene = open_scene(path, bands={"red": 1, "green": 2, "blue": 3, "nir": 4})
+    heatmap = Survey.open(scene, load_theme("water-ndwi"), ground=part).heatmap()
+    col, row = (round(value) for value in ~scene.geobox.affine * (heatmap.geobox.affine.c, heatmap.geobox.affine.f))
+    on_scene = scene.geobox.affine @ Affine.translation(col, row)
+    assert heatmap.geobox.affine.almost_equals(on_scene, 1e-6)
+    extent, _, seen = heatmap.read(Window(-col, -row, 110, 90), "water")
+    green, nir = bands[1].astype(float), bands[3].astype(float)
+    expected = 1 / (1 + np.exp(-20 * (green - nir) / (green + nir)))
+    assert seen.all() if part is None else seen.any()
+    np.testing.assert_allclose(extent[seen], expected[seen], atol=0.005)
 
 
 def test_descriptions_name_bands_too(lake: Path):
