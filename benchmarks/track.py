@@ -47,7 +47,7 @@ LEAST_PX = 10
 HALF = 0.5
 SEEDS = (411, 412, 413, 501, 502, 503)
 """Towns that nothing was trained on or chosen by."""
-CHOSEN_BY = tuple(range(421, 433))
+CHOSEN_BY = tuple(range(421, 445))
 """Towns that settings were chosen by, see `benchmarks.track_fit`."""
 DATES, SIDE_PX, GSD_M = 4, 512, 0.3
 VANISH, APPEAR = 0.12, 0.12

@@ -30,7 +30,7 @@ STATES = np.array(list(product((0, 1), repeat=DATES)))
 MOVES = (STATES[:, 1:] != STATES[:, :-1]).sum(axis=1)
 WEIGHTS = ("BIAS", "WEIGHT", "RING", "OTHERS")
 FOLDS = 6
-CHANGES = (0.005, 0.01, 0.02, 0.03, 0.05)
+CHANGES = (0.001, 0.002, 0.003, 0.005, 0.01)
 
 
 def said(seed: int, folder: Path) -> dict[str, np.ndarray]:
@@ -38,21 +38,21 @@ def said(seed: int, folder: Path) -> dict[str, np.ndarray]:
     place = render(seed, folder)
     kept: dict[str, Any] = {}
 
-    def keep(extent: np.ndarray, ring: np.ndarray, known: np.ndarray) -> np.ndarray:
-        kept.update(extent=extent, ring=ring, known=known)
-        return chain.told(extent, ring, known)
+    def keep(ground: np.ndarray, ring: np.ndarray, known: np.ndarray) -> np.ndarray:
+        kept.update(ground=ground, ring=ring, known=known)
+        return chain.told(ground, ring, known)
 
-    def keep_ground(ground: np.ndarray) -> np.ndarray:
-        kept["ground"] = ground
-        return around(ground)
+    def keep_outlines(outlines: np.ndarray) -> np.ndarray:
+        kept["outlines"] = outlines
+        return around(outlines)
 
     around = settle._around
-    settle.told, settle._around = keep, keep_ground
+    settle.told, settle._around = keep, keep_outlines
     try:
         track(place.files, theme="buildings", clear_mask=place.masks)
     finally:
         settle.told, settle._around = chain.told, around
-    shared = np.stack([same(np.array(place.houses), one) for one in kept.pop("ground")])
+    shared = np.stack([same(np.array(place.houses), one) for one in kept.pop("outlines")])
     house, real = shared.argmax(axis=1), shared.max(axis=1) > 0
     there = place.there[house] & real[:, None]
     hidden = place.hidden[house] & real[:, None]
@@ -63,7 +63,7 @@ def scores(data: dict[str, np.ndarray], weights: Sequence[float]) -> np.ndarray:
     """Log weight (N, 2^T) of each sequence."""
     for name, value in zip(WEIGHTS, weights, strict=False):
         setattr(chain, name, float(value))
-    return chain.told(data["extent"], data["ring"], data["known"]) @ STATES.T - weights[-1] * MOVES
+    return chain.told(data["ground"], data["ring"], data["known"]) @ STATES.T - weights[-1] * MOVES
 
 
 def fit(data: dict[str, np.ndarray]) -> np.ndarray:
@@ -74,7 +74,7 @@ def fit(data: dict[str, np.ndarray]) -> np.ndarray:
         of = scores(data, weights)
         return float(np.mean(logsumexp(of, axis=1) - logsumexp(of, axis=1, b=fits)))
 
-    return minimize(loss, [0.0, 1.0, 0.5, 0.0, 3.0], method="L-BFGS-B").x
+    return minimize(loss, [0.0, 0.5, 0.9, 0.0, 3.0], method="L-BFGS-B").x
 
 
 def events(data: dict[str, np.ndarray], weights: Sequence[float], change: float) -> np.ndarray:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit, logit
 
-MOST = 6.0
-"""No date says more than these log odds of an object's ground."""
+from hybridseg.what.evidence import log_odds
+
 MEASURED = 2.0
 """Log odds of presence for each unit of log odds of an index's mean on the object's ground."""
-BIAS, WEIGHT, RING, OTHERS = -1.24, 1.59, 0.69, -0.74
-"""Of `told`. Fitted by `python -m benchmarks.track_fit` to twelve rendered towns, of
-which no figure in docs/track.md is."""
+BIAS, WEIGHT, RING, OTHERS = -1.40, 1.32, 0.82, -0.81
+"""Of `told`. Fitted by `python -m benchmarks.track_fit` to 24 rendered towns, of which
+no figure in docs/track.md is."""
 
 
 def measured(extent: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -26,33 +26,24 @@ def measured(extent: np.ndarray, known: np.ndarray) -> np.ndarray:
         extent: (N, T) means.
         known: (N, T) whether the date tells.
     """
-    return np.where(known, MEASURED * _logit(extent), 0.0)
+    return np.where(known, MEASURED * log_odds(extent), 0.0)
 
 
-def told(extent: np.ndarray, ring: np.ndarray, known: np.ndarray) -> np.ndarray:
+def told(ground: np.ndarray, ring: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return log odds (N, T) of presence by a classifier's heatmaps; 0 where nothing is told.
 
     A house stands out from what lies around it, and where the classifier takes a yard for a house, or is unsure of one,
     it is so at all dates: what a date says is measured against its surroundings and against the other dates.
 
     Args:
-        extent: (N, T) mean probability of the class on each object's ground.
+        ground: (N, T) mean log odds of the class on each object's ground.
         ring: (N, T) the same around it.
         known: (N, T) whether the date tells.
     """
-    stands_out = contrast(extent, ring, known)
+    stands_out = np.where(known, ground - RING * ring, 0.0)
     count = known.sum(axis=1, keepdims=True) - known
     others = (stands_out.sum(axis=1, keepdims=True) - stands_out) / np.maximum(count, 1)
     return np.where(known, BIAS + WEIGHT * stands_out + OTHERS * others, 0.0)
-
-
-def contrast(extent: np.ndarray, ring: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return log odds of the heatmap on objects' ground, less a part of those around it; 0 where nothing is told."""
-    return np.where(known, _logit(extent) - RING * _logit(ring), 0.0)
-
-
-def _logit(share: np.ndarray) -> np.ndarray:
-    return np.clip(logit(np.clip(np.nan_to_num(share), 0, 1)), -MOST, MOST)
 
 
 def likeliest(odds: np.ndarray, change: float) -> np.ndarray:

@@ -13,7 +13,7 @@ import shapely
 from hybridseg.heatmap import Heatmap
 from hybridseg.read.vectors import repair
 from hybridseg.tracking.tracks import assign
-from hybridseg.what.evidence import Evidence, evidence
+from hybridseg.what.evidence import Evidence, evidence, log_odds
 
 PRESENT, ABSENT, UNKNOWN = "present", "absent", "unknown"
 CARRIED = "carried"
@@ -92,7 +92,7 @@ class Dated:
         tree, inside = shapely.STRtree(self.features.geometry.to_numpy()), np.zeros(len(outlines))
         # those that it holds: the outlines are its own rows, or parts of them
         inside[tree.query(shapely.point_on_surface(np.array(outlines, object)), "intersects")[0]] = 1.0
-        return Evidence(np.ones(len(outlines)), inside)
+        return Evidence(np.ones(len(outlines)), inside, log_odds(inside))
 
 
 def follow(dates: Iterable[Dated]) -> list[Track]:

@@ -12,7 +12,7 @@ import shapely
 from hybridseg.tracking.chain import likeliest, measured, probability, told
 from hybridseg.tracking.follow import ABSENT, CARRIED, PRESENT, UNKNOWN, Dated, Observation, Track
 from hybridseg.tracking.tracks import polygonal
-from hybridseg.what.evidence import SEEN, STILL_THERE
+from hybridseg.what.evidence import MOST, SEEN, STILL_THERE
 
 COVERED = 0.5
 """Share of an object's ground that others may hold before it counts as theirs."""
@@ -80,7 +80,7 @@ def _said(tracks: Sequence[Track], dates: Sequence[Dated], label: str) -> tuple[
     """
     own = np.array([[track.nearest(number).outline for number in range(len(dates))] for track in tracks], object)
     here = [date.evidence(label, own[:, number]) for number, date in enumerate(dates)]
-    seen, extent = (np.stack(columns, axis=1) for columns in zip(*here, strict=True))
+    seen, extent, odds = (np.stack(columns, axis=1) for columns in zip(*here, strict=True))
     found = np.array([[number in track.seen_at for number in range(len(dates))] for track in tracks])
     surest = np.where(found, extent, -1.0).argmax(axis=1)
     ground = own[np.arange(len(tracks)), surest]
@@ -88,13 +88,14 @@ def _said(tracks: Sequence[Track], dates: Sequence[Dated], label: str) -> tuple[
     ring = np.zeros_like(extent)
     index = np.array([date.measured or date.heatmap is None for date in dates])
     for number in np.flatnonzero(~index).tolist():
-        seen[:, number], extent[:, number] = dates[number].evidence(label, ground)
-        ring[:, number] = dates[number].evidence(label, around).extent
+        seen[:, number], extent[:, number], odds[:, number] = dates[number].evidence(label, ground)
+        ring[:, number] = dates[number].evidence(label, around).odds
     for number in range(len(dates)):
         where = own[:, number] if index[number] else ground
-        extent[~found[:, number] & (_taken(where, own[found[:, number], number]) >= COVERED), number] = 0.0
+        taken = ~found[:, number] & (_taken(where, own[found[:, number], number]) >= COVERED)
+        extent[taken, number], odds[taken, number] = 0.0, -MOST
     known = seen >= SEEN
-    return seen, extent, np.where(index, measured(extent, known), told(extent, ring, known & ~index))
+    return seen, extent, np.where(index, measured(extent, known), told(odds, ring, known & ~index))
 
 
 def _around(ground: np.ndarray) -> np.ndarray:

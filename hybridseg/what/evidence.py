@@ -10,6 +10,7 @@ import numpy as np
 import shapely
 from affine import Affine
 from rasterio.features import rasterize
+from scipy.special import logit
 
 from hybridseg.cog import whole
 from hybridseg.heatmap import Heatmap
@@ -20,6 +21,8 @@ SEEN = 0.5
 """Share of an object's ground that must be seen to tell whether it is there."""
 STILL_THERE = 0.4
 """Mean probability of the class on an object's ground from which on it is there, though it was not found."""
+MOST = 6.0
+"""A pixel says no more than these log odds."""
 _CELL_PX = 1024
 """Outlines whose middles lie in one square of this side are looked at together."""
 _READ_PX = 4096
@@ -31,17 +34,24 @@ class Evidence(NamedTuple):
 
     seen: (N,) share of the outline with data.
     extent: (N,) mean probability of the class on what is seen; 0 where nothing is.
+    odds: (N,) mean of the log odds of each pixel on what is seen; 0 where nothing is.
     """
 
     seen: np.ndarray
     extent: np.ndarray
+    odds: np.ndarray
+
+
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    """Return log odds of a probability, up to `MOST`."""
+    return np.clip(logit(probability), -MOST, MOST)
 
 
 def evidence(heatmap: Heatmap, label: str, outlines: Sequence[shapely.Geometry]) -> Evidence:
     """Return what a heatmap says of outlines in its CRS, reading little more than they cover of it."""
     grid = whole(heatmap.geobox)
     drawn = transformed(np.array(outlines, object), ~heatmap.geobox.affine)
-    sums = np.zeros((len(drawn), 3))
+    sums = np.zeros((len(drawn), 4))
     there = np.flatnonzero(~shapely.is_empty(drawn))
     bounds = shapely.bounds(drawn)
     beside = there[~((bounds[there, :2] >= 0) & (bounds[there, 2:] <= (grid.width, grid.height))).all(1)]
@@ -61,11 +71,9 @@ def evidence(heatmap: Heatmap, label: str, outlines: Sequence[shapely.Geometry])
                 extent, _, valid = heatmap.read(window, label)
                 for row in group:
                     sums[row] += _sums(drawn[row], _window(bounds[[row]]).clip(window), window, extent, valid)
-    covered, seen, total = sums.T
-    return Evidence(
-        np.divide(seen, covered, out=np.zeros_like(seen), where=covered > 0),
-        np.divide(total, seen, out=np.zeros_like(seen), where=seen > 0),
-    )
+    covered, seen, total, odds = sums.T
+    return Evidence(*(np.divide(a, b, out=np.zeros_like(a), where=b > 0)
+                      for a, b in ((seen, covered), (total, seen), (odds, seen))))  # fmt: skip
 
 
 def _window(bounds: np.ndarray) -> Window:
@@ -76,8 +84,8 @@ def _window(bounds: np.ndarray) -> Window:
 
 def _sums(
     outline: shapely.Geometry, own: Window, window: Window, extent: np.ndarray, valid: np.ndarray
-) -> tuple[int, int, float]:
-    """Pixels of an outline, those of them with data, and the sum of the class's probability on these.
+) -> tuple[int, int, float, float]:
+    """Pixels of an outline, those of them with data, and the sums of the class's probability and log odds on these.
 
     Args:
         outline: in pixels of the heatmap.
@@ -87,7 +95,7 @@ def _sums(
         valid: (H, W) of the window.
     """
     if not own.width or not own.height:
-        return 0, 0, 0.0
+        return 0, 0, 0.0, 0.0
     where = Affine.translation(own.col, own.row)
     # of an outline thinner than a pixel, the pixels that it touches
     for touched in (False, True):
@@ -96,4 +104,5 @@ def _sums(
             break
     part = own.slices(window)
     seen = burnt.astype(bool) & valid[part]
-    return int(burnt.sum()), int(seen.sum()), float(extent[part][seen].sum(dtype=float))
+    values = extent[part][seen].astype(float)
+    return int(burnt.sum()), len(values), float(values.sum()), float(log_odds(values).sum())

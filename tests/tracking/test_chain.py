@@ -12,7 +12,7 @@ from shapely import box
 from hybridseg.tracking.chain import likeliest, measured, probability, told
 from hybridseg.tracking.follow import ABSENT, CARRIED, PRESENT, UNKNOWN, Dated, Observation, Track
 from hybridseg.tracking.settle import settle
-from hybridseg.what.evidence import Evidence
+from hybridseg.what.evidence import Evidence, log_odds
 
 CHANGE = 0.05
 
@@ -67,7 +67,7 @@ class Said(Dated):
         holes = [shapely.get_num_interior_rings(one) if not one.is_empty else 0 for one in outlines]
         values = [0.03 if hole or not np.isfinite(x) else self.at[min(self.at, key=lambda k: abs(k - x))]
                   for hole, x in zip(holes, middle, strict=True)]  # fmt: skip
-        return Evidence(np.array([np.isfinite(v) for v in values], float), np.nan_to_num(values))
+        return Evidence(np.array([np.isfinite(v) for v in values], float), np.nan_to_num(values), log_odds(np.nan_to_num(values)))
 
 
 def settled(*made: tuple[str, float, list[float], str]) -> dict[str, Track]:
