@@ -28,9 +28,9 @@ from hybridseg.tracking import chain, run, settle
 
 STATES = np.array(list(product((0, 1), repeat=DATES)))
 MOVES = (STATES[:, 1:] != STATES[:, :-1]).sum(axis=1)
-WEIGHTS = ("BIAS", "WEIGHT", "RING", "OTHERS")
+WEIGHTS = ("BIAS", "WEIGHT", "OTHERS")
 FOLDS = 6
-CHANGES = (0.001, 0.002, 0.003, 0.005, 0.01)
+CHANGES = (0.0005, 0.001, 0.002, 0.005, 0.01)
 
 
 def said(seed: int, folder: Path) -> dict[str, np.ndarray]:
@@ -67,14 +67,14 @@ def scores(data: dict[str, np.ndarray], weights: Sequence[float]) -> np.ndarray:
 
 
 def fit(data: dict[str, np.ndarray]) -> np.ndarray:
-    """The four weights of `told`, and the log odds against a change."""
+    """The weights of `told`, and the log odds against a change."""
     fits = ((data["there"][:, None].astype(int) == STATES) | ~data["sure"][:, None]).all(axis=2)
 
     def loss(weights: np.ndarray) -> float:
         of = scores(data, weights)
         return float(np.mean(logsumexp(of, axis=1) - logsumexp(of, axis=1, b=fits)))
 
-    return minimize(loss, [0.0, 0.5, 0.9, 0.0, 3.0], method="L-BFGS-B").x
+    return minimize(loss, [0.0, 1.0, 0.0, 3.0], method="L-BFGS-B").x
 
 
 def events(data: dict[str, np.ndarray], weights: Sequence[float], change: float) -> np.ndarray:

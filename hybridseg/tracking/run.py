@@ -39,7 +39,7 @@ from hybridseg.tracking.settle import Carry, in_place, settle
 OUTLINE_PX = 0.5
 """Pixels that an outline is off by (standard error), of those that it was traced on."""
 
-BY_CLASSIFIER, BY_INDEX = 0.003, 0.5
+BY_CLASSIFIER, BY_INDEX = 0.002, 0.5
 """Probability that an object comes or goes between two dates; 0.5 tells each date by itself."""
 
 
@@ -92,7 +92,7 @@ def track(
         refiner: as for extract.
         change: probability that an object comes or goes between two dates. The smaller, the more it takes: a find that
             no other date bears out is left out, an object missed at one date is bridged. 0.5: each date by itself.
-            Default: 0.003; where most dates are told by an index of the bands, which measures and does not guess, 0.5.
+            Default: 0.002; where most dates are told by an index of the bands, which measures and does not guess, 0.5.
         memory: let SAM2's memory draw objects at dates where they were not found but are there; else they stay as at
             the nearest date. It was not found to help.
         align: find how far the dates lie off the first, and take that back.
