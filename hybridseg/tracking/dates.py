@@ -15,6 +15,7 @@ from hybridseg.read.paths import display_name
 from hybridseg.run.request import words
 
 _WHOLE = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?:(?=T\d)|(?!\d))")
+_LIKE_WHOLE = re.compile(r"(?<!\d)(?:19|20)\d\d([-_.])\d\d\1\d\d(?:(?=T\d)|(?!\d))")
 _MONTH = re.compile(r"(?<!\d)((?:19|20)\d\d)[-_.](0[1-9]|1[0-2])(?!\d)")
 _YEAR = re.compile(r"(?<!\d)((?:19|20)\d\d)(?!\d)")
 _TAGS = ("TIFFTAG_DATETIME", "ACQUISITION_DATE", "ACQUISITIONDATETIME", "DATE_ACQUIRED", "acquired", "datetime")
@@ -62,12 +63,18 @@ def parse_date(text: str) -> date:
 
 
 def date_in(text: str) -> date | None:
-    """Return the date that a text holds: the last whole one, else a month, else a year; None: there is none."""
+    """Return the date that a text holds: the last whole one, else a month, else a year; None: there is none.
+
+    Raises:
+        SourceError: its only whole date is one that does not exist, as 2019-13-45.
+    """
     for match in reversed(list(_WHOLE.finditer(text))):
         try:
             return date(int(match[1]), int(match[3]), int(match[4]))
         except ValueError:  # the 31st of February
             continue
+    if wrong := _LIKE_WHOLE.search(text):
+        raise SourceError(f"{text!r} holds {wrong[0]}, a date that does not exist; {_EXAMPLE}")
     if months := list(_MONTH.finditer(text)):
         return date(int(months[-1][1]), int(months[-1][2]), 1)
     years = list(_YEAR.finditer(text))

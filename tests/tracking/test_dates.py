@@ -17,6 +17,7 @@ from tests.tracking.places import write
         ("town_2012-07.tif", date(2012, 7, 1)),
         ("1985.tif", date(1985, 1, 1)),
         ("place_2019.06.30_v2.tif", date(2019, 6, 30)),
+        ("row_2019_45_99_of_2020-05-01.tif", date(2020, 5, 1)),
         ("tile_20230231.tif", None),
         ("tile_123456789.tif", None),
         ("scene.tif", None),
@@ -46,6 +47,8 @@ def test_tags_tell_where_names_do_not(tmp_path):
         (["a_2002.tif", "b_2002.tif"], None, "have one date, 2002-01-01"),
         (["a.tif", "b.tif"], "2001", "1 dates came with 2 scenes"),
         (["a.tif", "b.tif"], "2001,spring", "'spring' is no date"),
+        (["2019-13-45.tif", "b_2020.tif"], None, "'2019-13-45.tif' holds 2019-13-45, a date that does not exist"),
+        (["a.tif", "b_2020.tif"], "2019-02-31,2020", "holds 2019-02-31, a date that does not exist"),
     ],
 )
 def test_dates_that_cannot_be_meant(scenes, said, words):
