@@ -121,7 +121,7 @@ def _frame(scene: Scene, day: date, first: Scene, store: Store, clear: str | Non
     shift = Shift(sd_px=0.0) if scene is first else measured
     moved = bool(shift.known and shift.length_px > max(LEAST_SHIFT_PX, SURE * shift.sd_px))
     if align and not shift.known:
-        notes.append(f"how far {scene.name} lies off {first.name} cannot be told: its edges do not agree")
+        notes.append(f"how far {day} lies off the first date cannot be told: edges do not agree")
     if moved or clear is not None:
         placed = _placed(scene, grid, shift if moved else Shift(), store, clear)
     return Frame(day, placed, scene.name, shift, moved, tuple(notes))
