@@ -22,11 +22,12 @@ test: check docs
 	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	$(RUN) pytest --nbmake notebooks
 
-# all extras: Clay and Prithvi are tested in their real architecture, which terratorch has (extra geofm)
+# all extras: Clay and Prithvi are tested in their real architecture, which terratorch has (extra geofm); but not Ray, whose
+# tests take many minutes on two busy cores: `uv sync --extra ray && pytest tests/run/test_actors.py`
 #
 # the pages of docs/ as a site, in site/: broken links and names that are gone end it
 docs: setup
-	$(UV) sync --quiet --all-extras
+	$(UV) sync --quiet --all-extras --no-extra ray
 	$(RUN) mkdocs build --strict --quiet
 
 check: setup

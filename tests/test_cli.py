@@ -501,7 +501,7 @@ def test_progress_for_programs_is_one_json_object_a_line(
     said, err = capfd.readouterr()
     told = events(err)
     assert [one["sweep"] for one in told if one["event"] == "start"] == [
-        "load", "open scene", "load models", "classify", "find objects", "shape",
+        "load", "open scene", "load models", "classify", "find objects", "join", "shape",
     ]  # fmt: skip
     steps = [one for one in told if one["event"] == "step" and one["sweep"] == "classify"]
     assert [(one["done"], one["total"]) for one in steps] == [(k + 1, len(steps)) for k in range(len(steps))]

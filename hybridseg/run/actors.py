@@ -38,6 +38,10 @@ class Ray:
     def __post_init__(self) -> None:
         if find_spec("ray") is None:
             raise HybridsegError("the engine ray needs Ray; install hybridseg[ray], or give serial or threads")
+        # both are read when Ray is imported: it would report its use to its makers, and under `uv run` make each
+        # worker an environment of its own
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
     def run(self, tasks: Sequence[Any], store: Store) -> Iterator[Done]:
         """Yield every task once, as they are done, those last that another process holds."""
@@ -70,7 +74,6 @@ class Ray:
 @cache
 def _workers(count: int | None) -> list[Any]:
     """Start the cluster, if there is none, and its workers, once in a process: opening models takes seconds."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports its use to its makers
     import ray
 
     if not ray.is_initialized():

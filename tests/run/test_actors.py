@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import geopandas as gpd
@@ -20,8 +21,10 @@ from hybridseg.types import Failure
 from tests.run.test_engine import jobs, letters
 from townscape import render_town
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: hybridseg[ray]")
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray leaves sockets and files to the garbage collector
+pytestmark = [
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: hybridseg[ray]"),
+    pytest.mark.filterwarnings("ignore"),  # Ray leaves sockets and files to the garbage collector
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,6 +36,8 @@ def cluster() -> Iterator[None]:
         patch.delenv("RAY_ADDRESS", raising=False)
         actors._workers.cache_clear()
         yield
+        import ray  # here and not above: the engine says how, before Ray is imported
+
         ray.shutdown()
         actors._workers.cache_clear()
 
@@ -94,6 +99,8 @@ def test_the_task_of_a_lost_worker_is_done_again(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_workers_that_are_killed_from_outside_come_back(tmp_path: Path) -> None:
     workers = actors._workers(2)
+    import ray
+
     before = [ray.get(worker.process.remote()) for worker in workers]
     for process in before:
         os.kill(process, signal.SIGKILL)

@@ -71,7 +71,7 @@ def test_ground_away_from_an_area_is_not_looked_at(town: Path):
     box = replace(run, ground=run.scene.geobox.boundingbox.bbox).steps()
     part = replace(run, ground=area).steps()
     assert part.heatmap.sweep.windows < 0.8 * box.heatmap.sweep.windows
-    assert len(part.prompts()) < 0.8 * len(box.prompts())
+    assert len(part.load_prompts()) < 0.8 * len(box.load_prompts())
 
 
 def test_a_heatmap_is_known_by_the_ground_that_was_looked_at(town: Path):
