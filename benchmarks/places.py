@@ -50,6 +50,7 @@ def places(data: Path, work: Path) -> list[Place]:
         tiles("Kitsap", "buildings", lambda r: r["place"] == "Kitsap US", 0.3),
         tiles("Vienna", "buildings", lambda r: r["place"] == "Vienna Austria", 0.3),
         tiles("Khartoum", "buildings", lambda r: r["place"] == "Khartoum Sudan", 0.3),
+        tiles("California, 10sfg", "buildings", lambda r: r["dataset"] == "california_pv", 0.3, labels="buildings"),
         tiles("California, 10sfg", "solar", lambda r: r["dataset"] == "california_pv", 0.3),
         tiles("California, 10sfh", "solar", lambda r: r["place"] == "California 10sfh", 0.3, trained=5),
         tiles("NAIP Midwest, 1 m", "fields", lambda r: r["dataset"] == "naip_fields" and r["gsd_m"] == "1.0", 1.0),
@@ -88,7 +89,7 @@ class _Tiles:
         """The val tiles of a data set side by side.
 
         code: the class's code where labels are codes, not instances; trained: every so many of the train tiles instead;
-        labels: folder under configs/labels whose labels count instead, for the tiles that it has.
+        labels: folder under configs/labels whose labels count instead, for the tiles that it has; 255 is unknown there.
         """
         split = "train" if trained else "val"
         with (self.data / "tiles.csv").open() as file:
@@ -111,10 +112,11 @@ class _Tiles:
             canvas[:, top : top + height, left : left + width] = image.transpose(2, 0, 1)
             valid[top : top + height, left : left + width] = 255
             own = affine @ Affine.translation(left, top)
-            wanted = label > 0 if code is None else label == code
+            unsure = (label == 255) if labels else np.zeros(label.shape, bool)
+            wanted = (label > 0) & ~unsure if code is None else label == code
             found = shapes(label if code is None else wanted.astype(np.int32), mask=wanted, transform=own)
             truth += [shapely.geometry.shape(geometry) for geometry, _ in found]
-            known = np.ones(label.shape, bool) if code in (None, 1) else label > 0
+            known = ~unsure if code in (None, 1) else label > 0
             areas += [shapely.geometry.shape(g) for g, _ in shapes(known.astype(np.uint8), mask=known, transform=own)]
         path = self.work / f"{theme}-{name.replace(' ', '-').replace(',', '').lower()}.tif"
         profile = {"driver": "GTiff", "height": size[0], "width": size[1], "count": 3, "dtype": "uint8"}

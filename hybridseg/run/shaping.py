@@ -134,6 +134,7 @@ class ShapeTasks(Sequence[ShapeTask]):
         blocks = [(np.arange(len(layer)),) * 2] if len(layer) else []
         if blocks and shape.block_m is not None:
             blocks = list(blocks_of(layer.geometry, shape.block_m, 2 * shape.reach_m))
+            blocks.sort(key=lambda block: -len(block[1]))  # the largest first: processes that share a run end together
         return cls(PackedRows.of(layer), blocks, shape, gsd_m, coarse_m)
 
     def gather(self, results: Results) -> gpd.GeoDataFrame:

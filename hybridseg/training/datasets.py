@@ -84,12 +84,12 @@ def _read_tile(folder: Path, row: dict[str, str], chosen: DataSet) -> LabelledIm
         with rasterio.open(folder / row["image"]) as file:
             image = file.read(indexes=(1, 2, 3)).transpose(1, 2, 0)
     labels = np.array(Image.open(folder / row["label"])).astype(np.int32)
-    valid = np.ones(labels.shape, bool)
+    valid = ~np.isin(labels, chosen.unknown)
     if chosen.codes:
-        valid = (labels > 0) & ~np.isin(labels, chosen.unknown)
+        valid &= labels > 0
         objects = {name: ndi.label(labels == code)[0].astype(np.int32) for name, code in chosen.codes.items()}
     else:
-        objects = {chosen.label: labels}
+        objects = {chosen.label: np.where(valid, labels, 0)}
     gsd_m = chosen.gsd_m or float(row["gsd_m"])
     return LabelledImage(image, objects, valid, gsd_m, row["dataset"], Path(row["image"]).stem)
 

@@ -98,6 +98,17 @@ def test_a_set_may_be_seen_as_a_coarser_sensor_gives_it(tmp_path: Path):
     assert np.array_equal(coarse.instances, fine.instances)
 
 
+def test_ground_that_labels_of_objects_call_unknown_is_none(tmp_path: Path):
+    ids = np.zeros((64, 64), np.uint8)
+    ids[:20], ids[30:40], ids[50:] = 1, 255, 2
+    Image.fromarray(ids).save(tmp_path / "l.png")
+    Image.new("RGB", (64, 64)).save(tmp_path / "i.png")
+    (tmp_path / "tiles.csv").write_text("dataset,image,label,split,place,gsd_m\nd,i.png,l.png,train,p,0.3\n")
+    (scene,) = load_images(tmp_path / "tiles.csv", "d", DataSet(share=1, unknown=[255]))
+    assert np.array_equal(~scene.valid, ids == 255)
+    assert np.unique(scene.instances).tolist() == [0, 1, 2]
+
+
 def test_class_codes_speak_of_their_classes_only_and_0_of_none(tmp_path: Path):
     codes = np.zeros((64, 64), np.uint8)
     codes[:, 20:], codes[10:20, 30:40], codes[40:50, 30:40] = 5, 3, 3
