@@ -60,6 +60,9 @@ def places(data: Path, work: Path) -> list[Place]:
         tiles("Dubai scene 1", "water", lambda r: r["place"] == "dubai scene 1", 1.0, code=3, trained=1),
         tiles("Massachusetts", "roads", lambda r: r["dataset"] == "massachusetts_roads", 1.0, code=1),
         tiles("Dubai scene 2", "roads", lambda r: r["dataset"] == "dubai", 1.0, code=2),
+        tiles("Khartoum", "roads", lambda r: r["dataset"] == "spacenet2_chips", 0.3, code=2, labels="roads"),
+        tiles("California, 10sfg", "roads", lambda r: r["dataset"] == "california_pv", 0.3, code=2, labels="roads"),
+        tiles("Kitsap and Vienna", "roads", lambda r: r["dataset"] == "inria_crops", 0.3, code=2, labels="roads"),
     ]
 
 
