@@ -1,6 +1,9 @@
 """Fit what a classifier's heatmaps say of presence (`hybridseg.tracking.chain`) to rendered towns.
 
-python -m benchmarks.track_fit      prints the parameters, and how well they tell events in towns left out of the fit
+python -m benchmarks.track_fit [--run FOLDER] [SEED ...]      writes benchmarks/results/track_fit.json
+
+Prints the parameters, and how well they tell events in towns left out of the fit: of objects that were followed, and of
+all houses as `benchmarks.track` counts. With --run, a command that was killed goes on where it was.
 
 Each object that was followed has 2^T sequences of presence. The chain's parameters, and the probability that an object
 comes or goes, are those that make the true sequences the likeliest (a conditional random field, fitted by maximum
@@ -10,8 +13,10 @@ house. The towns are none of those whose figures `benchmarks.track` gives.
 
 from __future__ import annotations
 
-import sys
+import argparse
+import json
 import tempfile
+import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -22,7 +27,8 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit, logsumexp
 from sklearn.model_selection import GroupKFold
 
-from benchmarks.track import CHOSEN_BY, DATES, render, same
+from benchmarks.accuracy import RESULTS
+from benchmarks.track import CHOSEN_BY, DATES, Sequence_, Sums, rates, render, same, towns
 from hybridseg import track
 from hybridseg.tracking import chain, run, settle
 
@@ -33,9 +39,8 @@ FOLDS = 6
 CHANGES = (0.0005, 0.001, 0.002, 0.005, 0.01)
 
 
-def said(seed: int, folder: Path) -> dict[str, np.ndarray]:
+def said(seed: int, place: Sequence_, folder: Path) -> dict[str, np.ndarray]:
     """What the heatmaps say of a town's objects, and the truth: (N, T) each."""
-    place = render(seed, folder)
     kept: dict[str, Any] = {}
 
     def keep(ground: np.ndarray, ring: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -49,7 +54,7 @@ def said(seed: int, folder: Path) -> dict[str, np.ndarray]:
     around = settle._around
     settle.told, settle._around = keep, keep_outlines
     try:
-        track(place.files, theme="buildings", clear_mask=place.masks)
+        track(place.files, theme="buildings", clear_mask=place.masks, run=folder / f"run{seed}")
     finally:
         settle.told, settle._around = chain.told, around
     shared = np.stack([same(np.array(place.houses), one) for one in kept.pop("outlines")])
@@ -59,10 +64,15 @@ def said(seed: int, folder: Path) -> dict[str, np.ndarray]:
     return kept | {"there": there, "sure": ~hidden & kept["known"], "town": np.full(len(real), seed)}
 
 
-def scores(data: dict[str, np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    """Log weight (N, 2^T) of each sequence."""
+def use(weights: Sequence[float]) -> None:
+    """Let the chain use weights."""
     for name, value in zip(WEIGHTS, weights, strict=False):
         setattr(chain, name, float(value))
+
+
+def scores(data: dict[str, np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """Log weight (N, 2^T) of each sequence."""
+    use(weights)
     return chain.told(data["ground"], data["ring"], data["known"]) @ STATES.T - weights[-1] * MOVES
 
 
@@ -87,24 +97,48 @@ def events(data: dict[str, np.ndarray], weights: Sequence[float], change: float)
     )
 
 
-def main(seeds: Sequence[int]) -> None:
-    """Fit and print."""
-    with tempfile.TemporaryDirectory() as folder:
-        towns = [said(seed, Path(folder)) for seed in seeds]
-    data = {name: np.concatenate([town[name] for town in towns]) for name in towns[0]}
+def main(seeds: Sequence[int], folder: Path) -> None:
+    """Fit, print and write."""
+    rendered, rows = {}, []
+    for seed in seeds:
+        began = time.process_time()
+        rendered[seed] = render(seed, folder)
+        rows.append(said(seed, rendered[seed], folder))
+        print(f"town {seed}: {len(rows[-1]['town'])} objects, {time.process_time() - began:.0f} s", flush=True)
+    data = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
     counts = dict.fromkeys(CHANGES, np.zeros(3))
+    counted: list[Sums] = []
     for rest, left_out in GroupKFold(min(FOLDS, len(seeds))).split(data["town"], groups=data["town"]):
         weights = fit({name: values[rest] for name, values in data.items()})
-        rows = {name: values[left_out] for name, values in data.items()}
-        counts = {change: count + events(rows, weights, change) for change, count in counts.items()}
+        others = {name: values[left_out] for name, values in data.items()}
+        counts = {change: count + events(others, weights, change) for change, count in counts.items()}
+        use(weights)
+        counted += towns(np.unique(others["town"]).tolist(), folder, False, rendered)
     weights = fit(data)
-    print({name: round(float(value), 2) for name, value in zip(WEIGHTS, weights, strict=False)})
-    print(f"likeliest change {expit(-weights[-1]):.4f}; in use {run.BY_CLASSIFIER}; objects {len(data['town'])}")
-    for change, (right, told, true) in counts.items():
-        precision, recall = right / told, right / true
-        f1 = 2 * precision * recall / (precision + recall)
-        print(f"change {change}, towns left out: precision {precision:.3f}, recall {recall:.3f}, F1 {f1:.3f}")
+    made = {
+        "towns": len(seeds), "folds": min(FOLDS, len(seeds)), "objects": len(data["town"]),
+        "weights": {name: round(float(value), 2) for name, value in zip(WEIGHTS, weights, strict=False)},
+        "likeliest_change": round(float(expit(-weights[-1])), 4), "change": run.BY_CLASSIFIER,
+        "followed_left_out": {str(change): _named(*count) for change, count in counts.items()},
+        "all_left_out": rates(counted),
+    }  # fmt: skip
+    for name, value in made.items():
+        print(f"{name}: {value}")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "track_fit.json").write_text(json.dumps(made, indent=1) + "\n")
+
+
+def _named(right: float, told: float, true: float) -> dict[str, float]:
+    named = {"precision": right / told, "recall": right / true, "f1": 2 * right / (told + true)}
+    return {name: round(float(value), 3) for name, value in named.items()}
 
 
 if __name__ == "__main__":
-    main([int(seed) for seed in sys.argv[1:]] or list(CHOSEN_BY))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("seeds", nargs="*", type=int)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as own:
+        place = asked.run or Path(own)
+        place.mkdir(parents=True, exist_ok=True)
+        main(asked.seeds or CHOSEN_BY, place)

@@ -17,13 +17,14 @@ from hybridseg.evaluation.picture import Backdrop, Layer, render
 from hybridseg.files import check_output, replacing
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import zoomed
-from hybridseg.tracking.change import History
+from hybridseg.tracking.change import Change, History
 from hybridseg.tracking.follow import PRESENT, UNKNOWN
 from hybridseg.tracking.layers import COLOURS
 from hybridseg.tracking.result import TrackSummary
 from hybridseg.tracking.series import Series
 from hybridseg.types import Window
 
+M2_PER_KM2 = 1e6
 MAP_PX, CROP_PX = 1000, 132
 MOST_OBJECTS, MOST_CROPS = 8, 10
 """Objects shown one by one, those that changed most; dates shown of each, spread evenly."""
@@ -76,6 +77,7 @@ def write_page(made: History, series: Series, summary: TrackSummary, path: Path)
     text = environment.get_template("page.html.jinja").render(
         title=f"{summary.theme}, {summary.dates[0]} to {summary.dates[-1]}",
         summary=summary,
+        cards=[(one.label, cards_of(one)) for one in summary.overall],
         totals=[(one.label, _total(rows[rows["class"] == one.label], summary.dates)) for one in summary.overall],
         steps=[(day, _view(frame.scene, rows[rows["day"] == day], made.objects, _whole(frame.scene), MAP_PX))
                for day, frame in zip(days, series.frames, strict=True)],
@@ -85,6 +87,24 @@ def write_page(made: History, series: Series, summary: TrackSummary, path: Path)
     )  # fmt: skip
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def cards_of(one: Change) -> list[tuple[str, str, str]]:
+    """What changed from the first date to the last: (what, how much, how sure)."""
+    large = max(one.gain_m2, one.loss_m2) >= M2_PER_KM2
+
+    def area(m2: float, sign: str = "") -> str:
+        return f"{m2 / M2_PER_KM2:{sign},.3f} km²" if large else f"{m2:{sign},.0f} m²"
+
+    def sure(m2: float, sd_m2: float) -> str:
+        return f"{'less than its ' if abs(m2) < sd_m2 else ''}standard error {area(sd_m2)}"
+
+    return [
+        ("net, first to last", area(one.net_m2, "+"), sure(one.net_m2, one.net_sd_m2)),
+        ("gained", area(one.gain_m2), sure(one.gain_m2, one.gross_sd_m2)),
+        ("lost", area(one.loss_m2), sure(one.loss_m2, one.gross_sd_m2)),
+        ("appeared, vanished", f"{one.appeared:,}, {one.vanished:,}", f"{one.unknown:,} unknown"),
+    ]
 
 
 def _most_changed(objects: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

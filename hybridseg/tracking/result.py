@@ -64,7 +64,7 @@ class TrackSummary:
             }
             for frame, m in zip(series.frames[1:], pixel_m[1:], strict=True)
         )  # fmt: skip
-        said = [note for note in (*notes, *(note for frame in series.frames for note in frame.notes)) if note]
+        said = [note for note in (*notes, *series.notes) if note]
         return cls(
             theme, tuple(days), len(made.objects), made.objects["became"].value_counts().to_dict(), intervals,
             made.overall, shifts, len(rows), int((rows["origin"] == CARRIED).sum()), memory, doubtful, tuple(said),

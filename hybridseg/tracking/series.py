@@ -67,10 +67,22 @@ class Series:
     """Dates of one place, in order. Made by `Series.open`.
 
     grid: of the first date.
+    aligned: whether shifts against the first date were looked for.
     """
 
     frames: tuple[Frame, ...]
     grid: GeoBox
+    aligned: bool = True
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the dates, a line each."""
+        said = [note for frame in self.frames for note in frame.notes]
+        untold = [str(frame.day) for frame in self.frames if not frame.shift.known]
+        if self.aligned and untold:
+            said.append(f"{', '.join(untold)}: how far off the first date cannot be told, as edges do not agree; left "
+                        "where they are, and half a pixel counts as error")  # fmt: skip
+        return said
 
     @classmethod
     def open(
@@ -105,7 +117,7 @@ class Series:
             _check_bands(scenes[at], first)
             mask = None if clear is None else str(clear[at])
             frames.append(_frame(scenes[at], days[at], first, store, mask, align))
-        return cls(tuple(frames), first.geobox)
+        return cls(tuple(frames), first.geobox, align)
 
 
 def _frame(scene: Scene, day: date, first: Scene, store: Store, clear: str | None, align: bool) -> Frame:
@@ -120,8 +132,6 @@ def _frame(scene: Scene, day: date, first: Scene, store: Store, clear: str | Non
     measured = shift_between(first, placed, grid) if align and scene is not first else Shift()
     shift = Shift(sd_px=0.0) if scene is first else measured
     moved = bool(shift.known and shift.length_px > max(LEAST_SHIFT_PX, SURE * shift.sd_px))
-    if align and not shift.known:
-        notes.append(f"how far {day} lies off the first date cannot be told: edges do not agree")
     if moved or clear is not None:
         placed = _placed(scene, grid, shift if moved else Shift(), store, clear)
     return Frame(day, placed, scene.name, shift, moved, tuple(notes))

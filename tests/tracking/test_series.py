@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from scipy import ndimage as ndi
 
 from hybridseg import open_scene
@@ -15,6 +16,7 @@ from hybridseg.tracking.register import shift_between
 from hybridseg.tracking.series import Series
 from tests.tracking.places import CRS, LEFT, PIXEL_M, SIDE, TOP, ground, write
 
+NOISE = 160
 DAYS = [date(2009, 1, 1), date(2012, 1, 1)]
 
 
@@ -38,6 +40,32 @@ def test_noise_tells_no_shift(tmp_path):
     first = opened(write(tmp_path / "a.tif", []))
     noise = np.random.default_rng(3).integers(0, 255, (3, SIDE, SIDE)).astype(np.uint8)
     assert not shift_between(first, open_scene(noise, geobox=first.geobox), first.geobox).known
+
+
+def test_dates_whose_shift_cannot_be_told_are_one_note(tmp_path):
+    rng = np.random.default_rng(3)
+    first, *noise = [
+        open_scene(rng.integers(0, 255, (3, SIDE, SIDE)).astype(np.uint8), geobox=GeoBox((SIDE, SIDE), Affine(PIXEL_M, 0, LEFT, 0, -PIXEL_M, TOP), CRS))
+        for _ in range(3)
+    ]
+    days = [*DAYS, date(2014, 7, 20)]
+    (note,) = Series.open([first, *noise], days, Memory()).notes
+    assert note.startswith("2012-01-01, 2014-07-20: how far off the first date cannot be told")
+    assert not Series.open([first, *noise], days, Memory(), align=False).notes
+
+
+def test_what_each_window_says_faintly_all_say_together(tmp_path):
+    rng = np.random.default_rng(5)
+    first = opened(write(tmp_path / "a.tif", []))
+    pixels = [np.roll(ground(), shift, (2, 1))[:3] for shift in ((0, 0), (2, -1))]
+    grid = first.geobox
+    one, other = (
+        open_scene(np.clip(image + ndi.gaussian_filter(rng.normal(0, NOISE, image.shape), (0, 1, 1)), 0, 255)
+                   .astype(np.uint8), geobox=grid) for image in pixels
+    )  # fmt: skip
+    found = shift_between(one, other, grid)
+    assert found.known
+    assert (found.x_px, found.y_px) == pytest.approx((2, -1), abs=2 * found.sd_px)
 
 
 def test_a_date_that_lies_off_is_moved_back(tmp_path):
