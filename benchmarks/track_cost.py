@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accuracy import RESULTS
-from benchmarks.track import render
+from benchmarks.track_towns import render
 from hybridseg import track
 
 TOWN, SIDE_PX, COUNTS = 411, 256, (4, 10, 40)

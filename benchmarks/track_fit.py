@@ -13,9 +13,7 @@ house. The towns are none of those whose figures `benchmarks.track` gives.
 
 from __future__ import annotations
 
-import argparse
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from itertools import product
@@ -28,7 +26,8 @@ from scipy.special import expit, logit, logsumexp
 from sklearn.model_selection import GroupKFold
 
 from benchmarks.accuracy import RESULTS
-from benchmarks.track import CHOSEN_BY, DATES, Sequence_, Sums, rates, render, same, towns
+from benchmarks.track import arguments
+from benchmarks.track_towns import CHOSEN_BY, DATES, Sequence_, Sums, rates, render, same, towns
 from hybridseg import track
 from hybridseg.tracking import chain, run, settle
 
@@ -134,11 +133,5 @@ def _named(right: float, told: float, true: float) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--run", type=Path)
-    parser.add_argument("seeds", nargs="*", type=int)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as own:
-        place = asked.run or Path(own)
-        place.mkdir(parents=True, exist_ok=True)
+    with arguments(seeds={"nargs": "*", "type": int}) as (asked, place):
         main(asked.seeds or CHOSEN_BY, place)

@@ -17,7 +17,7 @@ from hybridseg.evaluation.picture import Backdrop, Layer, render
 from hybridseg.files import check_output, replacing
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import zoomed
-from hybridseg.tracking.change import Change, History
+from hybridseg.tracking.change import TOGETHER, Change, History
 from hybridseg.tracking.follow import PRESENT, UNKNOWN
 from hybridseg.tracking.layers import COLOURS
 from hybridseg.tracking.result import TrackSummary
@@ -25,20 +25,28 @@ from hybridseg.tracking.series import Series
 from hybridseg.types import Window
 
 M2_PER_KM2 = 1e6
-MAP_PX, CROP_PX = 1000, 132
+MAP_PX = 1000
+CROPS_PX = 528
+"""Width of an object's pictures in one row, or in two."""
 MOST_OBJECTS, MOST_CROPS = 8, 10
 """Objects shown one by one, those that changed most; dates shown of each, spread evenly."""
 _MARGIN = 0.35
 """Ground shown around an object, as a share of its side."""
-_WIDE, _HIGH, _PAD = 640, 200, 34
+_HIGH, _PAD = 200, 34
+_WIDE, _NARROW = 640, 320
+"""Width of a chart of all objects, and of one object's."""
+_LABEL = 56
+"""Room that a date takes below a chart."""
 
 
 class Chart(NamedTuple):
     """A curve as SVG: points of the line, of the band of error around it, labels of both axes.
 
+    wide: its width.
     points: (x, y) of each date that tells. band: outline of the band. dates: (x, text). top: largest value, as text.
     """
 
+    wide: int
     points: list[tuple[float, float]]
     band: str
     dates: list[tuple[float, str]]
@@ -46,12 +54,13 @@ class Chart(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """An object by itself."""
+    """An object by itself; its pictures are `side_px` wide."""
 
     name: str
     became: str
     change: str
     chart: Chart
+    side_px: int
     crops: list[tuple[str, str]]
 
 
@@ -83,7 +92,7 @@ def write_page(made: History, series: Series, summary: TrackSummary, path: Path)
                for day, frame in zip(days, series.frames, strict=True)],
         shown=[_shown(rows, one, made.objects, series) for _, one in _most_changed(made.objects).iterrows()],
         colours=COLOURS,
-        size=(_WIDE, _HIGH),
+        high=_HIGH,
     )  # fmt: skip
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
@@ -114,34 +123,37 @@ def _most_changed(objects: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 
 
 def _total(rows: gpd.GeoDataFrame, days: Sequence[str]) -> Chart:
-    """Area of all objects by date; its error is that of each, independent of the others."""
+    """Area of all objects by date; a part of their errors is the same for all, as in the net change."""
     values, errors = [], []
     for day in days:
         there = rows[(rows["day"] == day) & (rows["status"] == PRESENT)]
         values.append(float(there["area_m2"].sum()))
-        errors.append(float(np.sqrt((there["area_sd_m2"] ** 2).sum())))
-    return _chart(days, values, errors)
+        sd = there["area_sd_m2"]
+        errors.append(float(np.hypot(np.sqrt((sd**2).sum()), TOGETHER * sd.sum())))
+    return _chart(days, values, errors, _WIDE)
 
 
 def _shown(rows: gpd.GeoDataFrame, one: Any, objects: gpd.GeoDataFrame, series: Series) -> Shown:
     mine = rows[rows["track_id"] == one["track_id"]].sort_values("day")
     told = mine[mine["status"] != UNKNOWN]
-    chart = _chart(list(told["day"]), told["area_m2"].tolist(), told["area_sd_m2"].fillna(0).tolist())
+    chart = _chart(list(told["day"]), told["area_m2"].tolist(), told["area_sd_m2"].fillna(0).tolist(), _NARROW)
     around = mine.geometry.dropna().total_bounds
     at = np.unique(np.linspace(0, len(series.frames) - 1, MOST_CROPS).round().astype(int)).tolist()
+    side_px = CROPS_PX // min(max(len(at), 2), 5)
     crops = []
     for frame in (series.frames[k] for k in at):
         day = str(frame.day)
-        here = rows[rows["day"] == day]
-        crops.append((day, _view(frame.scene, here, objects, _around(frame.scene, around), CROP_PX)))
+        crops.append(
+            (day, _view(frame.scene, mine[mine["day"] == day], objects, _around(frame.scene, around), side_px))
+        )
     change = f"{one['change_m2']:+,.0f} m² (error {one['change_sd_m2']:,.0f})"
-    return Shown(str(one["track_id"]), str(one["became"]), change, chart, crops)
+    return Shown(str(one["track_id"]), str(one["became"]), change, chart, side_px, crops)
 
 
-def _chart(days: Sequence[str], values: Sequence[float], errors: Sequence[float]) -> Chart:
+def _chart(days: Sequence[str], values: Sequence[float], errors: Sequence[float], wide: int) -> Chart:
     """A curve over dates at their distances in time."""
     at = np.array(days, "datetime64[D]").astype(float)
-    x = _PAD + (at - at[0]) / max(at[-1] - at[0], 1) * (_WIDE - 2 * _PAD)
+    x = _PAD + (at - at[0]) / max(at[-1] - at[0], 1) * (wide - 2 * _PAD)
     value, error = np.array(values), np.array(errors)
     top = max(float((value + error).max()), 1e-9)
 
@@ -152,13 +164,17 @@ def _chart(days: Sequence[str], values: Sequence[float], errors: Sequence[float]
     outline = [*zip(x, upper, strict=True), *zip(x[::-1], lower[::-1], strict=True)]
     band = " ".join(f"{a:.1f},{b:.1f}" for a, b in outline)
     points = [(round(a, 1), round(b, 1)) for a, b in zip(x.tolist(), y(value).tolist(), strict=True)]
-    shown = [k for k in range(len(days)) if k in (0, len(days) - 1) or _apart(x, k)]
-    return Chart(points, band, [(round(float(x[k]), 1), days[k][:7]) for k in shown], f"{top:,.0f} m²")
+    labels = [(round(float(x[k]), 1), days[k][:7]) for k in with_room(x.tolist())]
+    return Chart(wide, points, band, labels, f"{top:,.0f} m²")
 
 
-def _apart(x: np.ndarray, k: int) -> bool:
-    """Whether a label has room between its neighbours."""
-    return bool(x[k] - x[0] > 60 and x[-1] - x[k] > 60 and (k % max(1, len(x) // 6) == 0))
+def with_room(x: Sequence[float]) -> list[int]:
+    """Dates whose labels do not run into each other; the first and the last always."""
+    shown = [0]
+    for k in range(1, len(x) - 1):
+        if min(x[k] - x[shown[-1]], x[-1] - x[k]) >= _LABEL:
+            shown.append(k)
+    return [*shown, len(x) - 1] if len(x) > 1 else shown
 
 
 def _view(scene: Scene, here: gpd.GeoDataFrame, objects: gpd.GeoDataFrame, window: Window, side_px: int) -> str:

@@ -80,8 +80,8 @@ class Series:
         said = [note for frame in self.frames for note in frame.notes]
         untold = [str(frame.day) for frame in self.frames if not frame.shift.known]
         if self.aligned and untold:
-            said.append(f"{', '.join(untold)}: how far off the first date cannot be told, as edges do not agree; left "
-                        "where they are, and half a pixel counts as error")  # fmt: skip
+            said.append(f"{', '.join(untold)}: how far off the first date cannot be told, as edges do not agree; "
+                        "taken as it lies, half a pixel counting as error")  # fmt: skip
         return said
 
     @classmethod

@@ -44,10 +44,8 @@ def test_noise_tells_no_shift(tmp_path):
 
 def test_dates_whose_shift_cannot_be_told_are_one_note(tmp_path):
     rng = np.random.default_rng(3)
-    first, *noise = [
-        open_scene(rng.integers(0, 255, (3, SIDE, SIDE)).astype(np.uint8), geobox=GeoBox((SIDE, SIDE), Affine(PIXEL_M, 0, LEFT, 0, -PIXEL_M, TOP), CRS))
-        for _ in range(3)
-    ]
+    grid = GeoBox((SIDE, SIDE), Affine(PIXEL_M, 0, LEFT, 0, -PIXEL_M, TOP), CRS)
+    first, *noise = [open_scene(rng.integers(0, 255, (3, SIDE, SIDE)).astype(np.uint8), geobox=grid) for _ in range(3)]
     days = [*DAYS, date(2014, 7, 20)]
     (note,) = Series.open([first, *noise], days, Memory()).notes
     assert note.startswith("2012-01-01, 2014-07-20: how far off the first date cannot be told")
