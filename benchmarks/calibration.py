@@ -1,6 +1,6 @@
 """How far a score is the chance that an object is right, on a place that had no part in it.
 
-python -m benchmarks.calibration [DATA [THEME ...]]      writes benchmarks/results/calibration.json, and the cards' tables
+python -m benchmarks.calibration [DATA [THEME ...]]      writes benchmarks/results/calibration.json, and into the cards
 
 Each theme as it ships maps its places that trained no weight. A curve from score to the share of polygons that match at
 IoU 0.5 is fitted on all places but one (isotonic regression, as `finetune` does it) and judged on that one by the

@@ -23,7 +23,7 @@ class DataSet(BaseModel):
     label: str = Field("building", description="class of its objects")
     codes: dict[str, int] = Field(default_factory=dict, description="class to code, where labels are codes; 0 unknown")
     labels: str | None = Field(None, description="folder of configs/labels: its labels instead of the table's")
-    unknown: list[int] = Field(default_factory=list, description="codes, or ids of instances, of ground to say nothing of")
+    unknown: list[int] = Field(default_factory=list, description="codes or ids of ground to say nothing of")
     without: list[str] = Field(default_factory=list, description="classes that it holds none of")
     ndwi: str | None = Field(None, description="glob of images to label by NDWI instead of the table")
     ndwi_bands: tuple[int, int] = Field((2, 4), description="numbers of the green and the infrared band; SWIR: MNDWI")
