@@ -131,7 +131,7 @@ def smooth_steps(coverage: np.ndarray, pixel_m: float | np.ndarray, simplify_m: 
     return _collect(parts, full[row], len(coverage))
 
 
-def _simplified(coverage: np.ndarray, simplify_m: float, like: np.ndarray) -> np.ndarray:
+def _simplified(coverage: np.ndarray, simplify_m: float | np.ndarray, like: np.ndarray) -> np.ndarray:
     """Return the coverage (n,) with few vertices, put where its borders deviate least from those of another one."""
     return refitted(shapely.coverage_simplify(coverage, simplify_m), like)
 
