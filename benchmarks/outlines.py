@@ -86,7 +86,7 @@ def _measured(place: Place, keep: Path | None) -> list[dict[str, Any]]:
     refined = survey.refine(survey.prompts())
     truth = place.truth.set_geometry(_simplified(place))
     inner = shapely.buffer(place.area, -2 * abs(place.scene.geobox.affine.a))
-    own = {"shape": "reference", **_geometry(truth, inner)}
+    own: dict[str, Any] = {"shape": "reference", **_geometry(truth, inner)}
     if place.name not in DRAWN:
         del own["right"]
     found = [own]
