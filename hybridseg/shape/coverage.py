@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from hybridseg.shape.geometry import repaired
 from hybridseg.shape.measure import area_m2, by_metric_crs, returned
+from hybridseg.shape.refit import refitted
 from hybridseg.shape.settings import ShapeStage, traced_m
 
 _GAP_PX = 2.5
@@ -97,7 +98,7 @@ class Coverage(ShapeStage):
         smooth = smooth_steps(worthy[left], own_m, np.maximum(simplify_m, own_m))
         joined = _close_gaps(_first_wins(np.where(few, worthy[left], smooth), snap_m), gap_m, snap_m)
         # Simplifying takes out the many vertices of closed gaps, and may open a few anew.
-        closed = np.where(few, joined, shapely.coverage_simplify(joined, simplify_m))
+        closed = np.where(few, joined, _simplified(joined, simplify_m, joined))
         opened = np.flatnonzero(~shapely.is_empty(shapely.coverage_invalid_edges(closed, gap_m)))
         closed[opened] = _close_gaps(closed[opened], gap_m, snap_m)
         cleaned = np.full(len(traced), shapely.Polygon(), dtype=object)
@@ -125,13 +126,18 @@ def smooth_steps(coverage: np.ndarray, pixel_m: float | np.ndarray, simplify_m: 
     full = np.flatnonzero(~shapely.is_empty(coverage))
     if len(full) == 0:
         return coverage
-    cut = _cut_corners(coverage[full], pixel_m) if pixel_m > 0 else coverage[full]
-    parts, row = shapely.get_parts(shapely.coverage_simplify(cut, simplify_m), return_index=True)
+    cut, fine = _cut_corners(coverage[full], pixel_m) if pixel_m > 0 else (coverage[full],) * 2
+    parts, row = shapely.get_parts(_simplified(cut, simplify_m, fine), return_index=True)
     return _collect(parts, full[row], len(coverage))
 
 
-def _cut_corners(coverage: np.ndarray, pixel_m: float) -> np.ndarray:
-    """Return MultiPolygons (n,) in which the middles of its two edges replace each corner of a step.
+def _simplified(coverage: np.ndarray, simplify_m: float | np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Return the coverage (n,) with few vertices, put where its borders deviate least from those of another one."""
+    return refitted(shapely.coverage_simplify(coverage, simplify_m), like)
+
+
+def _cut_corners(coverage: np.ndarray, pixel_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return MultiPolygons (n,) in which the middles of its two edges replace each corner of a step, and with both.
 
     They are on the line where the steps are regular, and half a pixel from the outline at most. The middle of an edge
     is the same in the neighbour's outline.
@@ -145,13 +151,18 @@ def _cut_corners(coverage: np.ndarray, pixel_m: float) -> np.ndarray:
     here, before, after = z[at], z[back], z[at + 1]
     corner = np.minimum(np.abs(before - here), np.abs(after - here)) > _CORNER_PX * pixel_m
     stays = corner | _joints(here, after)
-    cut = np.where(stays, here, [(before + here) / 2, (here + after) / 2]).T.ravel()
-    size = 2 * (last - first)
-    end = np.cumsum(size)
-    closed = np.insert(cut, end, cut[end - size])
-    rings = np.concatenate([[0], np.cumsum(size + 1)])
-    rounded = shapely.from_ragged_array(kind, np.stack([closed.real, closed.imag], axis=-1), (rings, *offsets))
-    return np.asarray(shapely.remove_repeated_points(rounded))
+    middles = (before + here) / 2, (here + after) / 2
+
+    def outlines(*vertices: np.ndarray) -> np.ndarray:
+        """So many vertices in place of each, in order."""
+        size = len(vertices) * (last - first)
+        every, end = np.stack(vertices, axis=1).ravel(), np.cumsum(size)
+        closed = np.insert(every, end, every[end - size])
+        rings = np.concatenate([[0], np.cumsum(size + 1)])
+        made = shapely.from_ragged_array(kind, np.stack([closed.real, closed.imag], axis=-1), (rings, *offsets))
+        return np.asarray(shapely.remove_repeated_points(made))
+
+    return outlines(*np.where(stays, here, middles)), outlines(middles[0], here, middles[1])
 
 
 def _joints(here: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -12,6 +12,10 @@ from hybridseg.shape.geometry import repaired
 _SLIVER = 1e-7
 """Share of the smaller polygon below which a common area is rounding, not overlap."""
 
+_GRID = 2.0**-46
+"""Outlines are cut on a grid of this share of their coordinates: where corners of several coincide, GEOS's overlay in
+floating point may fail."""
+
 
 def resolve_overlaps(
     features: gpd.GeoDataFrame,
@@ -132,12 +136,14 @@ def _trim(polygon: BaseGeometry, rivals: np.ndarray) -> BaseGeometry:
     A piece can be so much smaller than the whole that what was rounding before is an overlap now: hence the loop, which
     ends when nothing above rounding is shared with what really stays.
     """
+    grid = _GRID * 2.0 ** np.frexp(np.abs(polygon.bounds).max())[1]  # a power of two: whole numbers stay
     for _ in range(len(rivals)):
         common = shapely.area(shapely.intersection(polygon, rivals))
         overlapping = common > _SLIVER * np.minimum(polygon.area, shapely.area(rivals))
         if not overlapping.any():
             break
-        pieces = shapely.get_parts(shapely.difference(polygon, shapely.union_all(rivals[overlapping])))
+        others = shapely.union_all(rivals[overlapping], grid_size=grid)
+        pieces = shapely.get_parts(shapely.difference(polygon, others, grid_size=grid))
         pieces = pieces[shapely.get_dimensions(pieces) == 2]
         if len(pieces) == 0:
             return shapely.Polygon()

@@ -189,3 +189,35 @@ def test_setting_apart_has_no_chain_of_consequences():
 def test_one_inside_a_larger_one_stays_as_it_is():
     inside, around = shapely.box(2, 2, 3, 3), shapely.box(0, 0, 10, 10)
     assert set_apart(np.array([inside, around]))[0] is inside
+
+
+def test_corners_that_coincide_with_those_of_a_cut_outline_are_cut_right() -> None:
+    # found by fuzzing: in floating point GEOS cannot overlay the last of these with what is left of the others
+    outlines = [
+        [(8, 0), (-2.33, 4.03), (-1, -1.73)],
+        [
+            (8.4, 0),
+            (6.16, 1.34),
+            (7.77, 6.8),
+            (3.84, 3),
+            (2.84, 1.73),
+            (-0.14, 2.3),
+            (1.84, 0),
+            (-3.08, -4),
+            (2.68, -2.01),
+            (3.84, -2),
+            (6.91, -5.3),
+            (10.77, -4),
+        ],
+        [(1.84, 0), (-3.16, 5.18), (-3.03, -4.96)],
+        [(3, 0), (2.43, 7.48), (-1.62, 1.18), (-6.09, -4.42), (2.47, -7.61)],
+    ]
+    scores = (0.0, 0.0, 0.25, 0.0)
+    features = layer(
+        *[(f"f{i}", s, shapely.Polygon(xy)) for i, (s, xy) in enumerate(zip(scores, outlines, strict=True))]
+    )
+    joined = resolve_overlaps(features)
+    polygons = joined.geometry.to_numpy()
+    one, two = np.triu_indices(len(polygons), 1)
+    assert shapely.area(shapely.intersection(polygons[one], polygons[two], grid_size=1e-10)).max() < 1e-6
+    assert shapely.union_all(polygons, grid_size=1e-10).area == pytest.approx(shapely.area(polygons).sum(), abs=1e-6)
