@@ -33,13 +33,12 @@ from hybridseg.reviewing.segment import Segmenter
 from hybridseg.reviewing.teaching import Teaching
 from hybridseg.reviewing.tiles import Tiles
 from hybridseg.run.progress import Progress
-from hybridseg.run.provenance import input_of
+from hybridseg.run.provenance import Provenance, as_json, input_of
 from hybridseg.run.request import parse_bands, parse_nodata
 from hybridseg.run.survey import Survey
 from hybridseg.run.themes import resolve_themes
 from hybridseg.theme import Theme
 from hybridseg.write.formats import FORMATS
-from hybridseg.write.lineage import Provenance
 from hybridseg.write.result import write_result
 
 _BATCH = 200  # objects asked for at once when walking along an order
@@ -257,12 +256,8 @@ class Desk:
         given = {"layer": input_of(self.result)} if self.findings else {}
         asked = {**given, "review": self.edits.path.name, "actions": self.edits.head, "verdicts": counts}
         model = self.segmenter.model
-        made = Provenance.collect(
-            request={**asked, "map": self.provenance},
-            models={**self.provenance.get("models", {}), model.name: model.sha256},
-            source=self.scene.name,
-            source_fingerprint=self.scene.fingerprint,
-        )
+        models = {**self.provenance.get("models", {}), model.name: model.sha256}
+        made = Provenance.collect(self.scene, models, as_json({**asked, "map": self.provenance}))
         write_result(frame, path, made.to_dict())
         return len(frame)
 

@@ -46,7 +46,7 @@ def write_result(
     Args:
         features: polygons with `FEATURE_COLUMNS` and perhaps others, or lines with any columns; may be empty.
         path: ends in one of `FORMATS`.
-        provenance: JSON values, see `Provenance.to_dict`.
+        provenance: JSON values, see `run.provenance.Provenance`.
         crs: to write in, anything pyproj takes; None keeps that of the features. GeoJSON is WGS84 always.
         nodes: where lines start and end. A GeoPackage gets the layers `lines` and `nodes`; formats of one layer leave
             the nodes out. Otherwise the layer has the file's name.

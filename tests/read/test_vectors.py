@@ -208,6 +208,11 @@ def test_a_damaged_file_is_one_line(suffix: str, tmp_path: Path) -> None:
     assert all(message.isprintable() for message in messages)
 
 
+@pytest.mark.parametrize("text", ["a.tif", "/data/what?/a@b.tif", "s3://bucket/key.tif", "https://host/a@2x.tif", ""])
+def test_plain_names_stay(text: str) -> None:
+    assert without_secrets(text) == text
+
+
 def test_names_are_one_line_without_secrets() -> None:
     assert without_secrets("s3://k:s@b/a.tif and https://h/b.gpkg?sig=1") == "s3://b/a.tif and https://h/b.gpkg"
     assert display_name("a\n\0\udcff\tü.tif") == "a\\n\\x00\\udcff\\tü.tif"

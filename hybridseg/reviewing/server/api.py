@@ -26,8 +26,8 @@ from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Draft, Look,
 from hybridseg.reviewing.server.queue import add_queue
 from hybridseg.reviewing.server.seen import add_seen
 from hybridseg.reviewing.tiles import OWN_ZOOM, TILE_PX
+from hybridseg.run.provenance import installed_version
 from hybridseg.write.formats import FORMATS
-from hybridseg.write.lineage import installed_version
 from hybridseg.write.style import colour
 
 STATIC = FilePath(__file__).parent.parent / "static"
