@@ -23,11 +23,11 @@ from hybridseg.reviewing.check import check, on_scene
 from hybridseg.reviewing.difference import difference_of
 from hybridseg.reviewing.draft import Drafts
 from hybridseg.reviewing.edits import Edits
-from hybridseg.reviewing.filters import Filter
 from hybridseg.reviewing.findings import Finding, ranked
 from hybridseg.reviewing.given import file_of, fingerprint, frame_of, objects_of, provenance_of, theme_of
 from hybridseg.reviewing.objects import MACHINE, PRESENT, Action, Done, Kind, Object
 from hybridseg.reviewing.order import Order
+from hybridseg.reviewing.records import Filter
 from hybridseg.reviewing.seen import Sight
 from hybridseg.reviewing.segment import Segmenter
 from hybridseg.reviewing.teaching import Teaching

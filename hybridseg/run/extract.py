@@ -19,6 +19,7 @@ from hybridseg.run.output import Output
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.provenance import input_of
 from hybridseg.run.request import (
+    EngineName,
     check_alone,
     check_gsd,
     check_retry,
@@ -56,7 +57,7 @@ def extract(
     run: str | Path | None = None,
     retry_failed: bool = False,
     cache: str | Path | None = None,
-    engine: Literal["serial", "threads", "ray"] = "serial",
+    engine: EngineName = "serial",
     workers: int | None = None,
     device: str = "auto",
     runtime: Literal["auto", "torch", "openvino"] = "auto",

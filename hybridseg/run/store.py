@@ -115,7 +115,8 @@ def _values_hash(table: Prompts | Refined | Features | gpd.GeoDataFrame) -> str:
     """The sha256 of all values of a table, some rows at a time: their text takes more room than they do."""
     rows = table if isinstance(table, gpd.GeoDataFrame) else table.held
     batches = rows.batches() if isinstance(rows, RowFile) else in_batches(rows)
-    digest = hashlib.sha256(repr((list(rows.columns), rows.crs.to_epsg() or rows.crs.to_wkt(), len(rows))).encode())
+    crs: Any = rows.crs
+    digest = hashlib.sha256(repr((list(rows.columns), crs.to_epsg() or crs.to_wkt(), len(rows))).encode())
     for some in batches:
         for name in some if len(some) else ():
             column = some[name]

@@ -50,7 +50,7 @@ COLUMNS = {
 """Meaning of each column of a result, in one line."""
 
 WRITTEN = "Written by hybridseg"
-"""The beginning of the line in a layer's history by which `companions` knows its metadata."""
+"""The beginning of the line in a layer's history by which `result.companion` knows its metadata."""
 
 _CONTROL = re.compile(r"[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

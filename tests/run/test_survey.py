@@ -406,7 +406,6 @@ def test_large_tables_wait_in_files_and_change_nothing(blocks: Path, monkeypatch
     plain = survey(blocks).steps()
     monkeypatch.setattr(tables, "IN_MEMORY", 3)
     monkeypatch.setattr(rowfile, "AT_ONCE", 2)
-    monkeypatch.setattr(tables, "AT_ONCE", 2)
     looked = survey(blocks)
     steps = looked.steps()
     assert isinstance(steps.load_prompts().held, rowfile.RowFile)
