@@ -174,7 +174,6 @@ class Refined(_Table):
         prompts: Prompts,
         outlines: Sequence[shapely.Geometry | bytes | None] | np.ndarray | None = None,
         figures: np.ndarray | None = None,
-        sweep: Sweep | None = None,
     ) -> Refined:
         """Prompts with what the refiner made of them.
 
@@ -183,7 +182,6 @@ class Refined(_Table):
             outlines: (N,) polygons in the prompts' CRS or their WKB, None where there is no mask; None: nothing was
                 refined.
             figures: (N, 3) float of `FIGURES`, NaN where there is no mask.
-            sweep: how they were made.
         """
         names = [name for name in prompts.held.columns if name in REFINED_COLUMNS]
 
@@ -198,7 +196,7 @@ class Refined(_Table):
                 frame["outline"] = gpd.GeoSeries(drawn, index=frame.index, crs=prompts.crs)
                 yield gpd.GeoDataFrame(frame[list(REFINED_COLUMNS)], geometry="outline", crs=prompts.crs)
 
-        return replace(cls.from_batches(frames(), len(prompts)), sweep=sweep or Sweep())
+        return cls.from_batches(frames(), len(prompts))
 
     @classmethod
     def concat(cls, parts: Sequence[Refined], crs: object) -> Refined:
