@@ -45,7 +45,7 @@ def refined(count: int = 4) -> Refined:
     asked = prompts(count)
     outlines = [None if k % 2 else s.buffer(-1) for k, s in enumerate(asked.rows["support"])]
     figures = np.array([[np.nan] * 3 if k % 2 else [0.9, 0.8, 0.1 * k] for k in range(count)]).reshape(-1, 3)
-    return Refined.from_prompts(asked, outlines, figures, SWEEP)
+    return replace(Refined.from_prompts(asked, outlines, figures), sweep=SWEEP)
 
 
 def features(count: int = 2) -> Features:

@@ -250,8 +250,8 @@ class TestLines:
                 assert 14 < place[0] < 16  # degrees
 
     def test_a_geopackage_holds_lines_and_nodes_with_a_style_each(self, tmp_path: Path) -> None:
-        lines, nodes = network()
-        path = write_result(lines, tmp_path / "roads.gpkg", PROVENANCE, "EPSG:3857", nodes)
+        lines, nodes = (layer.to_crs("EPSG:3857") for layer in network())
+        path = write_result(lines, tmp_path / "roads.gpkg", PROVENANCE, nodes)
         layers = pyogrio.list_layers(path).tolist()
         assert layers == [["lines", "LineString"], ["nodes", "Point"], ["layer_styles", None]]
         read = read_result(path, "nodes")
