@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -81,6 +80,12 @@ class RowFile:
         return found
 
 
+def in_batches(rows: gpd.GeoDataFrame) -> Iterator[gpd.GeoDataFrame]:
+    """Yield the rows of a frame in order, `AT_ONCE` at a time, at least once."""
+    for start in range(0, max(1, len(rows)), AT_ONCE):
+        yield rows.iloc[start : start + AT_ONCE]
+
+
 def write_batches(batches: Iterable[gpd.GeoDataFrame], path: Path) -> None:
     """Write frames of the same columns, one after the other, as one GeoParquet file; at least one, which may be empty.
 
@@ -90,8 +95,8 @@ def write_batches(batches: Iterable[gpd.GeoDataFrame], path: Path) -> None:
     writer: pq.ParquetWriter | None = None
     try:
         for frame in batches:
-            for start in range(0, max(1, len(frame)), AT_ONCE):
-                table = _as_parquet(frame.iloc[start : start + AT_ONCE])
+            for rows in in_batches(frame):
+                table = as_parquet(rows)
                 if writer is None:
                     writer = pq.ParquetWriter(path, _general(table.schema), compression="zstd")
                 writer.write_table(table.cast(writer.schema))
@@ -142,27 +147,8 @@ class PackedRows:
         return frame.assign(**{name: gpd.GeoSeries(drawn, frame.index, self.crs) for name, drawn in made.items()})
 
 
-def table_hash(rows: gpd.GeoDataFrame) -> str:
-    """Return the sha256 of all values of a table, some rows at a time: their text takes more room than they do."""
-    starts = range(0, len(rows), AT_ONCE)
-    return hash_of(list(rows.columns), rows.crs, len(rows), (rows.iloc[start : start + AT_ONCE] for start in starts))
-
-
-def hash_of(columns: list[str], crs: Any, count: int, batches: Iterable[gpd.GeoDataFrame]) -> str:
-    """Return the sha256 of all values of a table that comes some rows at a time."""
-    digest = hashlib.sha256(repr((columns, crs.to_epsg() or crs.to_wkt(), count)).encode())
-    for some in batches:
-        for name in columns if len(some) else ():
-            column = some[name]
-            if isinstance(column, gpd.GeoSeries):
-                digest.update(b"\0".join(w or b"" for w in shapely.to_wkb(column.to_numpy())))
-            else:
-                digest.update(repr(column.tolist()).encode())
-    return digest.hexdigest()
-
-
-def _as_parquet(frame: gpd.GeoDataFrame) -> pa.Table:
-    """A frame as the table that GeoPandas writes, without its index."""
+def as_parquet(frame: gpd.GeoDataFrame) -> pa.Table:
+    """Return a frame as the table that GeoPandas writes, without its index."""
     with io.BytesIO() as file:
         frame.to_parquet(file, index=False, schema_version="1.1.0", write_covering_bbox=True, compression=None)
         return pq.read_table(file)

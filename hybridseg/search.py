@@ -34,10 +34,12 @@ GATES: Mapping[str, Sequence[float]] = {
 }
 LEAST_GAIN = 1e-3
 """A value must gain this much over the one at hand, so that noise does not move it."""
+ROUNDS = 2
+"""Times that all settings are gone through, one by one."""
 
 
 def ascend(
-    start: Settings, choices: Mapping[str, Sequence[Any]], score: Callable[[Settings], float], rounds: int = 2
+    start: Settings, choices: Mapping[str, Sequence[Any]], score: Callable[[Settings], float]
 ) -> tuple[Settings, float]:
     """The best settings found, and their score. Each call of `score` is one try; the same settings are tried once."""
     tried: dict[tuple[Any, ...], float] = {}
@@ -49,7 +51,7 @@ def ascend(
         return tried[key]
 
     best, reached = dict(start), value(dict(start))
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         before = reached
         for name, options in choices.items():
             for option in options:

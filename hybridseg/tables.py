@@ -19,7 +19,7 @@ import shapely
 from hybridseg.errors import PromptsError
 from hybridseg.files import replacing
 from hybridseg.folders import TemporaryFolder
-from hybridseg.rowfile import AT_ONCE, RowFile, hash_of, write_batches
+from hybridseg.rowfile import RowFile, in_batches, write_batches
 from hybridseg.types import FEATURE_COLUMNS, Extent, Sweep
 
 PROMPT_COLUMNS = ("id", "class", "score", "peak_x", "peak_y", "positive", "negative", "support")
@@ -78,7 +78,7 @@ class _Table:
         return self.held.read() if isinstance(self.held, RowFile) else self.held
 
     def batches(self, names: Sequence[str] | None = None) -> Iterator[Any]:
-        """Yield the rows in order, `AT_ONCE` at a time, at least once.
+        """Yield the rows in order, `rowfile.AT_ONCE` at a time, at least once.
 
         Args:
             names: of the columns that are wanted; default: all.
@@ -86,8 +86,7 @@ class _Table:
         if isinstance(self.held, RowFile):
             yield from self.held.batches(names)
             return
-        for start in range(0, max(1, len(self.held)), AT_ONCE):
-            rows = self.held.iloc[start : start + AT_ONCE]
+        for rows in in_batches(self.held):
             yield rows if names is None else rows[list(names)]
 
     def columns(self, *names: str) -> Any:
@@ -104,10 +103,6 @@ class _Table:
         chosen, all_rows = np.asarray(rows), self.rows
         kept = all_rows[chosen] if chosen.dtype == bool else all_rows.iloc[chosen]
         return replace(self, held=kept.reset_index(drop=True))
-
-    def fingerprint(self) -> str:
-        """Return the sha256 of all values, whatever made them."""
-        return hash_of(list(self.held.columns), self.crs, len(self), self.batches())
 
     def write(self, path: Path) -> None:
         """Write to GeoParquet; the file appears whole or not at all.
@@ -179,7 +174,6 @@ class Refined(_Table):
         prompts: Prompts,
         outlines: Sequence[shapely.Geometry | bytes | None] | np.ndarray | None = None,
         figures: np.ndarray | None = None,
-        sweep: Sweep | None = None,
     ) -> Refined:
         """Prompts with what the refiner made of them.
 
@@ -188,7 +182,6 @@ class Refined(_Table):
             outlines: (N,) polygons in the prompts' CRS or their WKB, None where there is no mask; None: nothing was
                 refined.
             figures: (N, 3) float of `FIGURES`, NaN where there is no mask.
-            sweep: how they were made.
         """
         names = [name for name in prompts.held.columns if name in REFINED_COLUMNS]
 
@@ -203,7 +196,7 @@ class Refined(_Table):
                 frame["outline"] = gpd.GeoSeries(drawn, index=frame.index, crs=prompts.crs)
                 yield gpd.GeoDataFrame(frame[list(REFINED_COLUMNS)], geometry="outline", crs=prompts.crs)
 
-        return replace(cls.from_batches(frames(), len(prompts)), sweep=sweep or Sweep())
+        return cls.from_batches(frames(), len(prompts))
 
     @classmethod
     def concat(cls, parts: Sequence[Refined], crs: object) -> Refined:

@@ -35,6 +35,7 @@ from hybridseg.run.progress import Lines
 from hybridseg.run.result import Result, Summary
 from hybridseg.types import Failure
 from hybridseg.write.result import read_result
+from tests.commands import one_line
 from tests.rasters import default_image, make
 
 
@@ -237,18 +238,6 @@ MISTAKES = {
     "prompts missing": (["--from-prompts", "none.gpkg"], "none.gpkg"),
     "unknown device": (["--device", "abacus"], "abacus"),
 }
-
-
-def one_line(arguments: list[str], folder: Path, capfd: pytest.CaptureFixture[str]) -> str:
-    """Run what must fail; the line that it says. Nothing may be written."""
-    before = sorted(folder.rglob("*"))
-    assert main(arguments) == 2
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1, err
-    assert err.startswith("hybridseg: ")
-    assert sorted(folder.rglob("*")) == before
-    return err
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

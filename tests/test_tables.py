@@ -12,6 +12,7 @@ import pytest
 import shapely
 
 from hybridseg.errors import OutputError, PromptsError
+from hybridseg.run.store import key_of
 from hybridseg.tables import FIGURES, PROMPT_COLUMNS, REFINED_COLUMNS, Features, Prompts, Refined
 from hybridseg.types import FEATURE_COLUMNS, Failure, Sweep
 
@@ -44,7 +45,7 @@ def refined(count: int = 4) -> Refined:
     asked = prompts(count)
     outlines = [None if k % 2 else s.buffer(-1) for k, s in enumerate(asked.rows["support"])]
     figures = np.array([[np.nan] * 3 if k % 2 else [0.9, 0.8, 0.1 * k] for k in range(count)]).reshape(-1, 3)
-    return Refined.from_prompts(asked, outlines, figures, SWEEP)
+    return replace(Refined.from_prompts(asked, outlines, figures), sweep=SWEEP)
 
 
 def features(count: int = 2) -> Features:
@@ -178,10 +179,10 @@ def test_parts_put_together_are_the_whole() -> None:
     for whole, empty in ((prompts(), prompts(0)), (refined(), refined(0))):
         parts = [whole.take(np.array([0])), empty, whole.take(np.array([1, 2, 3])), empty]
         joined = type(whole).concat(parts, CRS)
-        assert joined.fingerprint() == whole.fingerprint()
+        assert key_of("rows", joined) == key_of("rows", whole)
         assert joined.rows.index.tolist() == [0, 1, 2, 3]
         assert len(type(whole).concat([empty, empty], CRS)) == 0
-    assert Prompts.concat(iter([prompts()]), CRS).fingerprint() == prompts().fingerprint()
+    assert key_of("rows", Prompts.concat(iter([prompts()]), CRS)) == key_of("rows", prompts())
     assert len(Prompts.concat([], CRS)) == 0
 
 
@@ -192,19 +193,19 @@ def test_prompts_inside_an_extent_are_those_whose_peak_is() -> None:
     )  # between two peaks, within both outlines
 
 
-# --- fingerprints -----------------------------------------------------------------------------------------------------
+# --- keys -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_fingerprint_is_of_the_values_alone() -> None:
+def test_a_key_is_of_the_values_alone() -> None:
     for table in (prompts(), refined()):
         same = replace(table, held=table.rows.set_index(np.arange(4) + 9), sweep=Sweep())
-        assert same.fingerprint() == table.fingerprint()
-        assert replace(table, held=table.rows.copy()).fingerprint() == table.fingerprint()
+        assert key_of("rows", same) == key_of("rows", table)
+        assert key_of("rows", replace(table, held=table.rows.copy())) == key_of("rows", table)
 
 
 @pytest.mark.parametrize("table", [prompts(), refined()], ids=["prompts", "refined"])
-def test_any_value_changes_the_fingerprint(table: Prompts | Refined) -> None:
-    known = {table.fingerprint()}
+def test_any_value_changes_the_key(table: Prompts | Refined) -> None:
+    known = {key_of("rows", table)}
     for name in table.rows.columns:
         rows = table.rows.copy()
         if isinstance(rows[name], gpd.GeoSeries):
@@ -213,18 +214,21 @@ def test_any_value_changes_the_fingerprint(table: Prompts | Refined) -> None:
             rows[name] = [0.123, *rows[name][1:]]
         else:
             rows[name] = ["other", *rows[name][1:]]
-        changed = type(table)(rows).fingerprint()
+        changed = key_of("rows", type(table)(rows))
         assert changed not in known, name
         known.add(changed)
-    assert table.take(np.array([1, 0, 2, 3])).fingerprint() not in known
-    assert table.take(np.array([0, 1, 2])).fingerprint() not in known
+    assert key_of("rows", table.take(np.array([1, 0, 2, 3]))) not in known
+    assert key_of("rows", table.take(np.array([0, 1, 2]))) not in known
     moved = {name: table.rows[name].set_crs(32646, allow_override=True) for name in ("support",)}
     rows = table.rows.assign(**moved).set_crs(32646, allow_override=True)
-    assert type(table)(rows).fingerprint() not in known
+    assert key_of("rows", type(table)(rows)) not in known
 
 
-def test_the_fingerprint_is_the_same_in_every_process() -> None:
-    ask = "from tests.test_tables import prompts, refined; print(prompts().fingerprint(), refined().fingerprint())"
+def test_the_key_is_the_same_in_every_process() -> None:
+    ask = (
+        "from hybridseg.run.store import key_of; from tests.test_tables import prompts, refined; "
+        "print(key_of('rows', prompts()), key_of('rows', refined()))"
+    )
     found = set()
     for seed in ("1", "2"):
         done = subprocess.run(
@@ -232,7 +236,7 @@ def test_the_fingerprint_is_the_same_in_every_process() -> None:
             cwd=Path(__file__).parents[1], env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
         )  # fmt: skip
         found.add(done.stdout.strip())
-    assert found == {f"{prompts().fingerprint()} {refined().fingerprint()}"}
+    assert found == {f"{key_of('rows', prompts())} {key_of('rows', refined())}"}
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -242,10 +246,10 @@ def test_prompts_written_and_read_are_the_same(tmp_path: Path) -> None:
     for count in (4, 0):
         table = prompts(count)
         table.write(tmp_path / "p.parquet")
-        assert Prompts(gpd.read_parquet(tmp_path / "p.parquet")).fingerprint() == table.fingerprint()
+        assert key_of("rows", Prompts(gpd.read_parquet(tmp_path / "p.parquet"))) == key_of("rows", table)
     click = Prompts.from_records([record(0, support=None), record(1)], CRS)
     click.write(tmp_path / "p.parquet")
-    assert Prompts(gpd.read_parquet(tmp_path / "p.parquet")).fingerprint() == click.fingerprint()
+    assert key_of("rows", Prompts(gpd.read_parquet(tmp_path / "p.parquet"))) == key_of("rows", click)
 
 
 def test_refined_written_and_read_are_the_same(tmp_path: Path) -> None:
@@ -253,7 +257,7 @@ def test_refined_written_and_read_are_the_same(tmp_path: Path) -> None:
         table = refined(count)
         table.write(tmp_path / "r.parquet")
         back = Refined.read(tmp_path / "r.parquet", CRS)
-        assert back.fingerprint() == table.fingerprint()
+        assert key_of("rows", back) == key_of("rows", table)
         assert back.masked.tolist() == table.masked.tolist()
 
 

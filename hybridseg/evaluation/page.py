@@ -113,14 +113,13 @@ def page(report: Report, scene: str | Path | None = None) -> str:
     )
 
 
-def worst_objects(verdicts: gpd.GeoDataFrame, count: int = MOST_OBJECTS) -> list[Worst]:
-    """Return the objects with the largest wrong area, the worst first; of lines the longest wrong stretches.
+def worst_objects(verdicts: gpd.GeoDataFrame) -> list[Worst]:
+    """Return the `MOST_OBJECTS` with the largest wrong area, the worst first; of lines the longest wrong stretches.
 
     The wrong area of a reference object is its area times one minus its best IoU; that of a false object is its area.
 
     Args:
         verdicts: as `report.Report` holds them.
-        count: how many, at most.
     """
     lines = "length_m" in verdicts
     false = (verdicts["side"] == "pred") & (verdicts["verdict"] == FALSE)
@@ -129,7 +128,7 @@ def worst_objects(verdicts: gpd.GeoDataFrame, count: int = MOST_OBJECTS) -> list
         wrong = np.where(chosen["verdict"] == HIT, 0, chosen["length_m"])
     else:
         wrong = chosen["area_m2"] * np.where(chosen["verdict"] == FALSE, 1, 1 - chosen["best_iou"])
-    chosen = chosen.assign(wrong=wrong).query("wrong > 0").nlargest(count, "wrong")
+    chosen = chosen.assign(wrong=wrong).query("wrong > 0").nlargest(MOST_OBJECTS, "wrong")
     return [Worst(_caption(row, lines), row["verdict"], _view(row.geometry, verdicts)) for _, row in chosen.iterrows()]
 
 

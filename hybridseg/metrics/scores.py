@@ -53,9 +53,9 @@ class Ranking:
             return np.full(levels, np.nan)
         return np.array([self._curve(level, weights, truths).mean() for level in range(levels)])
 
-    def precisions(self, level: int = 0) -> np.ndarray:
-        """Precision at recalls 0, 0.01, ... 1 for the threshold `IOUS[level]`, (101,) float64."""
-        return self._curve(level, None, max(self.truths.sum(), 1))
+    def precisions(self) -> np.ndarray:
+        """Precision at recalls 0, 0.01, ... 1 for IoU 0.5, (101,) float64."""
+        return self._curve(0, None, max(self.truths.sum(), 1))
 
     def _curve(self, level: int, weights: np.ndarray | None, truths: float) -> np.ndarray:
         times = 1 if weights is None else weights[self.blocks]

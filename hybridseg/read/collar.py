@@ -76,7 +76,7 @@ class Collared:
         return np.where(self._collar.covers(*full), np.uint8(0), masks)
 
 
-def find_collar(store: PixelStore, bands: Sequence[int], nodata: float | None = None) -> Collar | None:
+def find_collar(store: PixelStore, bands: Sequence[int]) -> Collar | None:
     """Return the collar of a raster, None where there is none.
 
     Reads the four corner pixels, the four sides where a corner may be one's, and then no more than the collar itself.
@@ -84,14 +84,13 @@ def find_collar(store: PixelStore, bands: Sequence[int], nodata: float | None = 
     Args:
         store: the raster at full resolution.
         bands: 1-based, those in use.
-        nodata: value of pixels without data, beside what the raster says; such pixels may lie within a collar.
     """
     height, width = store.shape
 
     def read(col: int, row: int, wide: int, high: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         window = RasterWindow(col, row, wide, high)
         pixels = store.read(list(bands), window=window)
-        masks = declared(pixels, store.read_masks(list(bands), window=window), nodata)
+        masks = declared(pixels, store.read_masks(list(bands), window=window), None)
         return pixels, np.asarray(masks.any(axis=0))
 
     for row, col in ((r, c) for r in (0, height - 1) for c in (0, width - 1)):

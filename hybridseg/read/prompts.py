@@ -67,7 +67,7 @@ def read_prompts(source: Path | str | gpd.GeoDataFrame, labels: Sequence[str], s
     if "score_raw" in frame:
         frame["score"] = frame["score_raw"]
     frame = _filled(frame, labels[0], scene.crs)
-    check_rows(frame, labels, scene)
+    _check_rows(frame, labels, scene)
     _place_peaks(frame, scene)
     read = Prompts.from_frame(frame[list(PROMPT_COLUMNS)].reset_index(drop=True), scene.crs)
     return GivenPrompts(Prompts.from_batches(read.batches(), len(read)), scored)
@@ -107,14 +107,13 @@ def _place_peaks(frame: gpd.GeoDataFrame, scene: Scene) -> None:
     frame.loc[beside, "peak_x"], frame.loc[beside, "peak_y"] = inside.x, inside.y
 
 
-def check_rows(rows: gpd.GeoDataFrame, labels: Sequence[str], scene: Scene, what: str = "prompts") -> None:
+def _check_rows(rows: gpd.GeoDataFrame, labels: Sequence[str], scene: Scene) -> None:
     """Check that rows are of classes that are looked for, and that their outlines lie on the scene.
 
     Args:
         rows: in the scene's CRS.
         labels: classes that are looked for.
         scene: gives the ground.
-        what: what messages call the rows.
 
     Raises:
         PromptsError: some are not.
@@ -127,13 +126,13 @@ def check_rows(rows: gpd.GeoDataFrame, labels: Sequence[str], scene: Scene, what
     for wrong, place in ((beside, "lie beside"), (vast, f"are more than {_LARGEST:g} times as long as")):
         if wrong.any():
             raise PromptsError(
-                f"{int(wrong.sum())} of {len(rows)} {what} {place} the scene {scene.name}; check the layer's CRS, or "
+                f"{int(wrong.sum())} of {len(rows)} prompts {place} the scene {scene.name}; check the layer's CRS, or "
                 "leave these out"
             )
     foreign = rows.loc[~rows["class"].isin(labels), "class"].astype(str)
     if len(foreign):
         names = ", ".join(f"{name} ({count})" for name, count in foreign.value_counts().items())
         raise PromptsError(
-            f"the {what} have classes that no theme looks for: {names}; the themes look for {', '.join(labels)}: "
+            f"the prompts have classes that no theme looks for: {names}; the themes look for {', '.join(labels)}: "
             "change the column `class`, leave these out, or give their themes"
         )

@@ -59,7 +59,7 @@ class StoredScene(ABC):
     nodata: float | None = None
     """Value that the caller declared to be no data, beside what the source itself says."""
     band_names: tuple[str, ...]
-    """Common name of each band (red, green, blue, nir, ...), "" where unknown; see `names.band_names`."""
+    """Common name of each band (red, green, blue, nir, ...), "" where unknown; see `bands.band_names`."""
     collar: Collar | None = None
     """Ground at the border without data that nothing declares; see `collar`."""
 

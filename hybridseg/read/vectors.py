@@ -40,8 +40,6 @@ class LayerRead:
     """What messages call the layer: the file's name, or what the caller said."""
     dropped: int = 0
     """Rows left out: no geometry, an empty one, one that cannot be repaired, or with no place in the CRS asked for."""
-    repaired: int = 0
-    """Rows whose geometry was invalid."""
     notes: tuple[str, ...] = ()
     """One line for each thing that a user should be told: layers not read, rows dropped or repaired."""
 
@@ -84,7 +82,7 @@ def read_layer(
         raise LayerError(f"{name} has no rows; give a layer that has")
     if table.crs is None and len(table):
         raise LayerError(f"{name} has no CRS; assign the one its coordinates are in, e.g. ogr2ogr -a_srs EPSG:32633")
-    rows, dropped, repaired, said = _cleaned(table, name)
+    rows, dropped, said = _cleaned(table, name)
     kinds = set(rows.geom_type)
     if polygons and kinds - {"Polygon", "MultiPolygon"}:
         raise LayerError(f"{name} holds {', '.join(sorted(kinds))}; give a layer of polygons")
@@ -93,7 +91,7 @@ def read_layer(
         dropped, said = dropped + away, (*said, *more)
     if not len(rows) and not empty_ok:
         raise LayerError(f"{said[-1] if said else name}: none is left; give a layer with geometries")
-    return LayerRead(rows, name, dropped, repaired, (*notes, *said))
+    return LayerRead(rows, name, dropped, (*notes, *said))
 
 
 def id_column(rows: gpd.GeoDataFrame) -> str | None:
@@ -192,8 +190,8 @@ def _check_columns(wanted: Sequence[str], there: Sequence[object], name: str) ->
         raise LayerError(f"{name} has no column '{missing[0]}'; it has {', '.join(map(str, there)) or 'none'}")
 
 
-def _cleaned(table: gpd.GeoDataFrame, name: str) -> tuple[gpd.GeoDataFrame, int, int, tuple[str, ...]]:
-    """(rows with valid geometry, number dropped, number repaired, notes)."""
+def _cleaned(table: gpd.GeoDataFrame, name: str) -> tuple[gpd.GeoDataFrame, int, tuple[str, ...]]:
+    """(rows with valid geometry, number dropped, notes)."""
     geometry = shapely.force_2d(np.array(table.geometry.to_numpy(), dtype=object))
     notes: list[str] = []
     there = ~(shapely.is_missing(geometry) | shapely.is_empty(geometry))
@@ -213,7 +211,7 @@ def _cleaned(table: gpd.GeoDataFrame, name: str) -> tuple[gpd.GeoDataFrame, int,
         notes.append(f"{name}: {count_rows(collapsed)} without any area, left out")
     there &= ~collapsed
     rows = table.set_geometry(gpd.GeoSeries(geometry, table.index, table.crs))[there]
-    return rows, int((~there).sum()), int((invalid & there).sum()), tuple(notes)
+    return rows, int((~there).sum()), tuple(notes)
 
 
 def _finite(geometry: np.ndarray) -> np.ndarray:

@@ -13,8 +13,7 @@ from hybridseg.errors import ReviewError
 from hybridseg.read.scene import Scene
 from hybridseg.reviewing.edits import Edits
 from hybridseg.reviewing.objects import MACHINE, Done, Object
-from hybridseg.reviewing.order import RIGHT_IOU, Estimate, Order, was_right
-from hybridseg.reviewing.recall import Recall
+from hybridseg.reviewing.order import RIGHT_IOU, Estimate, Order, Recall, was_right
 from hybridseg.shape.geometry import iou
 from hybridseg.types import Window
 

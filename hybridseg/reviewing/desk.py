@@ -23,23 +23,22 @@ from hybridseg.reviewing.check import check, on_scene
 from hybridseg.reviewing.difference import difference_of
 from hybridseg.reviewing.draft import Drafts
 from hybridseg.reviewing.edits import Edits
-from hybridseg.reviewing.filters import Filter
 from hybridseg.reviewing.findings import Finding, ranked
 from hybridseg.reviewing.given import file_of, fingerprint, frame_of, objects_of, provenance_of, theme_of
 from hybridseg.reviewing.objects import MACHINE, PRESENT, Action, Done, Kind, Object
 from hybridseg.reviewing.order import Order
+from hybridseg.reviewing.records import Filter
 from hybridseg.reviewing.seen import Sight
 from hybridseg.reviewing.segment import Segmenter
 from hybridseg.reviewing.teaching import Teaching
 from hybridseg.reviewing.tiles import Tiles
 from hybridseg.run.progress import Progress
-from hybridseg.run.provenance import input_of
+from hybridseg.run.provenance import Provenance, as_json, input_of
 from hybridseg.run.request import parse_bands, parse_nodata
 from hybridseg.run.survey import Survey
 from hybridseg.run.themes import resolve_themes
 from hybridseg.theme import Theme
 from hybridseg.write.formats import FORMATS
-from hybridseg.write.lineage import Provenance
 from hybridseg.write.result import write_result
 
 _BATCH = 200  # objects asked for at once when walking along an order
@@ -257,12 +256,8 @@ class Desk:
         given = {"layer": input_of(self.result)} if self.findings else {}
         asked = {**given, "review": self.edits.path.name, "actions": self.edits.head, "verdicts": counts}
         model = self.segmenter.model
-        made = Provenance.collect(
-            request={**asked, "map": self.provenance},
-            models={**self.provenance.get("models", {}), model.name: model.sha256},
-            source=self.scene.name,
-            source_fingerprint=self.scene.fingerprint,
-        )
+        models = {**self.provenance.get("models", {}), model.name: model.sha256}
+        made = Provenance.collect(self.scene, models, as_json({**asked, "map": self.provenance}))
         write_result(frame, path, made.to_dict())
         return len(frame)
 

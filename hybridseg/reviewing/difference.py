@@ -14,6 +14,7 @@ from hybridseg.read.scene import Scene
 from hybridseg.reviewing.findings import Finding, Said
 from hybridseg.reviewing.given import frame_of
 from hybridseg.reviewing.objects import Object
+from hybridseg.shape.geometry import iou
 
 ALIKE = 0.6
 """IoU of two outlines, laid middle on middle, from which on they are one shape."""
@@ -53,7 +54,7 @@ def likeness(first: np.ndarray, second: np.ndarray) -> Likeness:
     shift = ends[1] - ends[0]
     corners, owner = shapely.get_coordinates(first, return_index=True)
     laid = shapely.set_coordinates(first.copy(), corners + shift[owner])
-    return Likeness(_iou(first, second), _iou(laid, second), np.hypot(*shift.T))
+    return Likeness(iou(first, second), iou(laid, second), np.hypot(*shift.T))
 
 
 def difference_of(
@@ -131,8 +132,3 @@ def _olds(one: Object, by_id: Mapping[str, Object], before: Mapping[int, Object]
         return (one.id,)
     parents = [by_id[name] for name in one.parents if name in by_id]
     return tuple(dict.fromkeys(name for parent in parents for name in _olds(parent, by_id, before)))
-
-
-def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    common = shapely.area(shapely.intersection(first, second))
-    return common / np.maximum(shapely.area(first) + shapely.area(second) - common, np.finfo(float).tiny)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
 from hybridseg.reviewing import findings, geopackage
-from hybridseg.reviewing.filters import Filter
 from hybridseg.reviewing.findings import Finding
 from hybridseg.reviewing.geopackage import FACTS, LAYER, RECORD
 from hybridseg.reviewing.objects import OPEN, Kind, Object, Unknown, Verdict
@@ -20,6 +20,48 @@ RECENT_S, LEAST_S = 300, 10
 """Time that the rate of decisions is taken over, and the least that it takes."""
 _BATCH = 500
 """Keys in one query."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Lets objects through that fit every field; an empty field lets all through.
+
+    label: class.
+    verdict: see `Verdict`.
+    origin: as in the extraction, or `Hand`.
+    score: least and most; objects without a score do not fit.
+    area_m2: least and most.
+    extent: left, bottom, right, top in the CRS, which the object's box meets.
+    """
+
+    label: str | None = None
+    verdict: str | None = None
+    origin: str | None = None
+    score: tuple[float | None, float | None] = (None, None)
+    area_m2: tuple[float | None, float | None] = (None, None)
+    extent: Extent | None = None
+
+    def condition(self, index: str, area: str) -> tuple[str, list[Any]]:
+        """Return a condition of SQL and its values.
+
+        Args:
+            index: table of the spatial index.
+            area: expression of an object's area in m2; costly, so it comes last.
+        """
+        parts: list[tuple[str, tuple[Any, ...]]] = []
+        for column, value in (("class", self.label), ("verdict", self.verdict), ("origin", self.origin)):
+            if value is not None:
+                parts.append((f"{column} = ?", (value,)))
+        if self.extent is not None:
+            left, bottom, right, top = self.extent
+            near = f"SELECT id FROM {index} WHERE maxx >= ? AND minx <= ? AND maxy >= ? AND miny <= ?"
+            parts.append((f"fid IN ({near})", (left, right, bottom, top)))
+        for column, (least, most) in (("score", self.score), (area, self.area_m2)):
+            if least is not None:
+                parts.append((f"{column} >= ?", (least,)))
+            if most is not None:
+                parts.append((f"{column} <= ?", (most,)))
+        return " AND ".join(text for text, _ in parts) or "1", [value for _, given in parts for value in given]
 
 
 class Records:

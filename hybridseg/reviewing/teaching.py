@@ -16,11 +16,10 @@ from hybridseg.errors import HybridsegError, ReviewError
 from hybridseg.finetuning.model import model_at
 from hybridseg.read.scene import Scene
 from hybridseg.reviewing.edits import Edits
-from hybridseg.reviewing.improve import Improvement, found_anew, missing
+from hybridseg.reviewing.improve import Improvement, found_anew, missing, regrouped
 from hybridseg.reviewing.lesson import Lesson, teach
 from hybridseg.reviewing.objects import Done, Object
 from hybridseg.reviewing.order import doubt
-from hybridseg.reviewing.regroup import regrouped
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.survey import Survey
 from hybridseg.search import write_theme

@@ -17,8 +17,9 @@ from hybridseg.read.part import open_part
 from hybridseg.read.prompts import read_prompts
 from hybridseg.run.output import Output
 from hybridseg.run.progress import Progress, Quiet
-from hybridseg.run.provenance import input_of, provenance_of
+from hybridseg.run.provenance import input_of
 from hybridseg.run.request import (
+    EngineName,
     check_alone,
     check_gsd,
     check_retry,
@@ -30,7 +31,7 @@ from hybridseg.run.request import (
 )
 from hybridseg.run.result import Result
 from hybridseg.run.themes import by_bands_note, files_named, resolve_themes
-from hybridseg.run.work import Tools, open_store, open_surveys, start_from
+from hybridseg.run.work import Tools, open_store, open_surveys, provenance_of, start_from
 from hybridseg.types import Extent
 
 GDAL_CACHE_BYTES = 256 << 20
@@ -56,7 +57,7 @@ def extract(
     run: str | Path | None = None,
     retry_failed: bool = False,
     cache: str | Path | None = None,
-    engine: Literal["serial", "threads", "ray"] = "serial",
+    engine: EngineName = "serial",
     workers: int | None = None,
     device: str = "auto",
     runtime: Literal["auto", "torch", "openvino"] = "auto",

@@ -15,7 +15,6 @@ from hybridseg import nn
 from hybridseg.cog import SUFFIXES as RASTERS
 from hybridseg.errors import HybridsegError, OutputError
 from hybridseg.files import check_output
-from hybridseg.rowfile import table_hash
 from hybridseg.run.request import check_crs, in_crs
 from hybridseg.run.result import Result, Steps
 from hybridseg.run.store import Store, file_stamp, key_of
@@ -114,7 +113,7 @@ class Output:
             OutputError: a file cannot be written.
         """
         request = json.dumps(result.provenance["request"])
-        mark = key_of("written", str(self.out), table_hash(result.features), request)
+        mark = key_of("written", str(self.out), result.features, request)
         with store.claim("result", wait=True):  # several processes may be here at once
             if self.out is None or store.load(mark) != file_stamp(self.out):
                 self._write(result)

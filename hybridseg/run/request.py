@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from math import isfinite, nan
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import geopandas as gpd
 from pyproj import CRS
@@ -29,6 +29,8 @@ _BAND_NAME = re.compile("[a-z][a-z0-9_]*")
 
 Paths: TypeAlias = str | Path | Sequence[str | Path]
 """One path, which may hold commas, or several."""
+EngineName: TypeAlias = Literal["serial", "threads", "ray"]
+"""What runs the tasks, see `parse_engine`."""
 
 
 def check_alone(**given: object) -> None:
@@ -146,8 +148,8 @@ def parse_engine(name: str, workers: int | None) -> Engine:
     Raises:
         HybridsegError: no such engine or number.
     """
-    if name not in ("serial", "threads", "ray"):
-        raise HybridsegError(f"there is no engine {name!r}; give serial, threads or ray")
+    if name not in get_args(EngineName):
+        raise HybridsegError(f"there is no engine {name!r}; give one of {', '.join(get_args(EngineName))}")
     if workers is not None and (name == "serial" or workers < 1):
         raise HybridsegError(
             f"{workers} workers came with the engine {name}; give 1 or more with --engine threads or ray"

@@ -13,7 +13,7 @@ import pandas as pd
 import shapely
 import shapely.errors
 
-from hybridseg.rowfile import PackedRows, table_hash
+from hybridseg.rowfile import PackedRows
 from hybridseg.run.store import key_of
 from hybridseg.run.sweeps import Results
 from hybridseg.shape import Shape
@@ -36,7 +36,7 @@ class JoinTask:
     @cached_property
     def key(self) -> str:
         """Of outlines and how they are joined."""
-        return key_of("rows", table_hash(self.outlines), self.united)
+        return key_of("rows", self.outlines, self.united)
 
     @property
     def place(self) -> str:
@@ -72,7 +72,7 @@ class ShapeTask:
     @cached_property
     def key(self) -> str:
         """Of outlines and settings."""
-        return key_of("rows", table_hash(self.outlines), self.core, self.shape, self.gsd_m, self.coarse_m)
+        return key_of("rows", self.outlines, self.core, self.shape, self.gsd_m, self.coarse_m)
 
     @property
     def place(self) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import geopandas as gpd
+import shapely
 from filelock import SoftFileLease, Timeout
 from odc.geo.geobox import GeoBox
 
@@ -23,9 +24,10 @@ from hybridseg.cog import read_through
 from hybridseg.files import replacing
 from hybridseg.folders import TEMPORARY, TemporaryFolder, disk_time, remove_abandoned
 from hybridseg.heatmap import Heatmap, HeatmapPart
-from hybridseg.tables import Prompts, Refined
+from hybridseg.rowfile import RowFile, in_batches
+from hybridseg.run.provenance import installed_version
+from hybridseg.tables import Features, Prompts, Refined
 from hybridseg.types import Failure, Settings
-from hybridseg.write.lineage import installed_version
 
 _VERSION = installed_version("hybridseg").encode()
 LEASE_S = 60.0
@@ -73,7 +75,8 @@ def key_of(kind: str, *made_of: object) -> str:
 
     Args:
         kind: one of `KINDS`.
-        made_of: strings, numbers, None, tuples and sets of these, settings, grids, dataclasses such as windows.
+        made_of: strings, numbers, None, tuples and sets of these, settings, grids, tables (of which the values count,
+            whatever holds them), other dataclasses such as windows.
 
     Raises:
         TypeError: something else, whose text may differ from process to process.
@@ -101,9 +104,27 @@ def _plain(part: object) -> object:
             return tuple(part.shape), tuple(part.affine)[:6], str(part.crs)
         case Settings():
             return type(part).__name__, part.model_dump_json()
+        case Prompts() | Refined() | Features() | gpd.GeoDataFrame():
+            return _values_hash(part)
         case _ if is_dataclass(part) and not isinstance(part, type):
             return type(part).__name__, *(_plain(getattr(part, each.name)) for each in fields(part))
     raise TypeError(f"a {type(part).__name__} cannot be a part of a key")
+
+
+def _values_hash(table: Prompts | Refined | Features | gpd.GeoDataFrame) -> str:
+    """The sha256 of all values of a table, some rows at a time: their text takes more room than they do."""
+    rows = table if isinstance(table, gpd.GeoDataFrame) else table.held
+    batches = rows.batches() if isinstance(rows, RowFile) else in_batches(rows)
+    crs: Any = rows.crs
+    digest = hashlib.sha256(repr((list(rows.columns), crs.to_epsg() or crs.to_wkt(), len(rows))).encode())
+    for some in batches:
+        for name in some if len(some) else ():
+            column = some[name]
+            if isinstance(column, gpd.GeoSeries):
+                digest.update(b"\0".join(w or b"" for w in shapely.to_wkb(column.to_numpy())))
+            else:
+                digest.update(repr(column.tolist()).encode())
+    return digest.hexdigest()
 
 
 class Memory:

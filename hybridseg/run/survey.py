@@ -195,7 +195,7 @@ class Survey:
         asked = PackedRows.chain(map(PackedRows.of, prompts.batches(SHAPES)))
         tasks = RefineTasks(Refine(refiner, settings), scene, asked, served)
         made_of = (refiner.sha256, settings, scene.fingerprint, scene.geobox, self.theme.objects.in_pieces)
-        key = key_of("refined", prompts.fingerprint(), *made_of, self.models.shared)
+        key = key_of("refined", prompts, *made_of, self.models.shared)
         made, sweep = self._sweeps.value(key, "refine", tasks, lambda results: tasks.gather(results, prompts))
         return replace(made, sweep=replace(sweep, in_raster=windows.count(scene.window, {w.width for w in served})))
 

@@ -19,6 +19,7 @@ from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
 from hybridseg.rowfile import PackedRows
 from hybridseg.run.extents import to_pixels
+from hybridseg.run.provenance import Provenance
 from hybridseg.run.store import key_of
 from hybridseg.run.sweeps import Results
 from hybridseg.tables import FIGURES, Prompts, Refined
@@ -27,15 +28,12 @@ from hybridseg.what import Objects
 from hybridseg.what.classify import Classify, Network
 from hybridseg.what.lattice import Block, Lattice
 from hybridseg.where.refine import Mask, Prompt, Refine
-from hybridseg.write.lineage import Provenance
 
 
 def lineage_of(scene: Scene, network: Network) -> dict[str, Any]:
     """Return what a heatmap of a scene is made of."""
     request = {"scene": scene.name, "bands": list(scene.bands), "classes": list(network.spec.classes)}
-    own = {network.name: network.sha256}
-    made = Provenance.collect(request=request, models=own, source=scene.name, source_fingerprint=scene.fingerprint)
-    return made.to_dict()
+    return Provenance.collect(scene, {network.name: network.sha256}, request).to_dict()
 
 
 @dataclass(frozen=True)

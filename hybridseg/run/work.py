@@ -1,4 +1,4 @@
-"""The work of a run: its folder, its surveys with all that they need, and their steps."""
+"""The work of a run: its folder, its surveys with all that they need, their steps, and what made them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from hybridseg import nn
 from hybridseg.errors import OutputError, WeightsError
@@ -17,6 +18,7 @@ from hybridseg.read.prompts import GivenPrompts
 from hybridseg.run.bucket import SCHEME, Bucket
 from hybridseg.run.engine import Engine
 from hybridseg.run.progress import Progress
+from hybridseg.run.provenance import Credit, Provenance, as_json
 from hybridseg.run.result import Steps
 from hybridseg.run.store import Folder, Memory, Store
 from hybridseg.run.survey import Survey
@@ -146,6 +148,38 @@ def _of(survey: Survey, given: GivenPrompts) -> Steps:
     if survey.theme.objects.labels_masks:
         refined = survey.relabel(refined, survey.heatmap())
     return survey.steps_from(refined, given.scored)
+
+
+def provenance_of(surveys: Sequence[Survey], attribution: str | None, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what made a result: the request with every choice resolved, so that the run can be repeated.
+
+    Args:
+        surveys: that made it.
+        attribution: who must be named for the imagery; None: nobody is known.
+        request: what was asked for beside scene, bands, themes and refiners.
+    """
+    scene = surveys[0].scene
+    asked = {
+        "scene": scene.name,
+        "bands": list(scene.bands),
+        "themes": [survey.theme.to_yaml() for survey in surveys],
+        "refiners": [survey.models.refiner_name for survey in surveys],
+        **as_json(request),
+    }
+    models = {name: sha for survey in surveys for name, sha in survey.models.hashes.items()}
+    imagery = [Credit("imagery", attribution)] if attribution else []
+    return Provenance.collect(scene, models, asked, [*imagery, *_credits_of_models(surveys)]).to_dict()
+
+
+def _credits_of_models(surveys: Sequence[Survey]) -> list[Credit]:
+    """Whom and which licence the cards of the classifiers name."""
+    cards = {survey.models.classifier.name: survey.models.classifier.card for survey in surveys}
+    named = {name: (card.get("attribution"), card.get("licence", card.get("license"))) for name, card in cards.items()}
+    return [
+        Credit(name, str(whom or f"weights {name}"), str(licence or ""))
+        for name, (whom, licence) in named.items()
+        if whom or licence
+    ]
 
 
 HEATMAPS, PROMPTS, REFINED = "heatmap*.tif", "prompts.parquet", "refined.parquet"

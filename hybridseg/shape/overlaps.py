@@ -17,12 +17,15 @@ _GRID = 2.0**-46
 floating point may fail."""
 
 
-def resolve_overlaps(
-    features: gpd.GeoDataFrame,
-    duplicate_iou: float = 0.5,
-    duplicate_containment: float = 0.8,
-    min_left: float = 0.25,
-) -> gpd.GeoDataFrame:
+_DUPLICATE_IOU = 0.5
+"""Two features with a greater intersection over union are one object."""
+_DUPLICATE_SHARE = 0.8
+"""So are two whose intersection is a greater share of the smaller one."""
+_LEAST_LEFT = 0.25
+"""A trimmed feature must keep this share of its area, or it goes too."""
+
+
+def resolve_overlaps(features: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """Return features without duplicates and overlaps; neighbours that only touch stay as they are.
 
     The better feature (higher score, then lower id) always wins. First duplicates go, as in non-maximum suppression:
@@ -33,9 +36,6 @@ def resolve_overlaps(
 
     Args:
         features: polygons of one class in any CRS (only shares of areas count), with columns `id` (unique), `score`.
-        duplicate_iou: two features with a greater intersection over union are one object.
-        duplicate_containment: so are two whose intersection is a greater share of the smaller one.
-        min_left: a trimmed feature must keep this share of its area, or it goes too.
 
     Returns:
         The remaining rows in order of `id`, index 0..n-1, all columns kept (`area_m2` is not computed anew).
@@ -45,12 +45,12 @@ def resolve_overlaps(
     kept = shapely.area(polygons) > 0
 
     better, worse, common = _overlaps(polygons)
-    kept = _suppress(polygons, kept, better, worse, common, duplicate_iou, duplicate_containment)
+    kept = _suppress(polygons, kept, better, worse, common)
     both = kept[better] & kept[worse]
     rivals = _rivals(better[both], worse[both], len(polygons))
     for row in np.unique(worse[both]):  # best first: all rivals of a row are final when its turn comes
         left = _trim(polygons[row], polygons[[rival for rival in rivals[row] if kept[rival]]])
-        kept[row] = left.area >= min_left * polygons[row].area
+        kept[row] = left.area >= _LEAST_LEFT * polygons[row].area
         polygons[row] = left
 
     ranked[ranked.geometry.name] = gpd.GeoSeries(polygons, crs=features.crs)
@@ -112,18 +112,12 @@ def _rivals(better: np.ndarray, worse: np.ndarray, count: int) -> list[np.ndarra
 
 
 def _suppress(
-    polygons: np.ndarray,
-    kept: np.ndarray,
-    better: np.ndarray,
-    worse: np.ndarray,
-    common: np.ndarray,
-    duplicate_iou: float,
-    duplicate_containment: float,
+    polygons: np.ndarray, kept: np.ndarray, better: np.ndarray, worse: np.ndarray, common: np.ndarray
 ) -> np.ndarray:
     """Return `kept` (n,) bool, less every row that is a duplicate of a better one that is kept."""
     area_better, area_worse = shapely.area(polygons[better]), shapely.area(polygons[worse])
-    same = common > duplicate_iou * (area_better + area_worse - common)
-    same |= common > duplicate_containment * np.minimum(area_better, area_worse)
+    same = common > _DUPLICATE_IOU * (area_better + area_worse - common)
+    same |= common > _DUPLICATE_SHARE * np.minimum(area_better, area_worse)
     kept = kept.copy()
     for winner, loser in zip(better[same], worse[same], strict=True):  # ordered by loser, so each winner is settled
         kept[loser] &= not kept[winner]

@@ -32,7 +32,7 @@ def write_tracks(made: History, path: Path, provenance: Mapping[str, Any], crs: 
     Args:
         made: what became of the objects.
         path: ends in .gpkg.
-        provenance: see `Provenance.to_dict`.
+        provenance: see `run.provenance.Provenance`.
         crs: to write in; None keeps that of the scenes.
 
     Raises:

@@ -18,12 +18,12 @@ from hybridseg.read.part import Area, copyright_of
 from hybridseg.read.scene import Scene
 from hybridseg.read.sources import raster_files
 from hybridseg.run.progress import Progress, Quiet
-from hybridseg.run.provenance import input_of, provenance_of
-from hybridseg.run.request import check_crs, check_retry, parse_bands, parse_engine, parse_nodata
+from hybridseg.run.provenance import input_of
+from hybridseg.run.request import EngineName, check_crs, check_retry, parse_bands, parse_engine, parse_nodata
 from hybridseg.run.result import Steps
 from hybridseg.run.survey import Survey
 from hybridseg.run.themes import by_bands_note, resolve_themes
-from hybridseg.run.work import open_store
+from hybridseg.run.work import open_store, provenance_of
 from hybridseg.theme import Theme
 from hybridseg.tracking.carry import MemoryCarry
 from hybridseg.tracking.change import Errors, History, history
@@ -64,7 +64,7 @@ def track(
     nodata: str | float | None = None,
     run: str | Path | None = None,
     retry_failed: bool = False,
-    engine: Literal["serial", "threads", "ray"] = "serial",
+    engine: EngineName = "serial",
     workers: int | None = None,
     device: str = "auto",
     runtime: Literal["auto", "torch", "openvino"] = "auto",

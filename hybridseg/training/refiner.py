@@ -13,6 +13,8 @@ from hybridseg.labels.images import LabelledImage, recolour, resize_labels, turn
 from hybridseg.types import MAX_POINTS
 from hybridseg.where.refine import hint_logits
 
+LEAST_IOU = 0.2
+"""Least IoU of an object with its support."""
 KINDS = {"support": 0.46, "box": 0.24, "click": 0.16, "clicks": 0.06, "correction": 0.08}
 """How often each kind of prompt is drawn: a coarse support, alone or with its box and points, as extraction gives it;
 a box; one click; several clicks of both kinds; a support with a click where it is wrong."""
@@ -31,7 +33,7 @@ class BoxedImage:
     """Object id to support id, for objects that a support was found for."""
 
 
-def boxed(image: LabelledImage, supports: np.ndarray | None = None, least_iou: float = 0.2) -> BoxedImage:
+def boxed(image: LabelledImage, supports: np.ndarray | None = None) -> BoxedImage:
     """Return an image with the boxes of its objects (those of 8 px and more), each with its best support."""
     boxes = []
     for identity, at in enumerate(ndi.find_objects(image.instances), 1):
@@ -39,11 +41,11 @@ def boxed(image: LabelledImage, supports: np.ndarray | None = None, least_iou: f
             height, width = at[0].stop - at[0].start, at[1].stop - at[1].start
             if min(height, width) >= 8:
                 boxes.append((identity, at[0].start, at[1].start, height, width))
-    found = {} if supports is None else _best_supports(image.instances, supports, least_iou)
+    found = {} if supports is None else _best_supports(image.instances, supports)
     return BoxedImage(image, np.array(boxes, int).reshape(-1, 5), supports, found)
 
 
-def _best_supports(instances: np.ndarray, supports: np.ndarray, least_iou: float) -> dict[int, int]:
+def _best_supports(instances: np.ndarray, supports: np.ndarray) -> dict[int, int]:
     small = resize_labels(instances, (supports.shape[1], supports.shape[0]))
     pairs = np.stack([small.ravel(), supports.ravel()]).astype(np.int64)
     sizes, support_sizes = np.bincount(pairs[0]), np.bincount(pairs[1])
@@ -51,7 +53,7 @@ def _best_supports(instances: np.ndarray, supports: np.ndarray, least_iou: float
     best: dict[int, tuple[float, int]] = {}
     for (a, b), both in zip(shared.T.tolist(), counts.tolist(), strict=True):
         iou = both / (sizes[a] + support_sizes[b] - both)
-        if iou >= least_iou and iou > best.get(a, (0.0, 0))[0]:
+        if iou >= LEAST_IOU and iou > best.get(a, (0.0, 0))[0]:
             best[a] = (iou, b)
     return {a: b for a, (_, b) in best.items()}
 

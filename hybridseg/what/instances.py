@@ -142,11 +142,11 @@ def find_objects(extent: np.ndarray, interior: np.ndarray, policy: Instances, pi
     return FoundObjects(labels, peaks, score, area)
 
 
-def touching(labels: np.ndarray, reach: int = 2) -> set[tuple[int, int]]:
-    """Return pairs (a, b), both ways, of labels within `reach` pixels of each other along a row or column."""
+def touching(labels: np.ndarray) -> set[tuple[int, int]]:
+    """Return pairs (a, b), both ways, of labels within 2 pixels of each other along a row or column."""
     pairs: set[tuple[int, int]] = set()
     for axis in (0, 1):
-        for step in range(1, reach + 1):
+        for step in (1, 2):
             near, far = np.moveaxis(labels, axis, 0)[:-step], np.moveaxis(labels, axis, 0)[step:]
             met = (near > 0) & (far > 0) & (near != far)
             found = np.unique(np.stack([near[met], far[met]], axis=1), axis=0)

@@ -13,7 +13,6 @@ MultiPolygon, so that a layer is of one type.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,8 +28,10 @@ import pyogrio
 import shapely
 
 from hybridseg.errors import OutputError
+from hybridseg.rowfile import as_parquet
+from hybridseg.types import METADATA_KEY
 from hybridseg.write.geopackage import add_metadata, add_styles, check_index
-from hybridseg.write.lineage import COLUMNS, KEY, abstract, qgis_metadata
+from hybridseg.write.lineage import COLUMNS, abstract, qgis_metadata
 from hybridseg.write.style import Kind, qml
 
 _ROWS = 25_000
@@ -124,14 +125,14 @@ def _to_multi(rows: gpd.GeoDataFrame, kind: Kind) -> gpd.GeoDataFrame:
 def _write_gpkg(layers: Sequence[Layer], path: Path, provenance: Mapping[str, Any]) -> None:
     for layer in layers:
         names = {"IDENTIFIER": layer.title, "DESCRIPTION": abstract(provenance)}
-        metadata = {KEY: json.dumps(provenance)}
+        metadata = {METADATA_KEY: json.dumps(provenance)}
         _write_ogr(layer, path, "GPKG", layer_metadata=metadata, SPATIAL_INDEX="YES", **names)
     styles, documents = {}, {}
     for layer in layers:
         classes = sorted(layer.frame["class"].unique()) if "class" in layer.frame else []
         styles[layer.name] = layer.style or qml(classes, layer.kind)
         documents[layer.name] = qgis_metadata(provenance, layer.title, layer.frame.crs.to_wkt())
-    add_styles(path, styles, KEY)
+    add_styles(path, styles, METADATA_KEY)
     add_metadata(path, documents)
     filled = {layer.name: layer.frame.geometry.notna() & ~layer.frame.geometry.is_empty for layer in layers}
     check_index(path, {name: int(rows.sum()) for name, rows in filled.items()})
@@ -139,14 +140,14 @@ def _write_gpkg(layers: Sequence[Layer], path: Path, provenance: Mapping[str, An
 
 def _write_fgb(layers: Sequence[Layer], path: Path, provenance: Mapping[str, Any]) -> None:
     names = {"TITLE": layers[0].title, "DESCRIPTION": abstract(provenance)}
-    metadata = {KEY: json.dumps(provenance)}
+    metadata = {METADATA_KEY: json.dumps(provenance)}
     _write_ogr(layers[0], path, "FlatGeobuf", layer_metadata=metadata, SPATIAL_INDEX="YES", **names)
 
 
 def _write_geojson(layers: Sequence[Layer], path: Path, provenance: Mapping[str, Any]) -> None:
     members = {
         "type": "FeatureCollection",
-        KEY: provenance,
+        METADATA_KEY: provenance,
         "title": layers[0].title,
         "columns": {name: COLUMNS[name] for name in layers[0].frame if name in COLUMNS},
     }
@@ -168,13 +169,8 @@ def _write_parquet(layers: Sequence[Layer], path: Path, provenance: Mapping[str,
     if not frame.empty:
         frame = frame.iloc[frame.hilbert_distance().argsort(kind="stable")]
 
-    def table(rows: gpd.GeoDataFrame) -> pa.Table:
-        with io.BytesIO() as file:
-            rows.to_parquet(file, index=False, schema_version="1.1.0", write_covering_bbox=True, compression=None)
-            return pq.read_table(file)
-
-    schema, tables = _tables(frame, table)
-    texts = {KEY: json.dumps(provenance), "title": layers[0].title, "description": abstract(provenance)}
+    schema, tables = _tables(frame, as_parquet)
+    texts = {METADATA_KEY: json.dumps(provenance), "title": layers[0].title, "description": abstract(provenance)}
     schema = schema.with_metadata({**schema.metadata, b"geo": json.dumps(_of_all(schema, frame)), **texts})
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for part in tables:
@@ -231,18 +227,18 @@ def _spatial_layer(path: Path) -> str:
 
 def _ogr_provenance(path: Path) -> str | None:
     metadata = pyogrio.read_info(path, layer=_spatial_layer(path))["layer_metadata"] or {}
-    return metadata.get(KEY)
+    return metadata.get(METADATA_KEY)
 
 
 def _parquet_provenance(path: Path) -> str | None:
-    text = (pq.read_schema(path).metadata or {}).get(KEY.encode())
+    text = (pq.read_schema(path).metadata or {}).get(METADATA_KEY.encode())
     return None if text is None else text.decode()
 
 
 def _geojson_provenance(path: Path) -> str | None:
     with path.open(encoding="utf-8") as file:
         for line in file:  # GDAL gives each member a line, ours before the features
-            if line.startswith(f'"{KEY}":'):
+            if line.startswith(f'"{METADATA_KEY}":'):
                 return line.partition(":")[2].strip().removesuffix(",")
             if line.startswith('"features"'):
                 break

@@ -1,29 +1,12 @@
-"""Where a result comes from: enough to make it again, and in words that people read in QGIS."""
+"""Where a result comes from, in words that people read in QGIS; made of its provenance (`run/provenance.py`)."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from numbers import Integral, Real
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
-
-import rasterio
-
-from hybridseg.read.paths import without_secrets
-from hybridseg.types import METADATA_KEY
-
-KEY = METADATA_KEY
-PACKAGES = ("torch", "torchvision", "openvino", "sam2", "timm", "rasterio", "pyogrio", "shapely")
-"""Packages whose release can change a result."""
 
 COLUMNS = {
     "id": "Name of the object, from its class and place: the same in every run over the same ground",
@@ -67,109 +50,16 @@ COLUMNS = {
 """Meaning of each column of a result, in one line."""
 
 WRITTEN = "Written by hybridseg"
-"""The beginning of the line in a layer's history by which `companions` knows its metadata."""
+"""The beginning of the line in a layer's history by which `result.companion` knows its metadata."""
 
 _CONTROL = re.compile(r"[^\t\n -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
-
-@dataclass(frozen=True)
-class Credit:
-    """Who must be named with a result.
-
-    of: `imagery`, or the name of a model.
-    attribution: the line to print.
-    licence: its name or address, as in CC-BY-4.0; empty where none is known.
-    """
-
-    of: str
-    attribution: str
-    licence: str = ""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What made a result, from what, when.
-
-    hybridseg: version.
-    versions: of Python, GDAL and the packages that count, by name.
-    request: every setting after defaults and choices are resolved, as JSON values: with it the run can be repeated.
-    models: sha256 of each model's weights, by the model's name.
-    source: the scene; source_fingerprint: hash of its content.
-    created: UTC, ISO 8601.
-    credits: of imagery and weights.
-    """
-
-    hybridseg: str
-    versions: Mapping[str, str]
-    request: Mapping[str, Any]
-    models: Mapping[str, str]
-    source: str
-    source_fingerprint: str
-    created: str
-    credits: tuple[Credit, ...] = ()
-
-    @classmethod
-    def collect(
-        cls,
-        *,
-        request: Mapping[str, Any],
-        models: Mapping[str, str],
-        source: str,
-        source_fingerprint: str,
-        credits: Iterable[Credit] = (),
-        versions: Mapping[str, str] | None = None,
-    ) -> Provenance:
-        """Add versions and time to what only the caller knows.
-
-        A result may be published, so passwords and signed queries are cut from all addresses.
-
-        Args:
-            request: JSON values; paths, tuples and sets are turned into them.
-            models: sha256 by name.
-            source: name of the scene.
-            source_fingerprint: hash of its content.
-            credits: of imagery and weights.
-            versions: default: those installed.
-
-        Raises:
-            TypeError: the request holds something that JSON cannot.
-        """
-        return cls(
-            hybridseg=installed_version("hybridseg"),
-            versions=dict(installed_versions() if versions is None else versions),
-            request={str(key): _plain(value) for key, value in request.items()},
-            models=dict(models),
-            source=without_secrets(source),
-            source_fingerprint=source_fingerprint,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            credits=tuple(credits),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, equal to what is read back from JSON."""
-        return asdict(self) | {"credits": [asdict(credit) for credit in self.credits]}
-
-
-def installed_versions() -> dict[str, str]:
-    """Return versions of Python, GDAL and `PACKAGES`, found without importing them."""
-    return {
-        "python": platform.python_version(),
-        "gdal": rasterio.__gdal_version__,
-        **{package: installed_version(package) for package in PACKAGES},
-    }
-
-
-def file_hash(path: Path | str) -> str:
-    """Return the sha256 of a file, such as the prompts that a run started from."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def title(provenance: Mapping[str, Any], classes: Sequence[str], kind: str) -> str:
     """Return a layer's title for a catalogue, as in "building (polygons) of town.tif".
 
     Args:
-        provenance: see `Provenance.to_dict`; entries that are missing are left out.
+        provenance: see `run.provenance.Provenance`; entries that are missing are left out.
         classes: those in the layer.
         kind: what its geometries are (polygons, lines, nodes).
     """
@@ -222,7 +112,7 @@ def qgis_metadata(provenance: Mapping[str, Any], heading: str, crs_wkt: str, col
     """Return a layer's metadata in the XML of QGIS, which shows it under Properties, Metadata.
 
     Args:
-        provenance: see `Provenance.to_dict`.
+        provenance: see `run.provenance.Provenance`.
         heading: the layer's title.
         crs_wkt: of the layer.
         columns: those whose meaning the abstract tells, where the file's format has no place for it.
@@ -254,33 +144,6 @@ def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
 
 
-def _plain(value: Any) -> Any:
-    """The value as JSON has it, without secrets."""
-    if isinstance(value, str | Path):
-        return without_secrets(str(value))
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted(_plain(part) for part in value)
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Real):
-        return float(value) if math.isfinite(value) else str(value)  # JSON has no word for the others
-    raise TypeError(f"a request holds JSON values, not {type(value).__name__}: {value!r}")
-
-
 def _clean(text: str) -> str:
     """The text without what UTF-8 or XML cannot hold, such as bytes of a file name in another encoding."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def installed_version(package: str) -> str:
-    """Return the version of a package, or that it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

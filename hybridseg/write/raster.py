@@ -16,7 +16,8 @@ from rasterio.features import rasterize
 from hybridseg.cog import SUFFIXES, write_values
 from hybridseg.errors import OutputError
 from hybridseg.files import check_output, replacing
-from hybridseg.write.lineage import KEY, abstract, attributions, qgis_metadata, title
+from hybridseg.types import METADATA_KEY
+from hybridseg.write.lineage import abstract, attributions, qgis_metadata, title
 from hybridseg.write.result import QMD, companion
 from hybridseg.write.style import color_table
 
@@ -51,7 +52,7 @@ def write_classes(
     burnt = features["class"].map(values).to_numpy()
     heading = title(provenance, classes, "class raster")
     tags = {
-        KEY: json.dumps(provenance),
+        METADATA_KEY: json.dumps(provenance),
         "TIFFTAG_DOCUMENTNAME": heading,
         "TIFFTAG_IMAGEDESCRIPTION": abstract(provenance),
         "TIFFTAG_COPYRIGHT": "\n".join(attributions(provenance)),

@@ -37,17 +37,16 @@ def write_result(
     features: gpd.GeoDataFrame,
     path: Path | str,
     provenance: Mapping[str, Any],
-    crs: CRS | str | int | None = None,
     nodes: gpd.GeoDataFrame | None = None,
     traced: gpd.GeoDataFrame | None = None,
 ) -> Path:
     """Write a result to one file, in the format of its suffix; the file appears whole or not at all.
 
     Args:
-        features: polygons with `FEATURE_COLUMNS` and perhaps others, or lines with any columns; may be empty.
+        features: polygons with `FEATURE_COLUMNS` and perhaps others, or lines with any columns; may be empty. They are
+            written in their own CRS, but GeoJSON is WGS84 always.
         path: ends in one of `FORMATS`.
-        provenance: JSON values, see `Provenance.to_dict`.
-        crs: to write in, anything pyproj takes; None keeps that of the features. GeoJSON is WGS84 always.
+        provenance: JSON values, see `run.provenance.Provenance`.
         nodes: where lines start and end. A GeoPackage gets the layers `lines` and `nodes`; formats of one layer leave
             the nodes out. Otherwise the layer has the file's name.
         traced: polygons for a second layer, NAME_traced; only for a format of several layers.
@@ -70,7 +69,7 @@ def write_result(
     layers = [
         Layer(
             name=layer,
-            frame=_in_crs(frame, crs, path),
+            frame=_placed(frame, path),
             kind=kind,
             title=title(provenance, classes, kind) + (", as traced" if layer == f"{name}_traced" else ""),
         )
@@ -158,9 +157,8 @@ def _tidy(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     return frame.astype({name: dtype for name, dtype in _DTYPES.items() if name in frame})
 
 
-def _in_crs(frame: gpd.GeoDataFrame, crs: CRS | str | int | None, path: Path) -> gpd.GeoDataFrame:
-    """The rows in a CRS; refused where that has no finite place for them."""
-    frame = frame if crs is None else frame.to_crs(crs)
+def _placed(frame: gpd.GeoDataFrame, path: Path) -> gpd.GeoDataFrame:
+    """The rows as a file of this name holds them; refused where its CRS has no finite place for them."""
     placed = frame.to_crs(4326) if path.suffix.lower() == ".geojson" else frame
     if not frame.geometry.is_empty.all() and not np.isfinite(placed.total_bounds).all():
         raise OutputError(

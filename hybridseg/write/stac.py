@@ -58,7 +58,7 @@ def item_beside(
         geobox: the scene's grid, whose outline is the item's geometry.
         classes: what was looked for.
         columns: of the result; those whose meaning is known are listed.
-        provenance: see `Provenance.to_dict`.
+        provenance: see `run.provenance.Provenance`.
 
     Raises:
         OutputError: it cannot be written there.

@@ -13,7 +13,7 @@ from pyogrio.errors import FeatureError
 
 from hybridseg.errors import OutputError, SourceError
 from hybridseg.evaluation import evaluate
-from hybridseg.evaluation.page import outline_layers, page, worst_objects
+from hybridseg.evaluation.page import MOST_OBJECTS, outline_layers, page, worst_objects
 from tests.evaluation.test_evaluate import UTM, X, Y, box, layer, moved, town
 
 
@@ -131,7 +131,8 @@ def test_the_worst_have_the_most_wrong_ground() -> None:
         ("hit", "100 m², best IoU 0.82"),
     ]
     assert found[1].around.geometry.iloc[0].equals(box(40, -10, 40, 40))
-    assert len(worst_objects(evaluate(pred, truth).verdicts, 1)) == 1
+    many = layer(*(box(20 * k, 0) for k in range(20)))
+    assert len(worst_objects(evaluate(pred, many).verdicts)) == MOST_OBJECTS < 20
     assert [entry.label for entry in outline_layers(evaluate(pred, truth).verdicts)] == [
         "reference",
         "missed",

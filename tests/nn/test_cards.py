@@ -13,15 +13,9 @@ from hybridseg.nn.cards import model_folder, read_card
 from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.nn.classify.heads import Segmenter
 from hybridseg.nn.weights import save_weights
+from tests.nn.checkpoints import one_line
 
 CARD = {"name": "small", "classes": ["building"], "gsd_m": 0.25, "gsd_range_m": [0.05, 0.6], "data": ["Häuser (ODbL)"]}
-
-
-def one_line(error: pytest.ExceptionInfo[WeightsError]) -> str:
-    message = str(error.value)
-    assert message
-    assert "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize(

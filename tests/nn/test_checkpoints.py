@@ -19,7 +19,7 @@ from hybridseg.nn.cards import sha256
 from hybridseg.nn.classify.heads import Segmenter
 from hybridseg.nn.sam2.official import _SIZES, OFFICIAL, load_refiner
 from hybridseg.nn.weights import save_weights
-from tests.nn.checkpoints import TINY, official
+from tests.nn.checkpoints import TINY, official, one_line
 from tests.nn.hub import serve
 
 SERVED = f"facebook/{TINY}/sam2.1_hiera_tiny.pt"
@@ -88,13 +88,6 @@ def test_an_official_name_is_fetched_once_and_then_needs_no_hub(checkpoint: Path
     assert [path.name for path in cache.glob("models--*")] == [f"models--facebook--{TINY}"]
     again = load_refiner(f"facebook/{TINY}", "cpu")  # the hub is gone
     assert again.sha256 == fetched.sha256
-
-
-def one_line(error: pytest.ExceptionInfo[WeightsError]) -> str:
-    message = str(error.value)
-    assert message
-    assert "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize("served", [{}, {f"facebook/{TINY}/other.pt": Path()}], ids=["no repository", "no such file"])

@@ -16,6 +16,7 @@ from hybridseg.nn.cards import model_folder, read_card, sha256
 from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.nn.classify.heads import Segmenter
 from hybridseg.nn.weights import load_weights, save_weights
+from tests.nn.checkpoints import one_line
 
 CARD = {"name": "small", "classes": ["building"], "gsd_m": 0.25, "gsd_range_m": [0.05, 0.6], "data": ["Häuser (ODbL)"]}
 
@@ -25,13 +26,6 @@ def net(seed: int = 0, width: int = 4) -> nn.Sequential:
     small = nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width))
     small(torch.rand(2, 3, 8, 8))  # the batch norm counts: an integer in the state
     return small
-
-
-def one_line(error: pytest.ExceptionInfo[WeightsError]) -> str:
-    message = str(error.value)
-    assert message
-    assert "\n" not in message
-    return message
 
 
 def test_weights_are_halves_on_disk_and_come_back_as_floats(tmp_path: Path):

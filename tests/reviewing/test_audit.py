@@ -8,8 +8,8 @@ import shapely
 
 from hybridseg.errors import ReviewError
 from hybridseg.reviewing.desk import Desk
-from hybridseg.reviewing.filters import Filter
-from hybridseg.reviewing.recall import Recall
+from hybridseg.reviewing.order import Recall
+from hybridseg.reviewing.records import Filter
 from tests.reviewing.conftest import Client
 
 SAMPLES = [(60, 40, 400), (30, 10, 400), (100, 100, 200)]

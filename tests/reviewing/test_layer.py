@@ -19,13 +19,10 @@ from hybridseg.reviewing.desk import Desk
 from hybridseg.reviewing.difference import likeness
 from hybridseg.reviewing.findings import FLAGGED
 from hybridseg.write.result import read_provenance, read_result
+from tests.outlines import iou
 from tests.reviewing.conftest import Client
 
 SHIFT_M = 4.0
-
-
-def iou(one: shapely.Geometry, other: shapely.Geometry) -> float:
-    return one.intersection(other).area / one.union(other).area
 
 
 @pytest.fixture(scope="session")

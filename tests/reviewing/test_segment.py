@@ -14,15 +14,11 @@ from hybridseg.reviewing.desk import Desk
 from hybridseg.reviewing.recent import Recent
 from hybridseg.reviewing.segment import ENCODED, Clicks, Segmenter
 from hybridseg.types import Chip, Window
+from tests.outlines import iou
 
 
 def lone(x: float, y: float, side: float = 128) -> Clicks:
     return Clicks(np.array([[x, y]], float), np.array([1]), None, side)
-
-
-def iou(one: Any, two: Any) -> float:
-    common = one.intersection(two).area
-    return common / (one.area + two.area - common)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import geopandas as gpd
@@ -11,13 +10,12 @@ import pytest
 import rasterio
 import shapely
 import torch
-from rasterio.errors import NotGeoreferencedWarning
 
-from hybridseg.cli import main
 from hybridseg.metrics.objects import match
 from hybridseg.nn.classify.heads import Segmenter
 from hybridseg.nn.sam2.lite import build_sam2_lite
 from hybridseg.nn.weights import save_weights
+from tests.commands import one_line
 from tests.conftest import BLOCKS, blocks_image
 from tests.doubles import survey
 from tests.rasters import BAD, HOLE, HOLED, KINDS, make
@@ -82,24 +80,10 @@ def test_the_ground_is_the_same_whichever_way_the_rows_run(tmp_path: Path):
     assert (up.geometry.intersection(down.geometry).area / up.geometry.union(down.geometry).area).min() > 0.9
 
 
-def refuse(arguments: list[str], folder: Path, capfd: pytest.CaptureFixture[str]) -> str:
-    """Run a command that must fail; its one line."""
-    before = sorted(folder.rglob("*"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", NotGeoreferencedWarning)
-        assert main(arguments) == 2
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert err.count("\n") == 1
-    assert err.startswith("hybridseg: ")
-    assert sorted(folder.rglob("*")) == before
-    return err
-
-
 @pytest.mark.parametrize("kind", BAD)
 def test_what_cannot_be_used_is_refused_in_one_line(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     scene = make(kind, tmp_path, blocks_image(), 0.3)
-    said = refuse(["extract", str(scene), str(tmp_path / "out.gpkg")], tmp_path, capfd)
+    said = one_line(["extract", str(scene), str(tmp_path / "out.gpkg")], tmp_path, capfd)
     assert scene.name in said
 
 
@@ -119,6 +103,6 @@ def test_what_is_too_coarse_is_refused_in_one_line(
 ):
     monkeypatch.setenv("HYBRIDSEG_MODELS", str(models))
     scene = make(kind, tmp_path, gsd_m=5)
-    said = refuse(["extract", str(scene), str(tmp_path / "out.gpkg"), "--device", "cpu"], tmp_path, capfd)
+    said = one_line(["extract", str(scene), str(tmp_path / "out.gpkg"), "--device", "cpu"], tmp_path, capfd)
     assert "5 m" in said
     assert "0.6 m" in said

@@ -618,7 +618,7 @@ def test_a_run_that_failed_from_the_start_says_how_to_try_again(blocks: Path, th
         ({"retry_failed": True}, "--retry-failed goes with --run"),
         ({"workers": 2}, "2 workers came with the engine serial"),
         ({"engine": "threads", "workers": 0}, "give 1 or more with --engine threads"),
-        ({"engine": "dask"}, "no engine 'dask'; give serial, threads or ray"),
+        ({"engine": "dask"}, "no engine 'dask'; give one of serial, threads, ray"),
     ],
 )
 def test_engines_and_runs_that_make_no_sense_are_refused(

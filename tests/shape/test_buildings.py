@@ -10,6 +10,7 @@ from shapely.affinity import rotate, translate
 
 from hybridseg.shape import Buildings
 from hybridseg.shape.measure import area_m2
+from tests.outlines import iou
 
 UTM = 32636
 PIXEL_M = 0.3
@@ -28,10 +29,6 @@ def traced(house: shapely.Polygon, pixel_m: float = PIXEL_M) -> shapely.Polygon:
 def layer(polygons: list[shapely.Geometry], crs: int = UTM) -> gpd.GeoDataFrame:
     ids = [f"b{i}" for i in range(len(polygons))]
     return gpd.GeoDataFrame({"id": ids, "score": 0.5}, geometry=polygons, crs=crs)
-
-
-def iou(one: shapely.Geometry, two: shapely.Geometry) -> float:
-    return one.intersection(two).area / one.union(two).area
 
 
 def corners_deg(polygon: shapely.Polygon) -> np.ndarray:

@@ -14,6 +14,7 @@ from shapely.affinity import rotate, translate
 from hybridseg.errors import NoGeoreference
 from hybridseg.shape import Coverage
 from hybridseg.shape.coverage import smooth_steps
+from tests.outlines import iou
 
 UTM = 32632
 PLACE = (448_000.0, 5_539_000.0)
@@ -48,10 +49,6 @@ def patchwork(seed: int, gap_px: int, n: int = 12, side: int = 80) -> np.ndarray
             here, there = np.moveaxis(labels, axis, 0)[:-1], np.moveaxis(labels, axis, 0)[1:]
             here[(here != there) & (there > 0)] = 0
     return labels
-
-
-def iou(one: shapely.Geometry, two: shapely.Geometry) -> float:
-    return one.intersection(two).area / one.union(two).area
 
 
 def shared_m(one: shapely.Geometry, two: shapely.Geometry) -> float:

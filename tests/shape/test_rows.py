@@ -12,6 +12,7 @@ from shapely.affinity import rotate, translate
 
 from hybridseg.errors import NoGeoreference
 from hybridseg.shape import Rows
+from tests.outlines import iou
 
 UTM = 32611
 PIXEL_M = 0.3
@@ -46,10 +47,6 @@ def degrees(polygon: shapely.Polygon) -> float:
     """Direction of the first side modulo 90."""
     (x0, y0), (x1, y1) = polygon.exterior.coords[:2]
     return float(np.degrees(np.arctan2(y1 - y0, x1 - x0)) % 90)
-
-
-def iou(one: shapely.Geometry, two: shapely.Geometry) -> float:
-    return one.intersection(two).area / one.union(two).area
 
 
 def is_rectangle(polygon: shapely.Polygon) -> bool:

@@ -8,6 +8,7 @@ from rasterio.features import rasterize, shapes
 from shapely.affinity import rotate, translate
 
 from hybridseg.shape import AsTraced, Buildings, Coverage, Lines, Rows, Shape, Smooth
+from tests.outlines import iou
 
 STAGES = [Buildings, Rows, Coverage, Lines, Smooth, AsTraced]
 ANY = TypeAdapter(Shape)
@@ -118,7 +119,3 @@ def test_smooth_outlines_lose_their_steps_and_keep_their_shared_border() -> None
     for before, after, true in zip(raw, (one, two), truth, strict=True):
         moved = translate(after, -448_000, -39_000)
         assert iou(moved, true) > iou(before, true)
-
-
-def iou(one: shapely.Geometry, two: shapely.Geometry) -> float:
-    return one.intersection(two).area / one.union(two).area

@@ -15,6 +15,7 @@ from hybridseg.types import HINT_SLOPE, Chip, Window
 from hybridseg.where.refine import Prompt, PromptSettings, Refine
 from tests.conftest import BLOCKS
 from tests.doubles import Threshold
+from tests.outlines import iou
 
 BATCH = Refine.batch
 WHOLE = Window(0, 0, 256, 256)
@@ -58,10 +59,6 @@ def prompt(block: tuple[int, int, int, int], negative: np.ndarray = NONE) -> Pro
     y, x, h, w = block
     support = shapely.box(x + 1, y + 1, x + w - 1, y + h - 1).buffer(-3).buffer(3)
     return Prompt(support, np.array([[x + w / 2, y + h / 2]]), negative)
-
-
-def iou(one: shapely.Geometry, two: shapely.Geometry) -> float:
-    return one.intersection(two).area / one.union(two).area
 
 
 @pytest.mark.parametrize("parts", [{"box", "points", "hint"}, {"box"}, {"box", "hint"}])

@@ -148,7 +148,7 @@ def test_empty_layer_keeps_columns_types_and_crs(suffix: str, tmp_path: Path) ->
 
 @every_format
 def test_output_crs(suffix: str, tmp_path: Path) -> None:
-    path = write_result(features(), tmp_path / f"a{suffix}", {}, crs="EPSG:3857")
+    path = write_result(features().to_crs("EPSG:3857"), tmp_path / f"a{suffix}", {})
     assert read_result(path).crs == ("EPSG:4326" if suffix == ".geojson" else "EPSG:3857")
 
 
@@ -241,7 +241,7 @@ class TestLines:
         assert pyogrio.list_layers(path).tolist() == [["my roads", "LineString"]]
 
     def test_geojson_follows_rfc_7946(self, tmp_path: Path) -> None:
-        path = write_result(network()[0], tmp_path / "a.geojson", PROVENANCE, crs=3857)
+        path = write_result(network()[0].to_crs(3857), tmp_path / "a.geojson", PROVENANCE)
         document = json.loads(path.read_text(encoding="utf-8"))
         assert not {"crs", "name"} & set(document)
         for feature in document["features"]:
@@ -250,8 +250,8 @@ class TestLines:
                 assert 14 < place[0] < 16  # degrees
 
     def test_a_geopackage_holds_lines_and_nodes_with_a_style_each(self, tmp_path: Path) -> None:
-        lines, nodes = network()
-        path = write_result(lines, tmp_path / "roads.gpkg", PROVENANCE, "EPSG:3857", nodes)
+        lines, nodes = (layer.to_crs("EPSG:3857") for layer in network())
+        path = write_result(lines, tmp_path / "roads.gpkg", PROVENANCE, nodes)
         layers = pyogrio.list_layers(path).tolist()
         assert layers == [["lines", "LineString"], ["nodes", "Point"], ["layer_styles", None]]
         read = read_result(path, "nodes")
@@ -306,7 +306,7 @@ def test_a_crs_that_does_not_reach_the_result(suffix: str, tmp_path: Path) -> No
     frame = features(1, crs="EPSG:4326")
     frame.geometry = [box(90, 89, 91, 90)]  # at the pole
     with pytest.raises(OutputError, match=r"not defined; choose another with --crs"):
-        write_result(frame, tmp_path / f"a{suffix}", {}, crs="+proj=gnom +lat_0=-90")
+        write_result(frame.to_crs("+proj=gnom +lat_0=-90"), tmp_path / f"a{suffix}", {})
     assert not list(tmp_path.iterdir())
 
 
@@ -517,7 +517,7 @@ class TestParquet:
 
 class TestGeoJson:
     def test_follows_rfc_7946(self, tmp_path: Path) -> None:
-        path = write_result(features(), tmp_path / "a.geojson", PROVENANCE, crs="EPSG:3857")
+        path = write_result(features().to_crs("EPSG:3857"), tmp_path / "a.geojson", PROVENANCE)
         document = json.loads(path.read_text(encoding="utf-8"))
         assert document["type"] == "FeatureCollection"
         assert document["hybridseg"] == PROVENANCE

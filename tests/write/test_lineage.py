@@ -1,97 +1,19 @@
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import geopandas as gpd
-import numpy as np
 import pytest
 import shapely
 from pyproj import CRS
 
-from hybridseg.write.lineage import (
-    PACKAGES,
-    Credit,
-    Provenance,
-    abstract,
-    attributions,
-    file_hash,
-    licences,
-    qgis_metadata,
-    title,
-    without_secrets,
-)
+from hybridseg.write.lineage import abstract, attributions, licences, qgis_metadata, title
 from hybridseg.write.result import write_result
-
-FACTS: dict[str, Any] = {
-    "request": {"theme": "water", "themes": {"water": "classes:\n- water  # é\n"}, "extent": None},
-    "models": {"sam2-lite": "0" * 64},
-    "source_fingerprint": "cd34",
-}
-CREDITS = [Credit("imagery", "© a city", "CC-BY-4.0"), Credit("sam2-lite", "hybridseg", "Apache-2.0")]
-
-
-def made(source: str = "town.tif", **changes: Any) -> Provenance:
-    return Provenance.collect(source=source, **FACTS | changes)
-
-
-def test_json_and_back() -> None:
-    provenance = made(credits=CREDITS)
-    assert json.loads(json.dumps(provenance.to_dict())) == provenance.to_dict()
-    assert json.dumps(provenance.to_dict()).isascii()
-    assert "\n" not in json.dumps(provenance.to_dict())
-    assert provenance.to_dict()["request"] == FACTS["request"]
-    assert provenance.to_dict()["credits"][0] == {"of": "imagery", "attribution": "© a city", "licence": "CC-BY-4.0"}
-
-
-def test_the_request_is_kept_and_not_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["pytest", "--secret=9"])
-    settings = {
-        "scene": Path("a.tif"),
-        "bands": (4, 3, 2),
-        "parts": frozenset({"points", "box"}),
-        "extent": (np.float64(1.5), np.int64(2), float("inf"), None),
-    }
-    provenance = made(request=settings).to_dict()
-    assert provenance["request"] == {
-        "scene": "a.tif",
-        "bands": [4, 3, 2],
-        "parts": ["box", "points"],
-        "extent": [1.5, 2, "inf", None],
-    }
-    assert "secret" not in json.dumps(provenance)
-    assert "command" not in provenance
-    with pytest.raises(TypeError, match="not object"):
-        made(request={"scene": object()})
-
-
-def test_collects_versions_and_time() -> None:
-    provenance = made()
-    assert {"python", "gdal", *PACKAGES} == set(provenance.versions)
-    assert provenance.versions["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert provenance.versions["rasterio"][0].isdigit()
-    age = datetime.now(UTC) - datetime.fromisoformat(provenance.created)
-    assert 0 <= age.total_seconds() < 60
-    assert made(versions={"gdal": "3"}).versions == {"gdal": "3"}
-
-
-def test_secrets_are_left_out() -> None:
-    signed = "/vsicurl/https://user:pw@host/a.tif?sv=1&sig=abc"
-    provenance = made(signed, request={"scene": signed, "more": [{"address": signed}]})
-    assert provenance.source == "/vsicurl/https://host/a.tif"
-    assert "pw" not in json.dumps(provenance.to_dict())
-    assert "sig" not in json.dumps(provenance.to_dict())
-
-
-def test_hash_of_a_file(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert file_hash(tmp_path / "a").startswith("ba7816bf8f01cfea")  # FIPS 180-2, appendix B.1
+from tests.run.test_provenance import CREDITS, made
 
 
 def test_words_for_people() -> None:
@@ -123,14 +45,9 @@ def test_qgis_reads_the_metadata() -> None:
     assert CRS.from_wkt(str(root.findtext("crs/spatialrefsys/wkt"))) == CRS(32633)
 
 
-@pytest.mark.parametrize("text", ["a.tif", "/data/what?/a@b.tif", "s3://bucket/key.tif", "https://host/a@2x.tif", ""])
-def test_plain_names_stay(text: str) -> None:
-    assert without_secrets(text) == text
-
-
 def test_torch_is_not_imported() -> None:
     code = (
-        "import sys, hybridseg.write.result, hybridseg.write.raster, hybridseg.write.lineage as p;"
+        "import sys, hybridseg.write.result, hybridseg.write.raster, hybridseg.run.provenance as p;"
         "p.installed_versions(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -95,14 +94,14 @@ class _Swin(nn.Module):
 class _Dofa(nn.Module):
     """DOFA's tokens as a map, before its pooling."""
 
-    def __init__(self, dofa: Any, wavelengths_um: Sequence[float] = NAIP_UM) -> None:
+    def __init__(self, dofa: Any) -> None:
         super().__init__()
         dofa.head, dofa.fc_norm = nn.Identity(), nn.Identity()  # unused here
-        self.dofa, self.wavelengths_um = dofa, tuple(wavelengths_um)
+        self.dofa = dofa
 
     def forward(self, x: Tensor) -> list[Tensor]:
         dofa = self.dofa
-        tokens, _ = dofa.patch_embed(x, torch.tensor(self.wavelengths_um, device=x.device))
+        tokens, _ = dofa.patch_embed(x, torch.tensor(NAIP_UM, device=x.device))
         tokens = tokens + dofa.pos_embed[:, 1:]
         first = (dofa.cls_token + dofa.pos_embed[:, :1]).expand(len(tokens), -1, -1)
         tokens = torch.cat([first, tokens], dim=1)

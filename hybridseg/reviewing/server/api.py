@@ -20,14 +20,12 @@ from hybridseg.read.scene import Scene
 from hybridseg.reviewing.desk import Desk
 from hybridseg.reviewing.objects import Conflict, Done, Unknown
 from hybridseg.reviewing.segment import Candidate, Clicks
-from hybridseg.reviewing.server.layer import add_layer
-from hybridseg.reviewing.server.learning import add_learning
 from hybridseg.reviewing.server.messages import PROTOCOL, Act, Ask, Draft, Look, Refused, Step, ToShape, feature, placed
-from hybridseg.reviewing.server.queue import add_queue
-from hybridseg.reviewing.server.seen import add_seen
+from hybridseg.reviewing.server.models import add_learning, add_seen
+from hybridseg.reviewing.server.queue import add_layer, add_queue
 from hybridseg.reviewing.tiles import OWN_ZOOM, TILE_PX
+from hybridseg.run.provenance import installed_version
 from hybridseg.write.formats import FORMATS
-from hybridseg.write.lineage import installed_version
 from hybridseg.write.style import colour
 
 STATIC = FilePath(__file__).parent.parent / "static"

@@ -9,8 +9,8 @@ import shapely
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool
 
 from hybridseg.errors import ReviewError
-from hybridseg.reviewing.filters import Filter
-from hybridseg.reviewing.objects import OPEN, Action, Hand, Object, Verdict
+from hybridseg.reviewing.objects import OPEN, Action, Hand, Kind, Object, Verdict
+from hybridseg.reviewing.records import Filter
 
 PROTOCOL = 1
 """Raised when an answer changes its meaning or a field goes."""
@@ -152,6 +152,16 @@ class Walk(_Message):
         return None if only == Filter() else only
 
 
+class View(_Message):
+    """A class, and an extent in the scene's CRS."""
+
+    label: Annotated[Label, Field(alias="class")]
+    left: FiniteFloat
+    bottom: FiniteFloat
+    right: FiniteFloat
+    top: FiniteFloat
+
+
 class ToShape(_Message):
     """An outline to be shaped as the theme of its class says."""
 
@@ -166,7 +176,7 @@ class Act(_Message):
     class, geometry, origin: see `Action`.
     """
 
-    kind: Literal["accept", "reject", "relabel", "replace", "add", "delete", "split", "merge"]
+    kind: Kind
     objects: Annotated[dict[Key, Number], Field(max_length=50)] = {}
     label: Annotated[Label | None, Field(alias="class")] = None
     geometry: Geometry | None = None

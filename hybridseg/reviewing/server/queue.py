@@ -1,12 +1,14 @@
-"""The routes of the queue, of squares of ground, and of how far the work is."""
+"""The routes of the queue, of findings on a layer from elsewhere, of squares of ground, and of how far the work is."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import Annotated, Any
 
+import numpy as np
 import shapely
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Path, Query
 
 from hybridseg.reviewing.desk import Desk
 from hybridseg.reviewing.objects import PRESENT
@@ -64,3 +66,34 @@ def add_queue(app: FastAPI, desk: Desk) -> None:
         told = {"each": AUDIT, **asdict(sample), "recall": asdict(audit.recall())}
         on_map = sum(counts.get(verdict, 0) for verdict in PRESENT)
         return {"counts": counts, "on_map": on_map, "a_minute": edits.a_minute(), "audit": told, "head": edits.head}
+
+
+def add_layer(app: FastAPI, desk: Desk) -> None:
+    """Add the routes of a layer from elsewhere.
+
+    Args:
+        app: of a review.
+        desk: what it is about.
+    """
+
+    @app.get("/api/findings")
+    def findings() -> dict[str, Any]:
+        """How many objects imagery says are kept, moved, changed, removed, added or unknown, when the review began."""
+        return {"counts": dict(Counter(one.said for one in desk.findings.values()))}
+
+    @app.get("/api/findings/{key}")
+    def finding(key: Annotated[int, Path(ge=1, le=2**53)]) -> dict[str, Any]:
+        """What imagery says of an object, and places proposed for it; nothing of objects that came later."""
+        found = desk.findings.get(key)
+        if found is None:
+            return {"said": None, "shift_m": None, "places": []}
+        places = []
+        if found.place is not None:
+            places = [{"geometry": shapely.geometry.mapping(found.place), "origin": found.origin}]
+            if found.said == "moved":
+                own = desk.before[key].geometry
+                way = np.subtract(found.place.centroid.coords[0], own.centroid.coords[0])
+                moved = shapely.transform(own, lambda xy: xy + way)
+                places.append({"geometry": shapely.geometry.mapping(moved), "origin": "given"})
+        shift_m = None if found.place is None else round(found.shift_m, 2)
+        return {"said": found.said, "shift_m": shift_m, "places": places}

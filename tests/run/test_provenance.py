@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from hybridseg.read.scene import Scene
+from hybridseg.run.provenance import PACKAGES, Credit, Provenance, as_json, file_hash
+
+FACTS: dict[str, Any] = {
+    "request": {"theme": "water", "themes": {"water": "classes:\n- water  # é\n"}, "extent": None},
+    "models": {"sam2-lite": "0" * 64},
+}
+CREDITS = [Credit("imagery", "© a city", "CC-BY-4.0"), Credit("sam2-lite", "hybridseg", "Apache-2.0")]
+
+
+def made(source: str = "town.tif", **changes: Any) -> Provenance:
+    scene = cast(Scene, SimpleNamespace(name=source, fingerprint="cd34"))
+    return Provenance.collect(scene, **FACTS | changes)
+
+
+def test_json_and_back() -> None:
+    provenance = made(credits=CREDITS)
+    assert json.loads(json.dumps(provenance.to_dict())) == provenance.to_dict()
+    assert json.dumps(provenance.to_dict()).isascii()
+    assert "\n" not in json.dumps(provenance.to_dict())
+    assert provenance.to_dict()["request"] == FACTS["request"]
+    assert provenance.to_dict()["credits"][0] == {"of": "imagery", "attribution": "© a city", "licence": "CC-BY-4.0"}
+    assert (provenance.source, provenance.source_fingerprint) == ("town.tif", "cd34")
+
+
+def test_a_request_becomes_json() -> None:
+    request = {
+        "scene": Path("a.tif"),
+        "bands": (4, 3, 2),
+        "parts": frozenset({"points", "box"}),
+        "extent": (np.float64(1.5), np.int64(2), float("inf"), None),
+    }
+    assert as_json(request) == {
+        "scene": "a.tif",
+        "bands": [4, 3, 2],
+        "parts": ["box", "points"],
+        "extent": [1.5, 2, "inf", None],
+    }
+    with pytest.raises(TypeError, match="not object"):
+        as_json({"scene": object()})
+
+
+def test_the_command_line_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["pytest", "--secret=9"])
+    provenance = made().to_dict()
+    assert "secret" not in json.dumps(provenance)
+    assert "command" not in provenance
+
+
+def test_collects_versions_and_time() -> None:
+    provenance = made()
+    assert {"python", "gdal", *PACKAGES} == set(provenance.versions)
+    assert provenance.versions["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert provenance.versions["rasterio"][0].isdigit()
+    age = datetime.now(UTC) - datetime.fromisoformat(provenance.created)
+    assert 0 <= age.total_seconds() < 60
+
+
+def test_secrets_are_left_out() -> None:
+    signed = "/vsicurl/https://user:pw@host/a.tif?sv=1&sig=abc"
+    assert as_json({"scene": signed, "more": [{"address": signed}]}) == {
+        "scene": "/vsicurl/https://host/a.tif",
+        "more": [{"address": "/vsicurl/https://host/a.tif"}],
+    }
+
+
+def test_hash_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_hash(tmp_path / "a").startswith("ba7816bf8f01cfea")  # FIPS 180-2, appendix B.1
