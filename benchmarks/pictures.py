@@ -35,6 +35,7 @@ CREDITS = {
     "buildings-lite0": f"{OAM}: Kampala and Dhaka",
     "sam2-lite": f"{OAM}: Kampala",
     "solar-lite0": "USGS orthoimagery, public domain, labels Bradbury et al. 2016",
+    "roads-lite0": "USGS orthoimagery, public domain, labels hybridseg",
     "land-lite0": "NAIP, public domain, labels superlinear-ai/agoro-field-boundary-detector, MIT",
 }
 
@@ -59,6 +60,11 @@ def _some(tiles: _Tiles, name: str, theme: str, dataset: str, gsd_m: float, most
     return tiles(name, theme, wanted, gsd_m)
 
 
+def _california_roads(_: Path, tiles: _Tiles) -> Place:
+    mine = lambda row: row["dataset"] == "california_pv"  # noqa: E731
+    return tiles("California", "roads", mine, 0.3, code=2, labels="roads")
+
+
 SHOTS: dict[str, list[Shot]] = {
     "buildings-lite0": [
         Shot(_kampala, 256),
@@ -66,6 +72,7 @@ SHOTS: dict[str, list[Shot]] = {
     ],
     "sam2-lite": [Shot(_kampala, 128)],
     "solar-lite0": [Shot(lambda _, t: _some(t, "California", "solar", "california_pv", 0.3, 8), 224, least=1)],
+    "roads-lite0": [Shot(_california_roads, 224, least=1)],
     "land-lite0": [Shot(lambda _, t: _some(t, "NAIP", "fields", "naip_fields", 1.0, 4), 1024)],
 }
 
