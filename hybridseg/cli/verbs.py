@@ -157,6 +157,7 @@ VERBS: dict[str, Verb] = {
         (
             "hybridseg track 2009.tif 2012.tif 2016.tif ponds.gpkg --theme water --report ponds.html",
             "hybridseg track scenes/ ponds.gpkg --theme water --run run",
+            "hybridseg track 'https://HOST/search?collections=...&bbox=...&datetime=2015/2020' map.gpkg --theme water",
             "hybridseg track 2024.tif now.gpkg --theme buildings --layer cadastre_2019.gpkg",
         ),
         _extract,

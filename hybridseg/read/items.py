@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from xml.sax.saxutils import escape
 
 from hybridseg.errors import SourceError, SourceUnavailable
 from hybridseg.read.bands import RGB
-from hybridseg.read.paths import display_name
+from hybridseg.read.paths import display_name, problem
 from hybridseg.read.raster import open_raster
 
 SUFFIXES = (".json", ".geojson")
@@ -29,45 +31,102 @@ _SHOWN = ("visual", "image", "data", "analytic")
 _TIMEOUT_S = 30.0
 
 
-def is_item(source: str) -> bool:
-    """Return whether a path or URL may be of STAC: by its suffix, or because it is the address of a search."""
+@dataclass(frozen=True)
+class Item:
+    """An item as it was found. Made by `items_of`.
+
+    content: its JSON. source: path or URL where it was found.
+    """
+
+    content: Mapping[str, Any]
+    source: str
+
+    @property
+    def day(self) -> date:
+        """The day (UTC) of its datetime; of a span of time, the first.
+
+        Raises:
+            SourceError: it states none.
+        """
+        properties = self.content.get("properties")
+        said = properties if isinstance(properties, Mapping) else {}
+        text = said.get("datetime") or said.get("start_datetime")
+        try:
+            stated = datetime.fromisoformat(text) if isinstance(text, str) else None
+            if stated is not None:
+                return (stated.astimezone(UTC) if stated.tzinfo else stated).date()
+        except (ValueError, OverflowError):
+            pass
+        wrong = "no datetime" if text is None else f"the datetime {display_name(str(text))!r}, which is no date"
+        raise SourceError(f"{self._named} has {wrong}; give its rasters themselves, with --dates")
+
+    @property
+    def raster(self) -> str:
+        """A path, a URL, or a VRT (as text) of assets that hold one band each.
+
+        Its red, green and blue, and nir where it has it, are taken from assets of one band each; else from the asset
+        with all of them; else from one that is called `visual`, `image`, `data` or `analytic`. Scale and offset that it
+        states are not applied.
+
+        Raises:
+            SourceError: it has no such assets, or a band cannot be opened.
+        """
+        assets = {key: asset for key, asset in self.content["assets"].items() if _is_imagery(asset)}
+        href = {key: _address(asset["href"], self.source) for key, asset in assets.items()}
+        names = {key: _bands(asset) for key, asset in assets.items()}
+        single = {names[key][0] if len(names[key]) == 1 else key: href[key] for key in reversed(assets)}
+        single = {name: single[name] for name in _WANTED if name in single}
+        if set(RGB) <= set(single):
+            return _stacked(single)
+        whole = [key for key in assets if set(RGB) <= set(names[key])]
+        if whole:
+            return href[max(whole, key=lambda key: len(names[key]))]
+        if (called := next((key for key in _SHOWN if key in assets), None)) is not None:
+            return href[called]
+        raise SourceError(
+            f"{self._named} has no assets red, green and blue, none with these bands, and none called "
+            f"{', '.join(_SHOWN)}; its rasters are {', '.join(assets) or 'none'}: give the address of one of its files"
+        )
+
+    @property
+    def _named(self) -> str:
+        return f"item {display_name(str(self.content.get('id')))} of {display_name(self.source)}"
+
+
+def _may_hold_items(source: str) -> bool:
+    """Whether a path or URL may be of STAC: by its suffix, or because it is the address of a search."""
     path = source.partition("?")[0].lower()
     if source.startswith(_SERVED):
         return path.endswith((*SUFFIXES, *_SEARCHES))
     return path.endswith(SUFFIXES) and "://" not in source and Path(source).is_file()
 
 
-def rasters_of(source: str) -> list[str] | None:
-    """Return a raster for each item: a path, a URL, or a VRT (as text) of assets that hold one band each.
-
-    An item's red, green and blue, and nir where it has it, are taken from assets of one band each; else from the asset
-    with all of them; else from one that is called `visual`, `image`, `data` or `analytic`. Scale and offset that an
-    item states are not applied.
+def items_of(source: str) -> list[Item] | None:
+    """Return the items that a source holds or finds.
 
     Args:
         source: path or URL (http, https) of an Item or ItemCollection, or of a search with its parameters, of which all
             pages are asked for (STAC API - Item Search, by GET).
 
     Returns:
-        None where it is neither.
+        None where it is none of these.
 
     Raises:
-        SourceError: an item has no such assets, a band cannot be opened, or a search finds no item or too many.
+        SourceError: there is no item, or too many.
         SourceUnavailable: the server does not give it.
     """
+    if problem(source) is not None or not _may_hold_items(source):
+        return None
     found = _load(source)
     if not isinstance(found, Mapping):
         return None
     items = _all_pages(found, source) if found.get("type") == "FeatureCollection" else [found]
-    if not items or not all(_is_stac(item) for item in items):
-        return None
-    return [_raster_of(item, source) for item in items]
+    return [Item(item, source) for item in items] if all(_is_stac(item) for item in items) else None
 
 
 def _all_pages(page: Mapping[str, Any], source: str) -> list[Any]:
     """The items of a collection, and those of the pages that follow it."""
     items, name = list[Any](), display_name(source)
-    searched = source.partition("?")[0].lower().endswith(_SEARCHES)
     following: str | None = source
     while following is not None:
         features = page.get("features") if isinstance(page, Mapping) else None
@@ -78,7 +137,7 @@ def _all_pages(page: Mapping[str, Any], source: str) -> list[Any]:
             raise SourceError(f"{name} finds more than {_MOST:,} items; narrow its bbox or datetime")
         following = _next(page, following) if features else None
         page = _load(following) if following else {}
-    if searched and not items:
+    if not items:
         raise SourceError(f"{name} finds no items; widen its bbox or datetime, or name another collection")
     return items
 
@@ -107,27 +166,6 @@ def _load(source: str) -> Any:
 
 def _is_stac(item: Any) -> bool:
     return isinstance(item, Mapping) and "stac_version" in item and isinstance(item.get("assets"), Mapping)
-
-
-def _raster_of(item: Mapping[str, Any], source: str) -> str:
-    """The raster of one item."""
-    assets = {key: asset for key, asset in item["assets"].items() if _is_imagery(asset)}
-    href = {key: _address(asset["href"], source) for key, asset in assets.items()}
-    names = {key: _bands(asset) for key, asset in assets.items()}
-    single = {names[key][0] if len(names[key]) == 1 else key: href[key] for key in reversed(assets)}
-    single = {name: single[name] for name in _WANTED if name in single}
-    if set(RGB) <= set(single):
-        return _stacked(single)
-    whole = [key for key in assets if set(RGB) <= set(names[key])]
-    if whole:
-        return href[max(whole, key=lambda key: len(names[key]))]
-    if (called := next((key for key in _SHOWN if key in assets), None)) is not None:
-        return href[called]
-    raise SourceError(
-        f"item {display_name(str(item.get('id')))} of {display_name(source)} has no assets red, green and blue, none "
-        f"with these bands, and none called {', '.join(_SHOWN)}; its rasters are {', '.join(assets) or 'none'}: give "
-        "the address of one of its files"
-    )
 
 
 def _is_imagery(asset: Any) -> bool:

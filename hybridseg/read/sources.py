@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from hybridseg.errors import SourceError
-from hybridseg.read.items import is_item, rasters_of
+from hybridseg.read.items import items_of
 from hybridseg.read.paths import display_name, is_virtual, problem
 
 Rasters: TypeAlias = str | Path | Sequence[str | Path]
@@ -45,8 +45,8 @@ def raster_files(source: Rasters) -> list[str]:
     text = str(source)
     if (archive := _ARCHIVE.fullmatch(text)) and Path(archive["path"]).is_file():
         return _found(_members(archive["path"]), source)
-    if problem(text) is None and is_item(text) and (found := rasters_of(text)) is not None:
-        return found
+    if (items := items_of(text)) is not None:
+        return [item.raster for item in items]
     if is_virtual(text):
         return [text]
     if problem(text) is None:

@@ -10,13 +10,12 @@ from typing import Any, Literal
 import geopandas as gpd
 
 from hybridseg import nn
-from hybridseg.errors import HybridsegError, SourceError
+from hybridseg.errors import HybridsegError
 from hybridseg.files import check_output
 from hybridseg.read.ground import gsd_m
 from hybridseg.read.opening import files_of, open_scene
 from hybridseg.read.part import Area, copyright_of
 from hybridseg.read.scene import Scene
-from hybridseg.read.sources import raster_files
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.provenance import input_of
 from hybridseg.run.request import EngineName, check_crs, check_retry, parse_bands, parse_engine, parse_nodata
@@ -27,7 +26,7 @@ from hybridseg.run.work import open_store, provenance_of
 from hybridseg.theme import Theme
 from hybridseg.tracking.carry import MemoryCarry
 from hybridseg.tracking.change import Errors, History, history
-from hybridseg.tracking.dates import dates_of
+from hybridseg.tracking.dates import dated_scenes, scene_name
 from hybridseg.tracking.follow import Dated, follow
 from hybridseg.tracking.layers import write_tracks
 from hybridseg.tracking.old import OldLayer
@@ -76,12 +75,13 @@ def track(
 
     Args:
         scenes: a scene a date, in any order, each as `extract` takes it; or one folder, pattern in quotes, .zip or .txt
-            whose rasters are the dates. The first date's grid is that of all.
+            whose rasters are the dates; or the address of a search in a STAC API, or a saved ItemCollection, whose
+            items of one day (UTC) are the tiles of one scene. The first date's grid is that of all.
         out: result, a GeoPackage with the layers objects, observations and changes; None (Python) for no file.
         theme: what to look for, as for extract. Default: buildings, or the theme of `model`.
         aoi: polygons in any CRS, as for extract: objects that touch them are followed.
         dates: of the scenes, in their order, as in 2009-08-18,2012-07-31 (2009-08 and 2009 will do). Default: what
-            their names or tags say.
+            STAC items, names or tags say.
         layer: last year's objects, any layer of polygons, or a result of track: they keep their ids, and the scenes
             say what became of them.
         layer_date: the layer's date. Default: what its name says, or the last date of a result of track.
@@ -120,8 +120,7 @@ def track(
     Example:
         >>> track(["2009.tif", "2012.tif"], "ponds.gpkg", theme="water").objects  # doctest: +SKIP
     """
-    given = _given(scenes, layer)
-    days = dates_of(given, dates)
+    given, days = dated_scenes(scenes, dates, one_is_enough=layer is not None)
     inputs = [*(file for scene in given for file in files_of(scene)), layer, theme, model, aoi, *(clear_mask or ())]
     for path, suffixes in ((out, [".gpkg"]), (report, [".html"])):
         if path is not None:
@@ -166,6 +165,7 @@ def track(
         tuple(failure for one in results for failure in one.failures), memory, sum(one.doubtful for one in results),
     )  # fmt: skip
     request = dict(
+        given=[scene_name(one) for one in ([scenes] if isinstance(scenes, str | Path) else scenes)],
         scenes=[frame.name for frame in series.frames], dates=list(summary.dates),
         shifts_px=[[frame.shift.x_px, frame.shift.y_px] for frame in series.frames],
         moved=[frame.moved for frame in series.frames], layer=input_of(layer), aoi=input_of(aoi), memory=memory,
@@ -235,15 +235,6 @@ def _memory(theme: Theme, scenes: Sequence[Scene], old: OldLayer | None, device:
     """The memory of a theme's refiner; scenes by the number of their date: a layer has none, which is never asked."""
     refiner = "sam2-lite" if theme.refiner == "none" else theme.refiner
     return MemoryCarry.open(refiner, [*([] if old is None else scenes[:1]), *scenes], device, runtime)
-
-
-def _given(scenes: Sequence[Any] | str | Path, layer: object) -> list[Any]:
-    """The scenes, one a date."""
-    given = [scenes] if isinstance(scenes, str | Path) else list(scenes)
-    given = list(raster_files(given[0])) if len(given) == 1 and isinstance(given[0], str | Path) else given
-    if len(given) < 2 and layer is None:
-        raise SourceError(f"{len(given)} scene came; give two or more dates, or --layer with what was there before")
-    return given
 
 
 def _check(change: float | None, layer: object, layer_date: object, run: object, retry_failed: bool) -> None:

@@ -9,13 +9,28 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 STALL_S = 60
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Serve the files of a folder, and yield the address. The caller sees to it that no proxy is asked."""
+    (folder / "files").symlink_to(folder)
+    (folder / "state.json").write_text(json.dumps({"file": "", "etag": "", "fails": ""}))
+    command = [sys.executable, "-m", "tests.read.http_server", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        process.terminate()
 
 
 class Handler(BaseHTTPRequestHandler):
