@@ -5,7 +5,8 @@ python -m benchmarks.calibration [DATA [THEME ...]]      writes benchmarks/resul
 Each theme as it ships maps its places that trained no weight. A curve from score to the share of polygons that match at
 IoU 0.5 is fitted on all places but one (isotonic regression, as `finetune` does it) and judged on that one by the
 expected calibration error (Guo et al. 2017). The curve of all places goes into the classifier's card; it holds for the
-theme's settings, and is left out where there is one place only or it does not make the mean error smaller.
+theme's settings, and is left out where there is one place only or it does not make the mean error smaller. Water and
+roads have none: a network in one piece or in ten is not right or wrong as a whole.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ def keep(theme: Theme, judged: Sequence[Judged], rows: Sequence[dict[str, Any]])
         ("calibration_settings", curve and theme.score_fingerprint(judged[0].refiner)),
     ):
         kept = {label: old for label, old in card.get(entry, {}).items() if label != theme.label}
-        card[entry] = kept | ({theme.label: value} if value else {})
+        card.pop(entry, None)
+        if kept := kept | ({theme.label: value} if value else {}):
+            card[entry] = kept
     path.write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=100))
 
 
@@ -80,8 +83,8 @@ def main(data: Path, themes: Sequence[str]) -> None:
     kept = [row for row in json.loads(path.read_text()) if row["theme"] not in themes] if path.exists() else []
     with tempfile.TemporaryDirectory() as folder:
         found = [place for place in places(data, Path(folder)) if not place.trained]
-        for name in themes:
-            theme, mine = load_theme(name), [place for place in found if place.theme == name]
+        for theme in (theme for name in themes if (theme := load_theme(name)).counted):
+            mine = [place for place in found if place.theme == theme.name]
             judged = judge(theme, mine, "cpu", Quiet())
             rows = left_out(theme, judged, [place.name for place in mine])
             keep(theme, judged, rows)
