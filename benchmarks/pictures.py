@@ -83,14 +83,13 @@ def main(data: Path, out: Path, models: list[str]) -> None:
     for model in models or list(SHOTS):
         with tempfile.TemporaryDirectory() as work:
             rated = [one for shot in SHOTS[model] for one in _rated(shot, data, Path(work), model)]
-            rated.sort(key=lambda one: -one[0])
-            best, worst = rated[0], rated[-1]
-            print(f"{model}: F1 {best[0]:.2f} ({best[1]}), {worst[0]:.2f} ({worst[1]}); {CREDITS[model]}")
-            _side_by_side([best[2](Path(work) / "best.png"), worst[2](Path(work) / "worst.png")], out / f"{model}.png")
+            best, worst = (choose(rated, key=lambda one: one[:2]) for choose in (max, min))
+            print(f"{model}: F1 {best[0]:.2f} ({best[2]}), {worst[0]:.2f} ({worst[2]}); {CREDITS[model]}")
+            _side_by_side([best[3](Path(work) / "best.png"), worst[3](Path(work) / "worst.png")], out / f"{model}.png")
 
 
-def _rated(shot: Shot, data: Path, work: Path, model: str) -> list[tuple[float, str, Callable[[Path], Path]]]:
-    """F1 of each window of a place with enough objects, the place, and what draws it."""
+def _rated(shot: Shot, data: Path, work: Path, model: str) -> list[tuple[float, float, str, Callable[[Path], Path]]]:
+    """F1 of each window of a place with enough objects, how much ground these cover, the place, and what draws it."""
     place = shot.place(data, _Tiles(data, work))
     theme = load_theme(place.theme)
     theme = theme if model == "sam2-lite" else theme.model_copy(update={"refiner": "none"})
@@ -106,7 +105,8 @@ def _rated(shot: Shot, data: Path, work: Path, model: str) -> list[tuple[float, 
         mine, real = (layer[layer.representative_point().within(area)] for layer in (found, truth))
         if len(real) >= shot.least:
             hits = len(match(mine.geometry.reset_index(drop=True), real.geometry.reset_index(drop=True)).truth)
-            rated.append((2 * hits / (len(mine) + len(real)), place.name, _drawer(path, found, truth, window)))
+            f1, ground = 2 * hits / (len(mine) + len(real)), float(real.area.sum())
+            rated.append((f1, ground, place.name, _drawer(path, found, truth, window)))
     return rated
 
 
