@@ -92,7 +92,8 @@ class _Tiles:
         """The val tiles of a data set side by side.
 
         code: the class's code where labels are codes, not instances; trained: every so many of the train tiles instead;
-        labels: folder under configs/labels whose labels count instead, for the tiles that it has; 255 is unknown there.
+        labels: folder under configs/labels whose labels count instead, for the tiles that it has; 255 is unknown, of
+            codes 0.
         """
         split = "train" if trained else "val"
         with (self.data / "tiles.csv").open() as file:

@@ -29,7 +29,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         for number, (name, title) in enumerate(figures.items()):
             values = [runs[run][name] for run in RUNS]
             cells = [f"**{v:.3f}**" if round(v, 3) == round(max(values), 3) else f"{v:.3f}" for v in values]
-            head = f"{theme}: {place}, {runs['hybrid']['objects']} objects" if number == 0 else ""
+            count = runs["hybrid"]["objects"]
+            head = f"{theme}: {place}, {count} object{'s' * (count != 1)}" if number == 0 else ""
             lines.append(f"| {head} | {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

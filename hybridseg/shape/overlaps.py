@@ -15,8 +15,6 @@ _SLIVER = 1e-7
 _GRID = 2.0**-46
 """Outlines are cut on a grid of this share of their coordinates: where corners of several coincide, GEOS's overlay in
 floating point may fail."""
-
-
 _DUPLICATE_IOU = 0.5
 """Two features with a greater intersection over union are one object."""
 _DUPLICATE_SHARE = 0.8

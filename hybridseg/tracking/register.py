@@ -45,7 +45,7 @@ class Shift:
 
     @property
     def known(self) -> bool:
-        """Whether the windows agree."""
+        """Whether the shift can be told: enough windows, which agree."""
         return bool(np.isfinite(self.sd_px))
 
     @property

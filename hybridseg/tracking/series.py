@@ -25,10 +25,9 @@ from hybridseg.run.store import Store, key_of
 from hybridseg.tracking.register import Shift, shift_between
 from hybridseg.tracking.warp import write_on_grid
 
-LEAST_SHIFT_PX = 0.1
-"""Smaller shifts stay: moving the pixels would blur more than it mends."""
 SURE = 2.0
-"""Standard errors that a shift must exceed to be taken back."""
+"""Standard errors that a shift must exceed to be taken back: half a pixel at least (`register.ALIKE_PX`), as moving the
+pixels by less would blur more than it mends."""
 ALIGNED_PX = 0.05
 """Pixels that lie so near to those of the grid are read as they are."""
 WHOLE = 0.98
@@ -80,8 +79,8 @@ class Series:
         said = [note for frame in self.frames for note in frame.notes]
         untold = [str(frame.day) for frame in self.frames if not frame.shift.known]
         if self.aligned and untold:
-            said.append(f"{', '.join(untold)}: how far off the first date cannot be told, as edges do not agree; "
-                        "taken as it lies, half a pixel counting as error")  # fmt: skip
+            said.append(f"{', '.join(untold)}: how far off the first date cannot be told, as too little ground is seen "
+                        "at both or edges do not agree; taken as it lies, half a pixel counting as error")  # fmt: skip
         return said
 
     @classmethod
@@ -131,7 +130,7 @@ def _frame(scene: Scene, day: date, first: Scene, store: Store, clear: str | Non
     placed = _placed(scene, grid, Shift(), store, None)
     measured = shift_between(first, placed, grid) if align and scene is not first else Shift()
     shift = Shift(sd_px=0.0) if scene is first else measured
-    moved = bool(shift.known and shift.length_px > max(LEAST_SHIFT_PX, SURE * shift.sd_px))
+    moved = bool(shift.known and shift.length_px > SURE * shift.sd_px)
     if moved or clear is not None:
         placed = _placed(scene, grid, shift if moved else Shift(), store, clear)
     return Frame(day, placed, scene.name, shift, moved, tuple(notes))

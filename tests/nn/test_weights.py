@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hybridseg.errors import WeightsError
+from hybridseg.folders import models_folders
 from hybridseg.nn.cards import model_folder, read_card, sha256
 from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.nn.classify.heads import Segmenter
@@ -146,3 +147,10 @@ def test_weights_that_give_no_finite_values_are_refused():
     norm.running_var.fill_(-1.0)
     with pytest.raises(WeightsError, match="values that are not finite"):
         classifier.predict(np.full((3, 384, 384), 90, np.uint8))
+
+
+@pytest.mark.parametrize(
+    "path", sorted(models_folders()[-1].glob("*/weights.safetensors")), ids=lambda p: p.parent.name
+)
+def test_weights_that_ship_are_halves(path: Path):
+    assert torch.float32 not in {value.dtype for value in load_file(path).values()}

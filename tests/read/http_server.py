@@ -29,8 +29,10 @@ def serving(folder: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "tests.read.http_server", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
         assert process.stdout is not None
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        process.terminate()
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.terminate()
 
 
 class Handler(BaseHTTPRequestHandler):

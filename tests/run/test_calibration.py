@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import shapely
 
+from hybridseg.nn.cards import model_folder, read_card
 from hybridseg.run.result import calibrated
 from hybridseg.theme import Theme, load_theme
 from hybridseg.where.gate import Gate
@@ -72,3 +73,12 @@ def test_the_table_is_of_its_class_alone():
     same, notes = calibrated(features, THEME, "threshold", card(label="road"))
     assert same["score"].tolist() == [0.5]
     assert notes == []
+
+
+@pytest.mark.parametrize("name", ["buildings", "fields"])
+def test_the_calibration_that_ships_holds_for_the_theme_that_ships(name: str):
+    theme = load_theme(name)
+    own = read_card(model_folder(theme.classifier))
+    assert own["calibration_settings"][theme.label] == theme.score_fingerprint(theme.refiner), (
+        "the theme changed: run `python -m benchmarks.calibration ../shared/data` anew"
+    )
