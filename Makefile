@@ -41,6 +41,7 @@ scores: setup
 	$(RUN) python -m benchmarks.refiner $(DATA)
 	$(RUN) python -m benchmarks.memory_track $(DATA)
 	$(RUN) python -m benchmarks.track $(DATA)
+	$(RUN) python -m benchmarks.calibration $(DATA)
 	$(RUN) python -m benchmarks.accuracy $(DATA) --as-shipped
 	$(RUN) python -m benchmarks.publish
 

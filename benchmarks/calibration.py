@@ -62,7 +62,7 @@ def left_out(theme: Theme, judged: Sequence[Judged], names: Sequence[str]) -> li
 
 def keep(theme: Theme, judged: Sequence[Judged], rows: Sequence[dict[str, Any]]) -> None:
     """Write the theme's curve into its classifier's card, or take it out."""
-    path = models_folders()[0] / theme.classifier / "card.yaml"
+    path = models_folders()[-1] / theme.classifier / "card.yaml"
     card = yaml.safe_load(path.read_text())
     better = rows and np.mean([row["ece"] - row["ece_before"] for row in rows]) < 0
     curve = curve_of(judged) if better else None
@@ -70,10 +70,9 @@ def keep(theme: Theme, judged: Sequence[Judged], rows: Sequence[dict[str, Any]])
         ("calibration", curve),
         ("calibration_settings", curve and theme.score_fingerprint(judged[0].refiner)),
     ):
-        kept = {label: old for label, old in card.get(entry, {}).items() if label != theme.label}
-        card.pop(entry, None)
-        if kept := kept | ({theme.label: value} if value else {}):
-            card[entry] = kept
+        values = {**card.pop(entry, {}), theme.label: value}
+        if values := {label: known for label, known in values.items() if known}:
+            card[entry] = values
     path.write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=100))
 
 

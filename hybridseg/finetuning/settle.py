@@ -49,9 +49,10 @@ def calibrate(score: np.ndarray, matched: np.ndarray) -> list[list[float]] | Non
     if len(score) < LEAST or matched.all() or not matched.any():
         return None
     if len(score) >= ENOUGH:
-        at = np.unique(np.concatenate([[0.0, 1.0], np.quantile(score, np.linspace(0, 1, POINTS))]))
-        curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(score, matched)
-        chance = curve.predict(at)
+        inner = np.quantile(score, np.linspace(0, 1, POINTS)[1:-1])
+        at = np.unique(np.concatenate([[0.0, 1.0], inner]))
+        curve = IsotonicRegression(y_min=0, y_max=1).fit(score, matched)
+        chance = curve.predict(at.clip(inner[0], inner[-1]))  # beyond, a few polygons would make a chance of 0 or of 1
     else:
         at = np.linspace(0, 1, POINTS)
         fitted = LogisticRegression(C=10).fit(score[:, None], matched)

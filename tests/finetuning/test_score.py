@@ -33,6 +33,12 @@ def test_a_score_becomes_the_chance_of_a_match():
         assert np.interp(0.9, *points.T) == pytest.approx(0.81, abs=0.15)
 
 
+def test_the_first_and_the_last_polygon_make_no_chance_of_0_or_1():
+    score = np.linspace(0.6, 0.9, 400)
+    matched = np.arange(400) % 2 == 1  # half are right; so is the last one, and the first is not
+    assert np.array(calibrate(score, matched))[:, 1] == pytest.approx(0.5, abs=0.05)
+
+
 def test_too_few_or_uniform_outcomes_calibrate_nothing_and_a_useless_score_says_the_share():
     assert calibrate(np.full(9, 0.5), np.arange(9) > 3) is None
     assert calibrate(np.linspace(0, 1, 50), np.ones(50, bool)) is None
