@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ from hybridseg.labels.images import LabelledImage
 from hybridseg.training.recipe import DataSet
 
 TILE_NAME = re.compile(r"-(\d+)-(\d+)-(\d+)$")
+PART_NAME = re.compile(r"@(\d+),(\d+)$")
+"""Of a label file for a part of an image, `NAME@COLUMN,ROW.png`: where its first pixel lies."""
 NDWI_WATER, NDWI_LAND = 0.1, -0.05
 """Water above, land below, unknown between (wet soil, reeds, shores); looked at on ten dates of a prairie."""
 
@@ -48,8 +51,7 @@ def load_images(table: Path, dataset: str, chosen: DataSet) -> list[LabelledImag
     rows = [r for r in rows if (r["gsd_m"] or chosen.gsd_m) and fnmatch(Path(r["image"]).stem, chosen.images)]
     if chosen.labels:
         own = configs_folder() / "labels" / chosen.labels / dataset
-        rows = [r | {"label": str(own / f"{Path(r['image']).stem}.png")} for r in rows]
-        rows = [r for r in rows if Path(r["label"]).exists()]
+        rows = [r | {"label": str(path)} for r in rows for path in _labels_by_us(own, Path(r["image"]).stem)]
     if not rows:
         raise ThemeError(
             f"{table} has no rows with dataset={dataset}, split={chosen.split}, image={chosen.images} and a gsd_m"
@@ -71,6 +73,11 @@ def load_images(table: Path, dataset: str, chosen: DataSet) -> list[LabelledImag
     return found if chosen.seen_gsd_m is None else [image.seen_at(chosen.seen_gsd_m) for image in found]
 
 
+def _labels_by_us(folder: Path, name: str) -> list[Path]:
+    """Return the label files of one image: of all of it, or of parts of it (`PART_NAME`)."""
+    return sorted([*folder.glob(f"{escape(name)}.png"), *folder.glob(f"{escape(name)}@*.png")])
+
+
 def _files(folder: Path, pattern: str) -> list[Path]:
     found = sorted(folder.glob(pattern))
     if not found:
@@ -84,6 +91,9 @@ def _read_tile(folder: Path, row: dict[str, str], chosen: DataSet) -> LabelledIm
         with rasterio.open(folder / row["image"]) as file:
             image = file.read(indexes=(1, 2, 3)).transpose(1, 2, 0)
     labels = np.array(Image.open(folder / row["label"])).astype(np.int32)
+    if part := PART_NAME.search(Path(row["label"]).stem):
+        col, line = int(part[1]), int(part[2])
+        image = image[line : line + labels.shape[0], col : col + labels.shape[1]]
     valid = ~np.isin(labels, chosen.unknown)
     if chosen.codes:
         valid &= labels > 0

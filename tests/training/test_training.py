@@ -318,6 +318,27 @@ def test_a_classifier_is_loaded_once_for_all_images(scene: LabelledImage, tmp_pa
     assert classifier._open.cache_info().misses == 1
 
 
+def test_labels_of_parts_of_an_image_show_those_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "configs" / "labels" / "buildings" / "d"
+    own.mkdir(parents=True)
+    image = np.arange(20 * 30 * 3, dtype=np.uint16).astype(np.uint8).reshape(20, 30, 3)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    part = np.zeros((8, 6), np.uint8)
+    part[1:4, 1:4], part[6:] = 1, 255
+    Image.fromarray(part).save(own / "a@10,4.png")
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(own / "a@0,12.png")
+    Image.fromarray(part).save(own / "ab@0,0.png")  # of another image
+    (tmp_path / "tiles.csv").write_text("dataset,image,label,split,place,gsd_m\nd,a.png,missing.png,train,p,1.0")
+    monkeypatch.setattr("hybridseg.training.datasets.configs_folder", lambda: tmp_path / "configs")
+
+    corner, middle = load_images(tmp_path / "tiles.csv", "d", DataSet(share=1, labels="buildings", unknown=[255]))
+
+    np.testing.assert_array_equal(corner.image, image[12:20, 0:8])
+    np.testing.assert_array_equal(middle.image, image[4:12, 10:16])
+    np.testing.assert_array_equal(middle.objects["building"] > 0, part == 1)
+    np.testing.assert_array_equal(middle.valid, part < 255)
+
+
 def test_labels_of_our_own_stand_for_those_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = tmp_path / "configs" / "labels" / "water" / "d"
     own.mkdir(parents=True)
