@@ -45,7 +45,7 @@ scores: setup
 	$(RUN) python -m benchmarks.accuracy $(DATA) --as-shipped
 	$(RUN) python -m benchmarks.publish
 
-# speed as ratios, and memory on 20,000 x 20,000 px (half an hour on 2 cores)
+# speed as ratios, memory, a million objects, kills (hours on 2 cores)
 bench: setup
 	$(RUN) python -m benchmarks.speed
 	$(RUN) python -m benchmarks.start

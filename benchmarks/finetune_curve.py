@@ -167,7 +167,7 @@ def _page(measured: dict[str, list[dict]]) -> list[str]:
         "hybridseg finetune --scene scene.tif --labels labels.gpkg --theme buildings --out mine",
         "hybridseg extract scene.tif map.gpkg --model mine",
         "```", "",
-        "Of which labels and backbones, says the README; `hybridseg finetune --help` has every setting.", "",
+        "The README says which labels and backbones can be used; `hybridseg finetune --help` has every setting.", "",
         "F1 (IoU 0.5) of coarse outlines on the rest of a place, after `hybridseg finetune` on one square of ground",
         "with so many buildings; the classifier that it goes on from had not seen the place. Linear: scikit-learn;",
         f"conv: Lightning, {HEADS['conv']['steps']} steps at most, backbone frozen. Lines are the mean of",

@@ -1,6 +1,6 @@
 """Two processes that share a run against one, each with a core of its own.
 
-    python -m benchmarks.shared_run [TOWN_PX [REPEATS]]      writes benchmarks/results/shared_run.json
+    python -m benchmarks.shared_run [TOWN_PX [REPEATS]]      a row of benchmarks/results/shared_run.json
 
 `hybridseg extract TOWN OUT --run FOLDER` is started once or twice at the same moment, each bound to one core and with
 one thread; the time is that until the last one ends. Beside it: two processes with a run each, which is the most that
@@ -69,7 +69,9 @@ def main(town_px: int, repeats: int) -> None:
         "times": wall["one"] / wall["shared"], "most_times": 2 * wall["one"] / wall["apart"],
         "times_without_start": (wall["one"] - wall["start"]) / (wall["shared"] - wall["start"]), "load_before": load,
     }  # fmt: skip
-    (RESULTS / "shared_run.json").write_text(json.dumps(result, indent=1) + "\n")
+    path = RESULTS / "shared_run.json"
+    others = [row for row in json.loads(path.read_text()) if row["town_px"] != town_px] if path.exists() else []
+    path.write_text(json.dumps(sorted([*others, result], key=lambda row: row["town_px"]), indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 
