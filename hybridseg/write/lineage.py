@@ -13,7 +13,7 @@ COLUMNS = {
     "class": "What the object is",
     "score": "Chance that the object is of its class, 0 to 1, as far as the classifier is calibrated",
     "score_raw": "The classifier's own score before calibration, 0 to 1",
-    "origin": "Whose outline it is: refined (SAM2), coarse (classifier), clicked or drawn (a person), carried (`track`)",
+    "origin": "Whose outline it is: refined (SAM2), coarse (classifier), clicked or drawn (a person), carried (track)",
     "iou_pred": "IoU that SAM2 predicts for its mask, 0 to 1; empty where it was not asked",
     "stability": "IoU of SAM2's masks at a lower and a higher threshold, 0 to 1; empty where it was not asked",
     "agreement": "IoU of SAM2's mask with the classifier's outline, 0 to 1; empty where it was not asked",
