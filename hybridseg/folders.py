@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from threading import Thread
 
+from hybridseg.errors import OutputError
+
 _PACKAGE = Path(__file__).parent
 
 
@@ -95,10 +97,20 @@ class TemporaryFolder:
     """
 
     def __init__(self, within: Path | None = None) -> None:
-        """`within`: where it lies; default: where the system has temporary files."""
-        place = Path(tempfile.gettempdir() if within is None else within)
-        remove_abandoned(place, TEMPORARY)
-        self.path = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place))
+        """`within`: where it lies; default: where the system has temporary files.
+
+        Raises:
+            OutputError: nothing can be written there.
+        """
+        try:
+            place = Path(tempfile.gettempdir() if within is None else within)
+            remove_abandoned(place, TEMPORARY)
+            self.path = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=place))
+        except OSError as error:  # gettempdir tries to write, too
+            raise OutputError(
+                f"temporary files cannot be written ({error.strerror or error}): make room there or name one with "
+                "room by TMPDIR"
+            ) from error
         kept = ExitStack()
         kept.callback(shutil.rmtree, self.path, ignore_errors=True)
         kept.enter_context(held(self.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import inspect
@@ -363,6 +364,20 @@ def test_a_fault_of_ours_is_one_line_and_a_status_of_its_own(
     assert err.count("\n") == 1
     assert re.match(rf"hybridseg: a fault of hybridseg itself: {type(error).__name__}(: [^;]+)?; run it again", err)
     assert "HYBRIDSEG_DEBUG=1" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [(OSError(errno.ENOSPC, "No space left on device", "/tmp/rows.parquet"), " at /tmp/rows.parquet"),
+     (OSError(errno.EDQUOT, "Disk quota exceeded"), "")],
+)  # fmt: skip
+def test_a_disk_that_is_full_is_no_fault_of_ours(
+    error: OSError, where: str, replace_extract: Callable[..., None], capfd: pytest.CaptureFixture[str]
+):
+    replace_extract(raising(error))
+    assert main(COMMAND) == 2
+    err = capfd.readouterr().err
+    assert err == f"hybridseg: the disk is full{where}: make room, or name a folder for temporary files by TMPDIR\n"
 
 
 def test_a_fault_shows_where_it_is_when_asked(

@@ -16,6 +16,7 @@ from affine import Affine
 from hybridseg import folders
 from hybridseg.errors import OutputError
 from hybridseg.files import SIDECARS, check_not_input, check_output, replacing
+from hybridseg.folders import TemporaryFolder
 
 
 def names(folder: Path) -> set[str]:
@@ -359,3 +360,10 @@ def test_a_full_disk_is_called_so_whatever_the_library_says(tmp_path: Path, monk
     reported = pytest.raises(OutputError, match=r"cannot be written \(the disk is full\): make room")
     with reported, replacing(tmp_path / "a.tif", errors=(ValueError,)):
         raise ValueError("TIFFFillTile: read error")
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(OutputError, match="temporary files cannot be written .*TMPDIR") as error:
+        TemporaryFolder()
+    assert "\n" not in str(error.value)

@@ -123,6 +123,7 @@ def test_the_fingerprint_does_not_depend_on_how_the_file_is_written(tmp_path: Pa
         ({"classifier": ""}, "classifier"),
         ({"work_gsd_m": [0, 1]}, r"work_gsd_m\.0"),
         ({"work_gsd_m": [-1, 1]}, r"work_gsd_m\.0"),
+        ({"work_gsd_m": [1e-9, 1]}, r"work_gsd_m\.0"),
         ({"work_gsd_m": [0.5, float("inf")]}, r"work_gsd_m\.1"),
         ({"work_gsd_m": [float("nan"), 1]}, r"work_gsd_m\.0"),
         ({"work_gsd_m": [2, 1]}, r"work_gsd_m is \[2.0, 1.0\]; give the finest first"),

@@ -5,6 +5,7 @@ Verbs are imported here, when they are called: `hybridseg --help` waits for none
 
 from __future__ import annotations
 
+import errno
 import functools
 import gc
 import importlib
@@ -149,6 +150,8 @@ def _as_people_write(action: Action) -> None:
 
 __all__ = ["BAD_INPUT", "FAULT", "INCOMPLETE", "INTERRUPTED", "OK", "VERBS", "command", "main"]
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
+"""Numbers of the system's errors where a disk, or a user's part of it, is full."""
 BAD_INPUT, FAULT, INTERRUPTED = 2, 3, 130
 """Exit statuses beside `OK` and `INCOMPLETE`: nothing done; a fault of ours; stopped by Ctrl-C."""
 
@@ -192,7 +195,13 @@ def _run(arguments: Sequence[str], said: Reporter, came: Sequence[int]) -> int:
         return OK
     except Exception as error:
         # an extension module that a signal stops while it is imported says ImportError, and no more
-        return _stopped(said, came) if came else _fault(error, said)
+        if came:
+            return _stopped(said, came)
+        if isinstance(error, OSError) and error.errno in FULL:
+            where = f" at {error.filename}" if error.filename else ""
+            said.say(f"the disk is full{where}: make room, or name a folder for temporary files by TMPDIR", "error")
+            return BAD_INPUT
+        return _fault(error, said)
 
 
 def _verb(arguments: Sequence[str], said: Reporter) -> int:

@@ -37,7 +37,7 @@ def resolve_themes(
         scene: whose bands may call for a theme's `by_bands`; None: they do not count.
 
     Raises:
-        ThemeError: unknown, doubled or empty names; the model holds no theme.
+        ThemeError: unknown, doubled or empty names; the model holds no theme, or one whose refiner would be fetched.
         WeightsError: no such model.
     """
     names = words(theme)
@@ -52,6 +52,7 @@ def resolve_themes(
         raise ThemeError(f"--model {model} is no folder that holds a theme; give --theme, too, e.g. --theme water")
     else:
         themes = themes_in(model)
+        _check_fetches(themes, model, refiner)
     if len({t.name for t in themes}) < len(themes):
         raise ThemeError(f"themes {', '.join(t.name for t in themes)} share a name; give each a `name:` of its own")
     if refiner is not None:
@@ -82,6 +83,16 @@ def themes_in(model: str | Path) -> list[Theme]:
         raise ThemeError(f"{folder} holds no theme.yaml; give --theme with `classifier: {folder}` instead of --model")
     # the folder may have been moved or copied since: what it says of its own place does not count
     return [load_theme(path).model_copy(update={"classifier": str(folder)}) for path in paths]
+
+
+def _check_fetches(themes: Sequence[Theme], model: str | Path, asked: str | None) -> None:
+    """Refuse a refiner that would have to be fetched, and that a model's folder names, not the user (`asked`)."""
+    for name in {one.refiner for one in themes} if asked is None else ():
+        if nn.cards.source_of(name) is not None and not nn.sam2.official.at_hand(name):
+            raise ThemeError(
+                f"the theme in {model} names refiner {name}, which would be fetched; if you want that, give --refiner "
+                f"{name}, else another, e.g. --refiner sam2-lite"
+            )
 
 
 def files_named(theme: str | Path | Sequence[str] | None, themes: Sequence[Theme]) -> list[object]:

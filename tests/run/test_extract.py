@@ -724,3 +724,10 @@ class _Ran:
 
     def release(self) -> None:
         """It holds nothing."""
+
+
+def test_a_collar_is_said_in_the_summary(theme: Path, tmp_path: Path):
+    pixels = blocks_image().copy()
+    pixels[:, :12] = pixels[:, :, :12] = 255
+    result = extract(make("utm", tmp_path, pixels, 0.3), theme=theme)
+    assert any("has the value 255" in note for note in result.summary.notes), result.summary.notes

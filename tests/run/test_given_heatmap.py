@@ -132,3 +132,13 @@ def test_what_is_no_heatmap_is_refused_in_one_line(blocks: Path, tmp_path: Path,
     with pytest.raises(HybridsegError, match="give one of them"):
         extract(blocks, theme="buildings", heatmap=tmp_path / "one.tif", from_prompts="x.parquet")
     assert not (tmp_path / "map.gpkg").exists()
+
+
+def test_a_heatmap_is_not_written_over(blocks: Path, tmp_path: Path, probabilities: np.ndarray):
+    heatmap = put(tmp_path / "p.tif", probabilities)
+    (tmp_path / "link.tif").symlink_to(heatmap)
+    before = heatmap.read_bytes()
+    for out in ("p.tif", "link.tif", "P.TIF"):
+        with pytest.raises(HybridsegError, match="is one of the inputs"):
+            extract(blocks, tmp_path / out, theme="buildings", heatmap=heatmap)
+    assert heatmap.read_bytes() == before

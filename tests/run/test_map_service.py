@@ -50,6 +50,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
                 "<Projection>EPSG:3857</Projection><BlockSizeX>256</BlockSizeX><BlockSizeY>256</BlockSizeY>"
                 "<BandsCount>3</BandsCount><ZeroBlockHttpCodes>404</ZeroBlockHttpCodes></GDAL_WMS>"
             )
+        (folder / "wms.xml").write_text(
+            f"<GDAL_WMS><Service name='WMS'><Version>1.1.1</Version><ServerUrl>http://127.0.0.1:{port}/wms?</ServerUrl>"
+            "<SRS>EPSG:3857</SRS><ImageFormat>image/png</ImageFormat><Layers>imagery</Layers></Service><DataWindow>"
+            f"<UpperLeftX>-{WORLD_M}</UpperLeftX><UpperLeftY>{WORLD_M}</UpperLeftY><LowerRightX>{WORLD_M}</LowerRightX>"
+            f"<LowerRightY>-{WORLD_M}</LowerRightY><SizeX>{256 * 2**ZOOM}</SizeX><SizeY>{256 * 2**ZOOM}</SizeY>"
+            "</DataWindow><Projection>EPSG:3857</Projection><BlockSizeX>256</BlockSizeX><BlockSizeY>256</BlockSizeY>"
+            "<BandsCount>3</BandsCount></GDAL_WMS>"
+        )
         yield folder / "tiles.xml"
         server.kill()
 
@@ -60,8 +68,9 @@ def place() -> tuple[float, float, float, float]:
     return left, top - 768 * PIXEL, left + 768 * PIXEL, top
 
 
-def test_pixels_of_a_service_are_those_of_its_tiles(service: Path):
-    scene = open_scene(service)
+@pytest.mark.parametrize("kind", ["tiles", "wms"])
+def test_pixels_of_a_service_are_those_that_it_gives(service: Path, kind: str):
+    scene = open_scene(service.with_name(f"{kind}.xml"))
     left, _, _, top = place()
     grid = GeoBox((768, 768), Affine(PIXEL, 0, left, 0, -PIXEL, top), "EPSG:3857")
     chip = scene.read_grid(grid)

@@ -9,6 +9,7 @@ import shapely
 import yaml
 
 from hybridseg.errors import HybridsegError, OutputError, ThemeError, WeightsError
+from hybridseg.nn.sam2.official import at_hand
 from hybridseg.run.request import (
     check_crs,
     in_crs,
@@ -224,3 +225,29 @@ def test_a_result_is_brought_to_a_crs_that_reaches_there():
     with pytest.raises(OutputError, match="does not reach there; choose another --crs") as error:
         in_crs(pole, "EPSG:2154")
     refusal(error)
+
+
+@pytest.mark.parametrize("refiner", ["sam2.1-hiera-tiny", "edgetam", "hf:owner/name"])
+def test_a_folder_alone_fetches_no_refiner(refiner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "torch"))
+    (tmp_path / "model").mkdir()
+    for name in ("weights.safetensors", "card.yaml"):
+        (tmp_path / "model" / name).write_text("")
+    theme = load_theme("buildings").model_copy(update={"classifier": ".", "refiner": refiner})
+    (tmp_path / "model" / "theme.yaml").write_text(theme.to_yaml())
+    with pytest.raises(ThemeError, match=f"names refiner {refiner}, which would be fetched") as error:
+        resolve_themes(None, tmp_path / "model")
+    refusal(error)
+    (asked,) = resolve_themes(None, tmp_path / "model", refiner=refiner)
+    assert asked.refiner == refiner
+    (other,) = resolve_themes(None, tmp_path / "model", refiner="sam2-lite")
+    assert other.refiner == "sam2-lite"
+
+
+def test_a_refiner_that_was_fetched_before_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "edgetam.pt").write_text("")
+    assert at_hand("edgetam")
+    assert at_hand("sam2-lite")

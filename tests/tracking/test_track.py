@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from datetime import date
 from pathlib import Path
@@ -15,7 +16,7 @@ import rasterio
 import shapely
 from affine import Affine
 
-from hybridseg import track
+from hybridseg import load_theme, track
 from hybridseg.cli import main
 from hybridseg.errors import HybridsegError
 from tests.tracking.places import ASKED, CRS, LEFT, PIXEL_M, SIDE, TOP, area_m2, write
@@ -235,3 +236,20 @@ def test_nothing_found_is_a_result(tmp_path):
     assert len(result.objects) == len(result.observations) == len(result.changes) == 0
     assert result.summary.overall[0].net_m2 == 0
     assert len(gpd.read_file(tmp_path / "none.gpkg", layer="observations")) == 0
+
+
+def test_inputs_are_not_written_over(made, scenes, tmp_path):
+    _, kept = made
+    layer, theme = tmp_path / "old.gpkg", tmp_path / "mine.yaml"
+    shutil.copyfile(kept, layer)
+    theme.write_text(load_theme("water").to_yaml())
+    (tmp_path / "scene.gpkg").symlink_to(scenes[0])
+    (tmp_path / "theme.gpkg").symlink_to(theme)
+    (tmp_path / "page.html").symlink_to(layer)
+    before = [path.read_bytes() for path in (layer, theme, *scenes)]
+    for out, report in (("old.gpkg", None), ("scene.gpkg", None), ("theme.gpkg", None), ("new.gpkg", "page.html")):
+        where = None if report is None else tmp_path / report
+        with pytest.raises(HybridsegError, match="is one of the inputs"):
+            track(scenes, tmp_path / out, theme=theme, layer=layer, report=where)
+    assert [path.read_bytes() for path in (layer, theme, *scenes)] == before
+    assert not (tmp_path / "new.gpkg").exists()

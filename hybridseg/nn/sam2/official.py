@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hybridseg.errors import WeightsError
 from hybridseg.nn.backbones.base import Backbone, Body, BodyBackbone, InputSpec
-from hybridseg.nn.cards import Stamp, announce, model_folder, sha256, stamp
+from hybridseg.nn.cards import Stamp, announce, model_folder, sha256, source_of, stamp
 from hybridseg.nn.device import pick_device
 from hybridseg.nn.runtime import pick_runtime
 from hybridseg.nn.sam2 import edgetam
@@ -106,6 +106,20 @@ def _weights_of(name: str | Path) -> Path:
         ) from error
 
 
+def at_hand(name: str) -> bool:
+    """Return whether nothing has to be fetched for a refiner: it is a file, a folder, or in the user's cache."""
+    official = OFFICIAL.get(name.removeprefix("facebook/"))
+    if official is not None:
+        from huggingface_hub import try_to_load_from_cache
+
+        return isinstance(try_to_load_from_cache(official, HF_MODEL_ID_TO_FILENAMES[official][1]), str)
+    return _edgetam_file().is_file() if name == EDGETAM else source_of(name) is None
+
+
+def _edgetam_file() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / "edgetam.pt"
+
+
 def _fetch(repo: str) -> Path:
     """The checkpoint from the hub, or from the cache when it is there or HF_HUB_OFFLINE is set."""
     import httpx2  # the client that huggingface-hub 2 uses; both are imported by who fetches alone
@@ -130,7 +144,7 @@ def _fetch_edgetam() -> Path:
     """The checkpoint from its repository, or from torch.hub's cache; not where HF_HUB_OFFLINE forbids all fetching."""
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
-    path = Path(torch.hub.get_dir()) / "checkpoints" / "edgetam.pt"
+    path = _edgetam_file()
     if path.is_file():
         return path
     announce(EDGETAM)
