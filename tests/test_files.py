@@ -364,6 +364,6 @@ def test_a_full_disk_is_called_so_whatever_the_library_says(tmp_path: Path, monk
 
 def test_a_temporary_folder_that_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    with pytest.raises(OutputError, match="temporary files cannot be written .*TMPDIR") as error:
+    with pytest.raises(OutputError, match=r"temporary files cannot be written .*TMPDIR") as error:
         TemporaryFolder()
     assert "\n" not in str(error.value)

@@ -2,8 +2,8 @@
 
 The image, (3, H, W) bytes, fills whole tiles of 256 px of a zoom level from a tile on; tiles of lower levels show it
 averaged. All other tiles are not found. Under /broken/ every tile fails with 503. Under /wms it answers GetMap of a
-WMS 1.1.1 in EPSG:3857, by the pixel of the image under the middle of each that is asked for. A process of its own, as rasterio
-holds the interpreter's lock in some of its requests.
+WMS 1.1.1 in EPSG:3857, by the pixel of the image under the middle of each that is asked for. A process of its own, as
+rasterio holds the interpreter's lock in some of its requests.
 """
 
 from __future__ import annotations
