@@ -43,11 +43,13 @@ scores: setup
 	$(RUN) python -m benchmarks.track $(DATA)
 	$(RUN) python -m benchmarks.calibration $(DATA)
 	$(RUN) python -m benchmarks.accuracy $(DATA) --as-shipped
+	$(RUN) python -m benchmarks.grain $(DATA)
 	$(RUN) python -m benchmarks.publish
 
 # speed as ratios, memory, a million objects, kills (hours on 2 cores)
 bench: setup
 	$(RUN) python -m benchmarks.speed
+	$(RUN) python -m benchmarks.generator
 	$(RUN) python -m benchmarks.start
 	$(RUN) python -m benchmarks.rates
 	$(RUN) python -m benchmarks.memory

@@ -20,15 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
-from sam2.build_sam import build_sam2
 
 from benchmarks.accuracy import RESULTS
+from benchmarks.speed import random_tiny
 from hybridseg.demo import SEED
 from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.nn.device import native_bf16
 from hybridseg.nn.models import Models
-from hybridseg.nn.sam2 import promptable
-from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.read.opening import open_scene
 from hybridseg.run.store import Memory
 from hybridseg.run.survey import Survey
@@ -44,10 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--town-px", type=int, default=1024)
     town_px = parser.parse_args().town_px
-    promptable.LEAST_AGREEMENT = -1.0  # random weights would not agree with themselves on parts
-    official = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu").requires_grad_(False)
-    tiny = Promptable(official.to(memory_format=torch.channels_last), "hiera-tiny", "", runtime="openvino", large=True)
-    tiny = replace(tiny, parts=True, agreements=[])
+    tiny = replace(random_tiny(), runtime="openvino", parts=True, agreements=[])
     theme, load = load_theme("buildings"), os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         scene = open_scene(render_town(town_px, GSD_M, SEED).write(Path(folder))[0])

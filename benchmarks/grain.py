@@ -21,6 +21,7 @@ from affine import Affine
 
 from benchmarks.accuracy import RESULTS
 from hybridseg import extract
+from hybridseg.metrics.objects import overlaps
 
 SCENE = "scenes/kampala_west_z20.tif"
 
@@ -47,15 +48,6 @@ def variants(scene: Path, folder: Path) -> dict[str, tuple[Path, tuple[float, fl
     return found
 
 
-def best_ious(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """IoU of each polygon (n,) with the one of others (m,) that it agrees with best; 0 where none touches it."""
-    i, j = shapely.STRtree(other).query(one, predicate="intersects")
-    shared = shapely.area(shapely.intersection(one[i], other[j]))
-    best = np.zeros(len(one))
-    np.maximum.at(best, i, shared / (shapely.area(one[i]) + shapely.area(other[j]) - shared))
-    return best
-
-
 def main(data: Path) -> None:
     """Map each and write how they agree."""
     rows, first = [], None
@@ -64,10 +56,11 @@ def main(data: Path) -> None:
             geometry = extract(path, theme="buildings").features.geometry.to_numpy()
             geometry = shapely.transform(geometry, lambda xy, by=moved: xy - np.array(by))
             first = geometry if first is None else first
-            ious = best_ious(first, geometry)
+            pairs, best = overlaps(first, geometry), np.zeros(len(first))
+            np.maximum.at(best, pairs.pred, pairs.ious)
             rows.append({
-                "scene": name, "objects": len(geometry), "mean_iou": round(float(ious.mean()), 3),
-                "found_again": round(float((ious >= 0.5).mean()), 3),
+                "scene": name, "objects": len(geometry), "mean_iou": round(float(best.mean()), 3),
+                "found_again": round(float((best >= 0.5).mean()), 3),
             })  # fmt: skip
             print(rows[-1], flush=True)
     (RESULTS / "grain.json").write_text(json.dumps(rows, indent=1) + "\n")

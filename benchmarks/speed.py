@@ -126,16 +126,21 @@ def _by_predictor(tiny: Promptable, scene: Scene, boxes: np.ndarray, zoom: float
     return tiles
 
 
+def random_tiny() -> Promptable:
+    """Hiera-tiny with random weights."""
+    # they would not agree with themselves on parts; it is the time of parts that is asked for
+    promptable.LEAST_AGREEMENT = -1.0
+    official = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu").requires_grad_(False)
+    return Promptable(official.to(memory_format=torch.channels_last), "hiera-tiny", "", large=True)
+
+
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--town-px", type=int, default=1024, help="side of the town in px; 0: no town")
     parser.add_argument("--rounds", type=int, default=3, help="runs that each figure is the median of")
     chosen = parser.parse_args()
-    # random weights would not agree with themselves on parts; it is the time of parts that is asked for
-    promptable.LEAST_AGREEMENT = -1.0
-    official = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", device="cpu").requires_grad_(False)
-    tiny = Promptable(official.to(memory_format=torch.channels_last), "hiera-tiny", "", large=True)
+    tiny = random_tiny()
     result: dict[str, Any] = {
         "seconds": "of CPU, all threads together",
         "rounds": chosen.rounds,

@@ -87,7 +87,9 @@ def themes_in(model: str | Path) -> list[Theme]:
 
 def _check_fetches(themes: Sequence[Theme], model: str | Path, asked: str | None) -> None:
     """Refuse a refiner that would have to be fetched, and that a model's folder names, not the user (`asked`)."""
-    for name in {one.refiner for one in themes} if asked is None else ():
+    if asked is not None:
+        return
+    for name in (one.refiner for one in themes):
         if nn.cards.source_of(name) is not None and not nn.sam2.official.at_hand(name):
             raise ThemeError(
                 f"the theme in {model} names refiner {name}, which would be fetched; if you want that, give --refiner "

@@ -10,10 +10,10 @@ from __future__ import annotations
 import csv
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatch
-from glob import escape
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,10 @@ def load_images(table: Path, dataset: str, chosen: DataSet) -> list[LabelledImag
     rows = [r for r in rows if (r["gsd_m"] or chosen.gsd_m) and fnmatch(Path(r["image"]).stem, chosen.images)]
     if chosen.labels:
         own = configs_folder() / "labels" / chosen.labels / dataset
-        rows = [r | {"label": str(path)} for r in rows for path in _labels_by_us(own, Path(r["image"]).stem)]
+        labels = defaultdict[str, list[str]](list)
+        for path in sorted(own.glob("*.png")):
+            labels[PART_NAME.sub("", path.stem)].append(str(path))
+        rows = [r | {"label": label} for r in rows for label in labels[Path(r["image"]).stem]]
     if not rows:
         raise ThemeError(
             f"{table} has no rows with dataset={dataset}, split={chosen.split}, image={chosen.images} and a gsd_m"
@@ -71,11 +74,6 @@ def load_images(table: Path, dataset: str, chosen: DataSet) -> list[LabelledImag
             single.append(image)
     found = [_without(image, chosen) for image in [*single, *_join(tiles)]]
     return found if chosen.seen_gsd_m is None else [image.seen_at(chosen.seen_gsd_m) for image in found]
-
-
-def _labels_by_us(folder: Path, name: str) -> list[Path]:
-    """Return the label files of one image: of all of it, or of parts of it (`PART_NAME`)."""
-    return sorted([*folder.glob(f"{escape(name)}.png"), *folder.glob(f"{escape(name)}@*.png")])
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:

@@ -63,12 +63,8 @@ def test_a_linear_head_in_seconds_finds_buildings_from_a_copied_folder(town: tup
 def test_a_convolutional_head_stops_early_goes_on_and_draws_its_curves(town: tuple[Path, Path], tmp_path: Path):
     scene, labels = map(str, town)
     given = {"scene": scene, "labels": labels, "theme": "buildings", "head": "conv", "batch": 2, "quiet": True}
-    settings = {
-        "search_settings": False,
-        "refiner": "none",
-        "device": "cpu",
-        "rate": 1e-5,
-    }  # so small that the loss falls at each step
+    # a rate so small that the loss falls at each step
+    settings = {"search_settings": False, "refiner": "none", "device": "cpu", "rate": 1e-5}
     out = finetune(**given, **settings, out=tmp_path / "mine", steps=4, free=1).folder
     card = yaml.safe_load((out / "card.yaml").read_text())
     assert (card["head"], card["backbone"], card["steps"]) == ("pyramid", "lite0", 4)
