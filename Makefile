@@ -42,7 +42,7 @@ scores: setup
 	$(RUN) python -m benchmarks.memory_track $(DATA)
 	$(RUN) python -m benchmarks.track $(DATA)
 	$(RUN) python -m benchmarks.calibration $(DATA)
-	$(RUN) python -m benchmarks.accuracy $(DATA) --as-shipped
+	$(RUN) python -m benchmarks.accuracy $(DATA)
 	$(RUN) python -m benchmarks.grain $(DATA)
 	$(RUN) python -m benchmarks.publish
 

@@ -66,6 +66,23 @@ def places(data: Path, work: Path) -> list[Place]:
     ]
 
 
+def training_places(data: Path, work: Path, theme: str) -> list[Place]:
+    """Places that trained the classifier of buildings or fields, those with many tiles in part."""
+    tiles = _Tiles(data, work)
+    if theme == "fields":
+        mine = {1: lambda r: r["dataset"] == "naip_fields" and r["gsd_m"] == "1.0"}
+        mine[2] = lambda r: r["dataset"] == "naip_fields" and r["gsd_m"] == "2.0"
+        return [tiles(f"NAIP Midwest, {gsd_m} m", theme, mine[gsd_m], gsd_m, trained=1) for gsd_m in mine]
+    sets = [("banepa", 0.13, 2), ("banepa_south", 0.15, 1), ("zanzibar", 0.15, 3)]
+    chips = ["Austin US", "Chicago US", "Tyrol Austria", "Paris France", "Shanghai China", "Christchurch New Zealand"]
+    drawn = ["California 11ska", "California 10sfh"]
+    return [
+        *(tiles(s, theme, lambda r, s=s: r["dataset"] == s, gsd_m, trained=every) for s, gsd_m, every in sets),
+        *(tiles(name, theme, lambda r, name=name: r["place"] == name, 0.3, trained=1) for name in chips),
+        *(tiles(n, theme, lambda r, n=n: r["place"] == n, 0.3, trained=2, labels="buildings") for n in drawn),
+    ]
+
+
 def _scene(data: Path, name: str, theme: str, scene: str, reference: str, extent: Extent | None = None) -> Place:
     path = data / "scenes" / scene
     with rasterio.open(path) as file:

@@ -15,6 +15,7 @@ from hybridseg.run.survey import Survey
 from hybridseg.shape import AsTraced
 from hybridseg.theme import Theme, load_theme
 from hybridseg.types import Chip, NetworkSpec
+from hybridseg.what.instances import Instances
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,10 @@ def survey(
 ) -> Survey:
     """A survey of buildings as traced, with the doubles as models; `scene` as `open_scene` takes it.
 
-    The doubles are shown each window once, at their own GSD.
+    The doubles are shown each window once, at their own GSD; what they see is cut by one threshold: weights that were
+    learnt on heatmaps of networks say nothing of theirs.
     """
-    plain = {"shape": AsTraced(), "looks": 1, "work_gsd_m": None}
+    objects = Instances(rise=0.15, join=0.4, min_score=0.65)
+    plain = {"shape": AsTraced(), "looks": 1, "work_gsd_m": None, "objects": objects}
     theme = theme or load_theme("buildings").model_copy(update=plain)
     return Survey(open_scene(scene), theme, Models(network, refiner), **how)

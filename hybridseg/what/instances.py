@@ -1,7 +1,8 @@
 """From a heatmap to objects: peaks of interior, and the watershed that gives each its support.
 
 After the marker-controlled watershed of Meyer and Beucher (1990) on the learned interior, as in deep watershed
-transform (Bai and Urtasun, CVPR 2017): touching objects come apart where the interior dips between them.
+transform (Bai and Urtasun, CVPR 2017): touching objects come apart where the interior dips between them. Parts of one
+object may be merged again, see `merging`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from skimage.segmentation import watershed
 from hybridseg.rowfile import PackedRows
 from hybridseg.tables import Prompts
 from hybridseg.what.lattice import Block, Lattice, ObjectSettings, deepest, join_in_order, multiples
+from hybridseg.what.merging import Merging
 
 NEGATIVES = 8
 """Most neighbours whose peaks a prompt names; the refiner is told as many of them as the theme says."""
@@ -40,6 +42,7 @@ class Instances(ObjectSettings):
     rise: float = Field(0.1, ge=0, lt=1, description="least rise of a peak above the saddle to a higher one")
     join: float = Field(1.0, gt=0, le=1, description="peaks are one object where interior at the saddle reaches this")
     smooth_m: float = Field(0.5, ge=0, description="standard deviation of the blur of interior before peaks are sought")
+    merge: Merging | None = Field(None, description="which parts that touch are one object, by weights of their border")
     min_area_m2: float = Field(6.0, ge=0)
     min_score: float = Field(0.5, ge=0, le=1, description="least mean extent inside a support")
     max_object_m: float = Field(
@@ -48,16 +51,16 @@ class Instances(ObjectSettings):
 
     @property
     def reach_m(self) -> float:
-        """One object around the extent."""
-        return self.max_object_m
+        """One object around the extent, and what merges its parts."""
+        return self.max_object_m + (0.0 if self.merge is None else self.merge.reach_m)
 
     def halo_px(self, lattice: Lattice) -> int:
         """So many that every object with its peak in the core is whole."""
-        return int(np.ceil(self.max_object_m / lattice.pixel_m))
+        return int(np.ceil(self.reach_m / lattice.pixel_m))
 
     def find(self, block: Block, lattice: Lattice, label: str) -> gpd.GeoDataFrame:
         """Return the prompts whose peaks lie in a block's core."""
-        objects = find_objects(block.extent, block.interior, self, lattice.pixel_m)
+        objects = find_objects(block.extent, block.interior, self, lattice.pixel_m, block.valid)
         rows, cols = block.core.slices(block.window)
         y, x = objects.peaks.T
         mine = (y >= rows.start) & (y < rows.stop) & (x >= cols.start) & (x < cols.stop)
@@ -110,7 +113,9 @@ class FoundObjects:
     area_px: np.ndarray
 
 
-def find_objects(extent: np.ndarray, interior: np.ndarray, policy: Instances, pixel_m: float) -> FoundObjects:
+def find_objects(
+    extent: np.ndarray, interior: np.ndarray, policy: Instances, pixel_m: float, valid: np.ndarray | None = None
+) -> FoundObjects:
     """Find the objects on a piece of heatmap.
 
     Args:
@@ -118,6 +123,7 @@ def find_objects(extent: np.ndarray, interior: np.ndarray, policy: Instances, pi
         interior: (h, w), the same.
         policy: thresholds.
         pixel_m: side of a heatmap pixel.
+        valid: (h, w) bool, where there is data; None: everywhere.
     """
     inside = extent >= policy.extent
     # quantised so that noise in the last bit of a float cannot move a peak
@@ -132,9 +138,13 @@ def find_objects(extent: np.ndarray, interior: np.ndarray, policy: Instances, pi
     tall[0] = False
     count = int(np.count_nonzero(tall))
     markers = (np.cumsum(tall) * tall)[markers]
-    labels = watershed(-depth, markers, mask=inside).astype(np.int32)
+    labels: np.ndarray = watershed(-depth, markers, mask=inside).astype(np.int32)
     if not count:
         return FoundObjects(labels, np.zeros((0, 2), int), np.zeros(0), np.zeros(0))
+    if policy.merge is not None:
+        known = np.ones(labels.shape, bool) if valid is None else valid
+        number = policy.merge.merged(labels, extent, interior, known, pixel_m)
+        labels, markers, count = number[labels], number[markers], int(number.max())
     index = np.arange(1, count + 1)
     peaks = deepest(depth, markers)
     area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
