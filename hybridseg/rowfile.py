@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -143,39 +143,8 @@ class PackedRows:
     def take(self, rows: np.ndarray) -> pd.DataFrame:
         """Return some rows, by position."""
         wkb, frame = self.shapes.take(pa.array(rows)), self.others.iloc[rows].reset_index(drop=True)
-        made = {name: drawn_of(wkb[name]) for name in wkb.column_names}
+        made = {name: shapely.from_wkb(wkb[name].to_numpy()) for name in wkb.column_names}
         return frame.assign(**{name: gpd.GeoSeries(drawn, frame.index, self.crs) for name, drawn in made.items()})
-
-
-@dataclass
-class GatheredShapes:
-    """Geometries of rows that come in any order, some at a time: WKB in Arrow, as in `PackedRows`.
-
-    As objects among the passing ones of whoever makes them they would keep the pages of those from being given back.
-    """
-
-    _rows: list[np.ndarray] = field(default_factory=list)
-    _parts: list[pa.Array] = field(default_factory=list)
-
-    def put(self, rows: Sequence[int], shapes: np.ndarray) -> None:
-        """Take the geometries (n,) of rows (n,), given by position; each row comes once at most."""
-        self._rows.append(np.asarray(rows, int))
-        self._parts.append(pa.array(shapely.to_wkb(shapes), pa.large_binary()))
-
-    def column(self, count: int) -> pa.Array:
-        """Return the WKB of rows 0 to `count`, null where there is none."""
-        at = np.full(count, -1)
-        rows = np.concatenate([np.zeros(0, int), *self._rows])
-        at[rows] = np.arange(len(rows))
-        parts = pa.chunked_array(self._parts, pa.large_binary()).combine_chunks()
-        return parts.take(pa.array(at, mask=at < 0))
-
-
-def drawn_of(wkb: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """Return the geometries (n,) of WKB, None for null; some at a time, as Python's bytes are as large as they are."""
-    parts = [wkb.slice(start, AT_ONCE) for start in range(0, len(wkb), AT_ONCE)]
-    drawn = [shapely.from_wkb(part.to_numpy(zero_copy_only=False)) for part in parts]
-    return np.concatenate([np.zeros(0, object), *drawn])
 
 
 def as_parquet(frame: gpd.GeoDataFrame) -> pa.Table:

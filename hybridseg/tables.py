@@ -14,13 +14,12 @@ from typing import Any, Self
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import shapely
 
 from hybridseg.errors import PromptsError
 from hybridseg.files import replacing
 from hybridseg.folders import TemporaryFolder
-from hybridseg.rowfile import RowFile, drawn_of, in_batches, write_batches
+from hybridseg.rowfile import RowFile, in_batches, write_batches
 from hybridseg.types import FEATURE_COLUMNS, Extent, Sweep
 
 PROMPT_COLUMNS = ("id", "class", "score", "peak_x", "peak_y", "positive", "negative", "support")
@@ -173,15 +172,15 @@ class Refined(_Table):
     def from_prompts(
         cls,
         prompts: Prompts,
-        outlines: Sequence[shapely.Geometry | None] | np.ndarray | pa.Array | None = None,
+        outlines: Sequence[shapely.Geometry | bytes | None] | np.ndarray | None = None,
         figures: np.ndarray | None = None,
     ) -> Refined:
         """Prompts with what the refiner made of them.
 
         Args:
             prompts: N rows.
-            outlines: (N,) polygons in the prompts' CRS, or their WKB in Arrow; None where there is no mask; None:
-                nothing was refined.
+            outlines: (N,) polygons in the prompts' CRS or their WKB, None where there is no mask; None: nothing was
+                refined.
             figures: (N, 3) float of `FIGURES`, NaN where there is no mask.
         """
         names = [name for name in prompts.held.columns if name in REFINED_COLUMNS]
@@ -191,8 +190,9 @@ class Refined(_Table):
                 some = slice(rows.index[0], rows.index[-1] + 1) if len(rows) else slice(0, 0)
                 frame = rows.copy()
                 frame[list(FIGURES)] = np.nan if figures is None else figures[some]
-                drawn = [None] * len(rows) if outlines is None else outlines[some]
-                drawn = drawn_of(drawn) if isinstance(drawn, pa.Array) else list(drawn)
+                drawn = [None] * len(rows) if outlines is None else list(outlines[some])
+                if any(isinstance(each, bytes) for each in drawn):
+                    drawn = list(shapely.from_wkb(drawn))
                 frame["outline"] = gpd.GeoSeries(drawn, index=frame.index, crs=prompts.crs)
                 yield gpd.GeoDataFrame(frame[list(REFINED_COLUMNS)], geometry="outline", crs=prompts.crs)
 

@@ -16,6 +16,7 @@ from hybridseg.reviewing.geopackage import single
 from hybridseg.reviewing.objects import Object
 from hybridseg.run.survey import Survey
 from hybridseg.tables import Prompts
+from hybridseg.what import Instances
 
 SAME_IOU = 0.5
 """An object that is found again with this IoU stays as it is."""
@@ -25,8 +26,6 @@ COVERED = 0.5
 """Share of the smaller of two outlines that the other covers, where both are one thing."""
 FAINT = 0.5
 """Share of a theme's thresholds at which something may be missing."""
-NEARLY = 0.75
-"""Thresholds this share away from the theme's still leave it open whether a dip in the heatmap is a border."""
 WITHIN = 0.8
 """Share of a smaller outline that must lie in a larger one to be a part of it."""
 MOST = 4
@@ -156,9 +155,9 @@ def covered(shapes: np.ndarray, others: np.ndarray) -> np.ndarray:
 def regrouped(objects: Sequence[Object], survey: Survey, heatmap: Heatmap) -> list[Object]:
     """Return proposed unions and parts of objects that nobody has decided on; `parents` are the ids they would replace.
 
-    An object is found again with the dips between peaks that part objects, `rise` and `join` of the theme, a quarter
-    less and a quarter more strict. Where that makes one object of several, or several of one, and SAM2's masks pass the
-    gate, it is proposed; but not what was proposed before.
+    Objects are found again where borders in doubt part them sooner and later than the theme says
+    (`Instances.parting`). Where that makes one object of several, or several of one, and SAM2's masks pass the gate, it
+    is proposed; but not what was proposed before.
 
     Args:
         objects: all of the review.
@@ -169,14 +168,14 @@ def regrouped(objects: Sequence[Object], survey: Survey, heatmap: Heatmap) -> li
     known = {frozenset(one.parents) for one in objects if one.parents}
     drawn = outlines(open_)
     made = list[Object]()
-    unions = _found(survey, heatmap, join=NEARLY, rise=1 / NEARLY)
+    unions = _found(survey, heatmap, sooner=False)
     groups = {
         support: names
         for support, parts in _parts_of(unions.rows.geometry.to_numpy(), drawn).items()
         if frozenset(names := tuple(open_[part].id for part in parts)) not in known
     }
     made += [replace(one, parents=groups[at]) for at, one in _refined(survey, unions, list(groups)).items()]
-    pieces = _found(survey, heatmap, join=1 / NEARLY, rise=NEARLY)
+    pieces = _found(survey, heatmap, sooner=True)
     cuts = {
         (open_[whole].id,): parts
         for whole, parts in _parts_of(drawn, pieces.rows.geometry.to_numpy()).items()
@@ -189,11 +188,11 @@ def regrouped(objects: Sequence[Object], survey: Survey, heatmap: Heatmap) -> li
     return [replace(one, verdict="proposed") for one in made]
 
 
-def _found(survey: Survey, heatmap: Heatmap, **times: float) -> Prompts:
-    """What is found with so many times the theme's thresholds of dips between peaks."""
+def _found(survey: Survey, heatmap: Heatmap, sooner: bool) -> Prompts:
+    """What is found where borders in doubt part objects sooner, or later, than the theme says."""
     policy = survey.theme.objects
-    dips = {name: min(1.0, share * getattr(policy, name)) for name, share in times.items()}
-    looking = replace(survey, theme=survey.theme.model_copy(update={"objects": policy.model_copy(update=dips)}))
+    assert isinstance(policy, Instances)
+    looking = replace(survey, theme=survey.theme.model_copy(update={"objects": policy.parting(sooner)}))
     return looking.prompts(heatmap)
 
 

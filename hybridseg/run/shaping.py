@@ -10,11 +10,10 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
 import shapely
 import shapely.errors
 
-from hybridseg.rowfile import GatheredShapes, PackedRows, drawn_of
+from hybridseg.rowfile import PackedRows
 from hybridseg.run.store import key_of
 from hybridseg.run.sweeps import Results
 from hybridseg.shape import Shape
@@ -140,13 +139,14 @@ class ShapeTasks(Sequence[ShapeTask]):
 
     def gather(self, results: Results) -> gpd.GeoDataFrame:
         """Return the layer with the outlines that the tasks gave, and `unshaped`; of those that failed as they were."""
-        outlines, unshaped = GatheredShapes(), np.full(len(self.layer), None, object)
+        outlines, unshaped = np.full((2, len(self.layer)), None, object)
         for task, made in results:
-            outlines.put(task.rows, made.geometry.to_numpy())
+            outlines[list(task.rows)] = shapely.to_wkb(made.geometry.to_numpy())
             unshaped[list(task.rows)] = made["unshaped"].to_numpy()
-        wkb = pc.coalesce(outlines.column(len(self.layer)), self.layer.shapes["geometry"])
+        left = pd.isna(outlines)
+        outlines[left] = self.layer.shapes["geometry"].to_numpy()[left]
         rows = self.layer.others.assign(unshaped=unshaped)
-        return gpd.GeoDataFrame(rows, geometry=drawn_of(wkb), crs=self.layer.crs)
+        return gpd.GeoDataFrame(rows, geometry=shapely.from_wkb(outlines), crs=self.layer.crs)
 
     def __len__(self) -> int:
         return len(self.blocks)

@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from hybridseg.heatmap import Heatmap, HeatmapPart
 from hybridseg.read.scene import Scene
 from hybridseg.read.tiles import tile
-from hybridseg.rowfile import GatheredShapes, PackedRows
+from hybridseg.rowfile import PackedRows
 from hybridseg.run.extents import to_pixels
 from hybridseg.run.provenance import Provenance
 from hybridseg.run.store import key_of
@@ -177,11 +177,12 @@ class RefineTasks(Sequence[RefineTask]):
 
     def gather(self, results: Results, prompts: Prompts) -> Refined:
         """Return all prompts with the masks that the tasks gave."""
-        outlines, figures = GatheredShapes(), np.full((len(prompts), len(FIGURES)), np.nan)
+        outlines = np.full(len(prompts), None, object)
+        figures = np.full((len(prompts), len(FIGURES)), np.nan)
         for task, masks in results:
-            outlines.put(task.rows, masks.geometry.to_numpy())
+            outlines[list(task.rows)] = shapely.to_wkb(masks.geometry.to_numpy())  # objects take twice the room
             figures[list(task.rows)] = masks[list(FIGURES)].to_numpy()
-        return Refined.from_prompts(prompts, outlines.column(len(prompts)), figures)
+        return Refined.from_prompts(prompts, outlines, figures)
 
     @cached_property
     def _windows(self) -> list[Window]:

@@ -30,6 +30,13 @@ NEGATIVES = 8
 """Most neighbours whose peaks a prompt names; the refiner is told as many of them as the theme says."""
 
 
+_NEARLY = 0.75
+"""Thresholds this share away leave it open whether a dip in the heatmap is a border."""
+
+_DOUBT = 1.1
+"""So do log odds of merging within this: one in four to three in four."""
+
+
 class Instances(ObjectSettings):
     """Discrete objects: peaks of interior, a watershed inside extent."""
 
@@ -83,6 +90,15 @@ class Instances(ObjectSettings):
     def gather(self, parts: Sequence[PackedRows], lattice: Lattice, label: str) -> Prompts:
         """Return all blocks' prompts."""
         return join_in_order(parts, lattice.crs)
+
+    def parting(self, sooner: bool) -> Instances:
+        """Return the same for borders in doubt: they part objects where `sooner`, and join their parts where not."""
+        if self.merge is not None:
+            doubt = -_DOUBT if sooner else _DOUBT
+            weights = self.merge.model_copy(update={"constant": self.merge.constant + doubt})
+            return self.model_copy(update={"merge": weights})
+        share = _NEARLY if sooner else 1 / _NEARLY
+        return self.model_copy(update={"rise": min(1.0, self.rise * share), "join": min(1.0, self.join / share)})
 
     def choices(self) -> Mapping[str, Sequence[float]]:
         """Thresholds, and multiples of the lengths and areas at hand."""

@@ -16,24 +16,24 @@ from scipy.sparse.csgraph import connected_components
 
 from hybridseg.types import Settings
 
-_CUT = 2.0
-"""The window ends at so many standard deviations."""
+_SIDE = 2.0
+"""Side of a box, in `near_m`: two box blurs, one after the other, weigh ground by a cone that ends at that distance."""
 
 _NARROW, _WIDE = 1 / 25, 2.2 / 25
-"""Blurs of interior, in windows: a gap between two objects outlasts the first, ground between their rows the second."""
+"""Blurs of interior, in `near_m`: a gap between two objects outlasts the first, ground between rows the second."""
 
 
 class Merging(Settings):
     """Weights of a logistic regression: two parts are one object where the weighted sum of their border is above 0.
 
-    near_m: standard deviation of the window in which sides and cover are taken; about three objects.
+    near_m: half of how far away the ground counts; about three objects.
     """
 
     near_m: float = Field(25.0, gt=0, le=2_000)
     constant: float
     saddle: float = Field(description="highest interior on the border, as a share of the lower of the two peaks")
-    blurred: float = Field(description="the same of interior blurred by a 25th of the window")
-    wide: float = Field(description="highest interior on the border, blurred by an 11th of the window")
+    blurred: float = Field(description="the same of interior blurred by a 25th of `near_m`")
+    wide: float = Field(description="highest interior on the border, blurred by an 11th of `near_m`")
     interior: float = Field(description="mean interior along the border")
     extent: float = Field(description="highest extent on the border")
     sizes: float = Field(description="natural logarithm of the smaller area as a share of the larger")
@@ -43,7 +43,7 @@ class Merging(Settings):
     @property
     def reach_m(self) -> float:
         """How far away parts change whether two are merged."""
-        return _CUT * self.near_m
+        return _SIDE * self.near_m
 
     def merged(
         self, labels: np.ndarray, extent: np.ndarray, interior: np.ndarray, valid: np.ndarray, pixel_m: float
@@ -123,10 +123,12 @@ def _nearby(
     labels: np.ndarray, area: np.ndarray, valid: np.ndarray, pixel_m: float, near_m: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (h, w) the logarithm of the usual side of parts around each pixel, by area, and the share they cover."""
+    side_px = 2 * int(_SIDE * near_m / pixel_m / 2) + 1
 
     def around(values: np.ndarray) -> np.ndarray:
-        blurred = ndi.gaussian_filter(values.astype(np.float32), near_m / pixel_m, mode="constant", truncate=_CUT)
-        return np.asarray(blurred)
+        for _ in range(2):
+            values = ndi.uniform_filter(values.astype(float), side_px, mode="constant")
+        return values
 
     inside = labels > 0
     covered = around(inside)
