@@ -97,7 +97,7 @@ def borders(
 
 
 _LEAST = 0.02
-"""Of a peak, in shares of it: lower ones are noise."""
+"""Least peak that a saddle is a share of: lower ones are noise."""
 
 
 def _along(labels: np.ndarray, layers: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:

@@ -65,7 +65,9 @@ def test_objects_that_touch_an_area_come_out_as_without_it(town: Path, width: fl
 
 def test_ground_away_from_an_area_is_not_looked_at(town: Path):
     run = survey(town, core_px=96)
-    small = run.theme.model_copy(update={"objects": run.theme.objects.model_copy(update={"max_object_m": 8.0})})
+    small = run.theme.model_copy(
+        update={"objects": run.theme.objects.model_copy(update={"max_object_m": 8.0, "merge": None})}
+    )
     run = Survey(run.scene, small, run.models, core_px=96)
     area = Area.read(gpd.GeoDataFrame(geometry=[strip(run.scene, 0.02)], crs=run.scene.crs.to_wkt()), run.scene)
     box = replace(run, ground=run.scene.geobox.boundingbox.bbox).steps()
@@ -77,7 +79,9 @@ def test_ground_away_from_an_area_is_not_looked_at(town: Path):
 def test_a_heatmap_is_known_by_the_ground_that_was_looked_at(town: Path):
     run = replace(survey(town, core_px=96), theme=load_theme("buildings").model_copy(update={"max_gsd_m": 1.0}))
     area = Area.read(gpd.GeoDataFrame(geometry=[strip(run.scene, 0.02)], crs=run.scene.crs.to_wkt()), run.scene)
-    near = run.theme.model_copy(update={"objects": run.theme.objects.model_copy(update={"max_object_m": 8.0})})
+    near = run.theme.model_copy(
+        update={"objects": run.theme.objects.model_copy(update={"max_object_m": 8.0, "merge": None})}
+    )
     small = replace(run, theme=near, ground=area, store=Memory()).heatmap()
     large = replace(run, theme=near, ground=area, reach_m=40.0, store=Memory()).heatmap()
     assert small.sweep.windows < large.sweep.windows
