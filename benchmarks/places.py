@@ -70,9 +70,11 @@ def training_places(data: Path, work: Path, theme: str) -> list[Place]:
     """Places that trained the classifier of buildings or fields, those with many tiles in part."""
     tiles = _Tiles(data, work)
     if theme == "fields":
-        mine = {1: lambda r: r["dataset"] == "naip_fields" and r["gsd_m"] == "1.0"}
-        mine[2] = lambda r: r["dataset"] == "naip_fields" and r["gsd_m"] == "2.0"
-        return [tiles(f"NAIP Midwest, {gsd_m} m", theme, mine[gsd_m], gsd_m, trained=1) for gsd_m in mine]
+        kinds = [("naip_fields", "1.0"), ("naip_fields", "2.0")]
+        return [
+            tiles(f"NAIP, {k[1]} m", theme, lambda r, k=k: (r["dataset"], r["gsd_m"]) == k, float(k[1]), trained=1)
+            for k in kinds
+        ]
     sets = [("banepa", 0.13, 2), ("banepa_south", 0.15, 1), ("zanzibar", 0.15, 3)]
     chips = ["Austin US", "Chicago US", "Tyrol Austria", "Paris France", "Shanghai China", "Christchurch New Zealand"]
     drawn = ["California 11ska", "California 10sfh"]

@@ -65,9 +65,7 @@ def test_objects_that_touch_an_area_come_out_as_without_it(town: Path, width: fl
 
 def test_ground_away_from_an_area_is_not_looked_at(town: Path):
     run = survey(town, core_px=96)
-    small = run.theme.model_copy(
-        update={"objects": run.theme.objects.model_copy(update={"max_object_m": 8.0, "merge": None})}
-    )
+    small = run.theme.model_copy(update={"objects": run.theme.objects.model_copy(update={"max_object_m": 8.0})})
     run = Survey(run.scene, small, run.models, core_px=96)
     area = Area.read(gpd.GeoDataFrame(geometry=[strip(run.scene, 0.02)], crs=run.scene.crs.to_wkt()), run.scene)
     box = replace(run, ground=run.scene.geobox.boundingbox.bbox).steps()
