@@ -143,8 +143,8 @@ class ShapeTasks(Sequence[ShapeTask]):
         for task, made in results:
             outlines[list(task.rows)] = shapely.to_wkb(made.geometry.to_numpy())
             unshaped[list(task.rows)] = made["unshaped"].to_numpy()
-        left = pd.isna(outlines)
-        outlines[left] = self.layer.shapes["geometry"].to_numpy()[left]
+        left = np.flatnonzero(pd.isna(outlines))
+        outlines[left] = self.layer.shapes["geometry"].take(left).to_numpy()
         rows = self.layer.others.assign(unshaped=unshaped)
         return gpd.GeoDataFrame(rows, geometry=shapely.from_wkb(outlines), crs=self.layer.crs)
 
