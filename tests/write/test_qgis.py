@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def roads() -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What QGIS says of a result in each format, by its name; all in one process of QGIS, which starts slowly."""
-    if not _has_qgis():
+    if not _has("qgis.core"):
         pytest.skip(f"{PYTHON} cannot import qgis.core: QGIS is not installed (Debian: apt install python3-qgis)")
     folder = tmp_path_factory.mktemp("qgis")
     layers = {}
@@ -98,10 +99,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     return dict(zip(layers, json.loads(ran.stdout)["layers"], strict=True))
 
 
-def _has_qgis() -> bool:
+def _has(module: str) -> bool:
     if not Path(PYTHON).exists():
         return False
-    asked = [PYTHON, "-c", "import qgis.core"]
+    asked = [PYTHON, "-c", f"import {module}"]
     return subprocess.run(asked, capture_output=True, env=_environment(), check=False).returncode == 0
 
 
@@ -179,3 +180,19 @@ def test_a_heatmap_has_named_bands_and_a_scale(told: dict[str, Any]):
     bands = layer(told, "heatmap")["bands"]
     assert [name for name, _ in bands] == ["Band 1: building:extent", "Band 2: building:interior"]
     assert [scale for _, scale in bands] == pytest.approx([1 / 254] * 2)
+
+
+def test_gdal_s_validator_takes_our_geopackages(tmp_path: Path):
+    asked = [PYTHON, "-m", "osgeo_utils.samples.validate_gpkg"]
+    if not _has("osgeo_utils.samples.validate_gpkg"):
+        pytest.skip(f"{PYTHON} has no osgeo_utils (Debian: apt install python3-gdal)")
+    lines, nodes = roads()
+    write_result(features(), tmp_path / "map.gpkg", PROVENANCE, traced=features())
+    write_result(lines, tmp_path / "roads.gpkg", PROVENANCE, nodes=nodes)
+    for path in tmp_path.glob("*.gpkg"):
+        ran = subprocess.run([*asked, path], capture_output=True, text=True, env=_environment(), check=False)
+        assert ran.returncode == 0, ran.stderr
+    with sqlite3.connect(path) as database:
+        database.execute("DELETE FROM gpkg_geometry_columns")
+    database.close()
+    assert subprocess.run([*asked, path], capture_output=True, env=_environment(), check=False).returncode
