@@ -2,8 +2,8 @@
 
 fiboa-cli, its validator, needs an older pyarrow than ours and gets its schemas from the network. So it is asked where
 HYBRIDSEG_FIBOA names a folder with an environment `env` that has it (`uv venv env`, `uv pip install --python env
-fiboa-cli`) and with the schemas that `schemas.FIBOA` names, as `vecorel.yaml` and `fiboa.yaml`. Elsewhere the rules stand
-here that it checks.
+fiboa-cli`) and with the schemas that `schemas.FIBOA` names, as `vecorel.yaml` and `fiboa.yaml`. Elsewhere the rules
+stand here that it checks.
 """
 
 from __future__ import annotations
