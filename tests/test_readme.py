@@ -45,7 +45,8 @@ def test_every_command_works(folder: Path, monkeypatch: pytest.MonkeyPatch, caps
             assert left.value.code == 0
         else:
             assert main(command) == 0, capsys.readouterr().err
-    assert {p.name for p in (folder / "run").glob("*.*")} == {"heatmap.tif", "prompts.parquet", "refined.parquet"}
+    left = {p.name for p in (folder / "run").glob("*.*")}
+    assert left == {"heatmap.tif", "heatmap.qmd", "prompts.parquet", "refined.parquet"}
     assert len(read_result(folder / "map.gpkg")) > 3
     (theme,) = read_provenance(folder / "map.gpkg")["request"]["themes"]
     assert yaml.safe_load(theme)["name"] == "buildings"

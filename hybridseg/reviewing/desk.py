@@ -33,7 +33,7 @@ from hybridseg.reviewing.segment import Segmenter
 from hybridseg.reviewing.teaching import Teaching
 from hybridseg.reviewing.tiles import Tiles
 from hybridseg.run.progress import Progress
-from hybridseg.run.provenance import Provenance, as_json, input_of
+from hybridseg.run.provenance import Credit, Provenance, as_json, input_of
 from hybridseg.run.request import parse_bands, parse_nodata
 from hybridseg.run.survey import Survey
 from hybridseg.run.themes import resolve_themes
@@ -257,7 +257,8 @@ class Desk:
         asked = {**given, "review": self.edits.path.name, "actions": self.edits.head, "verdicts": counts}
         model = self.segmenter.model
         models = {**self.provenance.get("models", {}), model.name: model.sha256}
-        made = Provenance.collect(self.scene, models, as_json({**asked, "map": self.provenance}))
+        credits = [Credit(**credit) for credit in self.provenance.get("credits") or ()]
+        made = Provenance.collect(self.scene, models, as_json({**asked, "map": self.provenance}), credits)
         write_result(frame, path, made.to_dict())
         return len(frame)
 

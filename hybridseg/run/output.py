@@ -24,7 +24,7 @@ from hybridseg.shape import Lines
 from hybridseg.theme import Theme
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.raster import write_classes
-from hybridseg.write.result import qmd_of, write_result
+from hybridseg.write.result import check_for_qgis, write_result
 from hybridseg.write.schemas import SCHEMAS, check_schema, write_schema
 from hybridseg.write.stac import item_beside, item_path
 
@@ -56,7 +56,7 @@ class Output:
             raise HybridsegError("--shape and --keep-trace are for polygons; leave them out, or leave out --as lines")
         if self.out is not None:
             check_output(self.out, FORMATS if lines else [*FORMATS, *RASTERS])
-            qmd_of(self.out)
+            check_for_qgis(self.out)
         layered = [suffix for suffix, format_ in FORMATS.items() if format_.many]
         if self.keep_trace and self.out is not None and self.out.suffix.lower() not in layered:
             raise OutputError(f"{self.out} holds one layer, and --keep-trace writes two; write a .gpkg")

@@ -24,6 +24,7 @@ from hybridseg.run.store import Folder, Memory, Store
 from hybridseg.run.survey import Survey
 from hybridseg.tables import Prompts, Refined
 from hybridseg.theme import Theme
+from hybridseg.write.raster import write_heatmap
 
 PARTS = "parts"
 """Folder in that of the run: values by key, for processes and not for people."""
@@ -172,14 +173,26 @@ def provenance_of(surveys: Sequence[Survey], attribution: str | None, request: M
 
 
 def _credits_of_models(surveys: Sequence[Survey]) -> list[Credit]:
-    """Whom and which licence the cards of the classifiers name."""
-    cards = {survey.models.classifier.name: survey.models.classifier.card for survey in surveys}
-    named = {name: (card.get("attribution"), card.get("licence", card.get("license"))) for name, card in cards.items()}
-    return [
-        Credit(name, str(whom or f"weights {name}"), str(licence or ""))
-        for name, (whom, licence) in named.items()
-        if whom or licence
-    ]
+    """Whom and which licence the cards of the models name, or else what they learnt from."""
+    credits = []
+    for name, card in {name: card for survey in surveys for name, card in _cards(survey).items()}.items():
+        whom, licence = card.get("attribution"), card.get("licence", card.get("license"))
+        if whom or licence:
+            credits.append(Credit(name, str(whom or f"weights {name}"), str(licence or "")))
+        elif isinstance(data := card.get("data"), list) and data:
+            credits.append(Credit(name, "learnt from " + "; ".join(map(str, data))))
+    return credits
+
+
+def _cards(survey: Survey) -> dict[str, Mapping[str, Any]]:
+    """The cards of the models by name; of an official refiner, which has none, its licence."""
+    network, refiner = survey.models.classifier, survey.models.refiner_name
+    cards = {network.name: network.card}
+    if refiner in nn.cards.embedded():
+        cards[refiner] = nn.cards.read_card(nn.cards.model_folder(refiner))
+    elif source := nn.cards.source_of(refiner):
+        cards[refiner] = {"licence": source.licence}
+    return cards
 
 
 HEATMAPS, PROMPTS, REFINED = "heatmap*.tif", "prompts.parquet", "refined.parquet"
@@ -202,7 +215,8 @@ def write_steps(
     made = {heatmap.fingerprint: heatmap for heatmap in heatmaps.values() if heatmap is not None}
     for fingerprint, heatmap in made.items():
         names = [name for name, one in heatmaps.items() if one is not None and one.fingerprint == fingerprint]
-        heatmap.write(folder / ("heatmap.tif" if len(heatmaps) == 1 else f"heatmap-{'-'.join(names)}.tif"))
+        name = "heatmap.tif" if len(heatmaps) == 1 else f"heatmap-{'-'.join(names)}.tif"
+        write_heatmap(heatmap, folder / name)
     crs = refined[0].crs
     if found := [one for one in prompts if one is not None]:
         Prompts.concat(found, crs).write(folder / PROMPTS)

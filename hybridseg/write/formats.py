@@ -126,12 +126,13 @@ def _write_gpkg(layers: Sequence[Layer], path: Path, provenance: Mapping[str, An
     for layer in layers:
         names = {"IDENTIFIER": layer.title, "DESCRIPTION": abstract(provenance)}
         metadata = {METADATA_KEY: json.dumps(provenance)}
-        _write_ogr(layer, path, "GPKG", layer_metadata=metadata, SPATIAL_INDEX="YES", **names)
+        # GDAL before 3.7, as of QGIS 3.22, warns at each layer of a GeoPackage 1.4, which has nothing that we need
+        _write_ogr(layer, path, "GPKG", layer_metadata=metadata, SPATIAL_INDEX="YES", VERSION="1.3", **names)
     styles, documents = {}, {}
     for layer in layers:
         classes = sorted(layer.frame["class"].unique()) if "class" in layer.frame else []
         styles[layer.name] = layer.style or qml(classes, layer.kind)
-        documents[layer.name] = qgis_metadata(provenance, layer.title, layer.frame.crs.to_wkt())
+        documents[layer.name] = qgis_metadata(provenance, layer.title, layer.frame.crs.to_wkt(), list(layer.frame))
     add_styles(path, styles, METADATA_KEY)
     add_metadata(path, documents)
     filled = {layer.name: layer.frame.geometry.notna() & ~layer.frame.geometry.is_empty for layer in layers}

@@ -36,6 +36,11 @@ COLUMNS = {
     "heatmap": "Mean probability of the class on the object's ground, where it was not found",
     "joined": "Ids of the objects that were found as one with it",
     "became": "From first date to last: stable, new, gone, grown, shrunk, split, merged; brief: there only in between",
+    "dates_present": "Number of dates at which it is present",
+    "dates_absent": "Number of dates at which it is absent",
+    "dates_unknown": "Number of dates at which its ground was not seen",
+    "area_first_m2": "Area at the first date at which its ground was seen, in square metres",
+    "area_last_m2": "Area at the last date at which its ground was seen, in square metres",
     "first_seen": "First date at which it is present",
     "last_seen": "Last date at which it is present",
     "change_m2": "Area at the last date at which its ground was seen, less that at the first",
@@ -115,7 +120,8 @@ def qgis_metadata(provenance: Mapping[str, Any], heading: str, crs_wkt: str, col
         provenance: see `run.provenance.Provenance`.
         heading: the layer's title.
         crs_wkt: of the layer.
-        columns: those whose meaning the abstract tells, where the file's format has no place for it.
+        columns: those whose meaning the abstract tells. QGIS before 3.32 shows it nowhere else, even where the format
+            has a place for it.
     """
     root = ET.Element("qgis", version="3.28.0")
     meanings = [f"Column {name}: {COLUMNS[name]}." for name in columns if name in COLUMNS]

@@ -10,16 +10,18 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
-from hybridseg.cog import SUFFIXES, write_values
+from hybridseg.cog import SUFFIXES, wkt, write_values
 from hybridseg.errors import OutputError
-from hybridseg.files import check_output, replacing
+from hybridseg.files import check_output
+from hybridseg.heatmap import Heatmap
 from hybridseg.types import METADATA_KEY
 from hybridseg.write.lineage import abstract, attributions, qgis_metadata, title
-from hybridseg.write.result import QMD, companion
-from hybridseg.write.style import color_table
+from hybridseg.write.result import for_qgis
+from hybridseg.write.style import color_table, raster_qml
 
 NONE = 0
 """Value of a class raster where there is no class; class k of the list has value k + 1."""
@@ -59,10 +61,22 @@ def write_classes(
     }
     told = {name: text for name, text in tags.items() if text}
     colours = color_table(classes)
-    with replacing(companion(path, QMD)) as qmd:
-        qmd.write_text(qgis_metadata(provenance, heading, features.crs.to_wkt()), encoding="utf-8")
+    with for_qgis(path, qgis_metadata(provenance, heading, features.crs.to_wkt()), raster_qml(classes)):
         write_values(path, geobox, partial(_burn, features, burnt), classes, colours, told)
     return path
+
+
+def write_heatmap(heatmap: Heatmap, path: Path) -> None:
+    """Copy a heatmap to where people look at it, with what QGIS shows of where it comes from.
+
+    Raises:
+        OutputError: it cannot be written there.
+    """
+    with rasterio.open(heatmap.path) as source:
+        provenance = json.loads(source.tags().get(METADATA_KEY, "{}"))
+    heading = title(provenance, heatmap.classes, "probability, 0 to 1, by the bands' scale")
+    with for_qgis(path, qgis_metadata(provenance, heading, wkt(heatmap.geobox))):
+        heatmap.write(path)
 
 
 def _burn(features: gpd.GeoDataFrame, burnt: np.ndarray, block: GeoBox) -> np.ndarray:

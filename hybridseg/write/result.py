@@ -22,7 +22,7 @@ from hybridseg.types import FEATURE_COLUMNS
 from hybridseg.write.formats import DECIMALS, FORMATS, Format, Layer, check_rows
 from hybridseg.write.geopackage import RESERVED
 from hybridseg.write.lineage import COLUMNS, WRITTEN, qgis_metadata, title
-from hybridseg.write.style import Kind
+from hybridseg.write.style import Kind, qml
 
 ERRORS = (DataSourceError, DataLayerError, sqlite3.Error, pa.ArrowException)
 """What the libraries raise that write the files."""
@@ -54,7 +54,7 @@ def write_result(
     Raises:
         OutputError: the file cannot be written there, or not in this CRS.
     """
-    path, qmd_path = check_output(path, FORMATS), qmd_of(path)
+    path = check_output(path, FORMATS)
     format_ = FORMATS[path.suffix.lower()]
     features = _tidy(features)
     name = _layer_name(path)
@@ -76,16 +76,11 @@ def write_result(
         for layer, kind, frame in parts
     ]
 
-    with ExitStack() as stack:
-        # a GeoPackage has QGIS's metadata inside; beside another file they come with it or not at all
-        qmd = None if qmd_path is None else stack.enter_context(replacing(qmd_path))
-        with _checked(layers, path) as beside:
-            format_.write(layers, beside, provenance)
-            if qmd is not None:
-                frame = layers[0].frame
-                crs = CRS.from_epsg(4326) if path.suffix.lower() == ".geojson" else frame.crs
-                text = qgis_metadata(provenance, layers[0].title, crs.to_wkt(), list(frame))
-                qmd.write_text(text, encoding="utf-8")
+    first = layers[0]
+    crs = CRS.from_epsg(4326) if path.suffix.lower() == ".geojson" else first.frame.crs
+    metadata = qgis_metadata(provenance, first.title, crs.to_wkt(), list(first.frame))
+    with for_qgis(path, metadata, qml(classes, first.kind)), _checked(layers, path) as beside:
+        format_.write(layers, beside, provenance)
     return path
 
 
@@ -190,19 +185,49 @@ def _layer_name(path: Path) -> str:
     return f"features_{name}" if name.lower().startswith(RESERVED) else name
 
 
-QMD, ITEM = ".qmd", ".stac.json"
+QMD, QML, ITEM = ".qmd", ".qml", ".stac.json"
 _MARKS = {QMD: WRITTEN, ITEM: '"hybridseg"'}
 """What stands in a companion that hybridseg wrote, even when QGIS has saved it again."""
+_STYLE_MARK = f"<!-- {WRITTEN} -->\n"
+"""The end of a style that hybridseg wrote; QGIS leaves it out when a person saves another."""
 
 
-def qmd_of(path: Path | str) -> Path | None:
-    """Return where QGIS's metadata of a result stand, once it is certain that they can be written; None: in the file.
+@contextmanager
+def for_qgis(path: Path, metadata: str, style: str | None = None) -> Iterator[None]:
+    """Write what QGIS reads beside a result, `QMD` and `QML`; they take their places when the block ends well.
+
+    A GeoPackage holds both and has no files beside it. A style that a person saved stays.
+
+    Args:
+        path: the result, which the block writes.
+        metadata: in the XML of QGIS.
+        style: QML; None for none.
+
+    Raises:
+        OutputError: as of `check_for_qgis`.
+    """
+    targets = check_for_qgis(path)
+    with ExitStack() as stack:
+        for suffix, text in ((QMD, metadata), (QML, style)):
+            if suffix in targets and text is not None:
+                end = _STYLE_MARK if suffix == QML else ""
+                stack.enter_context(replacing(targets[suffix])).write_text(text + end, encoding="utf-8")
+        yield
+
+
+def check_for_qgis(path: Path | str) -> dict[str, Path]:
+    """Return the files that go with a result for QGIS, by suffix, once it is certain that they can be written.
 
     Raises:
         OutputError: as of `companion`.
     """
-    format_ = FORMATS.get(Path(path).suffix.lower())
-    return None if format_ is not None and format_.many else companion(path, QMD)
+    path = Path(path)
+    format_ = FORMATS.get(path.suffix.lower())
+    if format_ is not None and format_.many:
+        return {}
+    style = check_output(path.with_suffix(QML), [QML])
+    own = not style.exists() or style.read_bytes().endswith(_STYLE_MARK.encode())
+    return {QMD: companion(path, QMD)} | ({QML: style} if own else {})
 
 
 def companion(path: Path | str, suffix: str) -> Path:

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from hybridseg.errors import OutputError
 from hybridseg.files import check_output, replacing
 from hybridseg.write.formats import FORMATS, Layer, check_rows
-from hybridseg.write.lineage import abstract, title
-from hybridseg.write.result import ERRORS
+from hybridseg.write.lineage import abstract, qgis_metadata, title
+from hybridseg.write.result import ERRORS, for_qgis
 
 FIBOA = (
     "https://vecorel.org/specification/v0.1.0/schema.yaml",
@@ -146,7 +146,8 @@ def write_schema(schema: str, features: gpd.GeoDataFrame, path: Path | str, prov
     def verify(beside: Path) -> None:
         check_rows(layer, beside)
 
-    with replacing(path, verify, ERRORS) as beside:
+    metadata = qgis_metadata(provenance, name, layer.frame.crs.to_wkt(), list(layer.frame))
+    with for_qgis(path, metadata), replacing(path, verify, ERRORS) as beside:
         format_.write([layer], beside, provenance)
         own.finish(beside, provenance)
     return path

@@ -89,6 +89,25 @@ def qml(
             add(class_, of_class, colour(class_))
     add("other" if classes else kind, "ELSE", _OTHER)
     ET.SubElement(root, "layerGeometryType").text = _GEOMETRY_TYPE[kind]
+    return _document(root)
+
+
+def raster_qml(classes: Sequence[str]) -> str:
+    """Return the QGIS style of a class raster: the colour and name of each class, and of no other value.
+
+    A byte's palette in a TIFF has 256 entries, which QGIS would all list.
+    """
+    root = ET.Element("qgis", version="3.28.0", styleCategories="Symbology")
+    renderer = ET.SubElement(
+        ET.SubElement(root, "pipe"), "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1"
+    )
+    palette = ET.SubElement(renderer, "colorPalette")
+    for value, name in enumerate(classes, start=1):
+        ET.SubElement(palette, "paletteEntry", value=str(value), color=colour(name), alpha="255", label=name)
+    return _document(root)
+
+
+def _document(root: ET.Element) -> str:
     ET.indent(root)
     return f"<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n{ET.tostring(root, encoding='unicode')}\n"
 

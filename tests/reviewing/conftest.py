@@ -58,6 +58,10 @@ class Client:
         return status, json.loads(answer)
 
 
+CREDITS = [{"of": "imagery", "attribution": "Town of Demo", "licence": "CC-BY-4.0"}]
+"""Of the map that is reviewed."""
+
+
 @pytest.fixture(scope="session")
 def town(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Scene and map: 448 px at 0.3 m; what is known of the map's objects differs from one to the other."""
@@ -79,7 +83,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
     features["area_m2"] = features.area
     path = folder / "map.gpkg"
-    write_result(features, path, {})
+    write_result(features, path, {"credits": CREDITS})
     return scene, path
 
 

@@ -22,7 +22,7 @@ from hybridseg.reviewing.desk import Desk
 from hybridseg.reviewing.server.guard import MOST_BYTES
 from hybridseg.reviewing.server.serving import Serving
 from hybridseg.write.result import read_provenance, read_result
-from tests.reviewing.conftest import Client
+from tests.reviewing.conftest import CREDITS, Client
 
 
 def outline(one: Any) -> Any:
@@ -75,6 +75,7 @@ def test_a_review_from_the_first_object_to_the_export(client: Client, desk: Desk
         assert made is not None
         assert made["request"]["verdicts"]["accepted"] == 1
         assert "sam2-lite" in made["models"]
+        assert made["credits"] == CREDITS  # those of the map
     _, content, _ = client.raw("GET", "/api/export?format=geojson&decided=true")
     assert len(json.loads(content)["features"]) == 2
 

@@ -454,6 +454,12 @@ def test_provenance_is_of_the_request_and_not_of_the_process(
     assert json.loads(json.dumps(made)) == made
 
 
+def test_credits_name_the_imagery(blocks: Path, theme: Path):
+    attribution = "(c) City of Graz, CC-BY-4.0"
+    credits = extract(blocks, theme=theme, refiner="none", attribution=attribution).provenance["credits"]
+    assert credits == [{"of": "imagery", "attribution": attribution, "licence": ""}]
+
+
 def test_a_run_is_repeated_from_its_provenance(blocks: Path, theme: Path, tmp_path: Path):
     left, bottom, right, top = open_scene(blocks).geobox.boundingbox
     part = f"{left},{bottom},{right - 40},{top}"
@@ -534,7 +540,7 @@ def kept(blocks: Path, theme: Path, tmp_path: Path) -> tuple[Path, gpd.GeoDataFr
     """The work of a run, and its features."""
     features = extract(blocks, theme=theme, run=tmp_path / "work").features
     left = {path.name for path in (tmp_path / "work").iterdir()}
-    assert left == {"heatmap.tif", "prompts.parquet", "refined.parquet", "parts"}
+    assert left == {"heatmap.tif", "heatmap.qmd", "prompts.parquet", "refined.parquet", "parts"}
     assert set(features["origin"]) == {"refined"}
     Watched.encoded = 0
     return tmp_path / "work", features

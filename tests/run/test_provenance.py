@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +11,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from hybridseg import Survey, load_theme, open_scene
 from hybridseg.read.scene import Scene
 from hybridseg.run.provenance import PACKAGES, Credit, Provenance, as_json, file_hash
+from hybridseg.run.work import provenance_of
 
 FACTS: dict[str, Any] = {
     "request": {"theme": "water", "themes": {"water": "classes:\n- water  # é\n"}, "extent": None},
@@ -79,3 +82,18 @@ def test_secrets_are_left_out() -> None:
 def test_hash_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_hash(tmp_path / "a").startswith("ba7816bf8f01cfea")  # FIPS 180-2, appendix B.1
+
+
+def test_credits_say_what_shipped_models_learnt_from_and_the_licence_of_official_ones(blocks: Path) -> None:
+    survey = Survey.open(open_scene(blocks), load_theme("buildings"))
+    shipped = provenance_of([survey], None, {})["credits"]
+    assert [credit["of"] for credit in shipped] == ["buildings-lite0", "sam2-lite"]
+    for credit in shipped:
+        assert credit["attribution"].startswith("learnt from OpenAerialMap imagery (CC-BY 4.0)")
+    official = SimpleNamespace(classifier=survey.models.classifier, refiner_name="sam2.1-hiera-tiny", hashes={})
+    plain = replace(survey, models=official)
+    assert provenance_of([plain], None, {})["credits"][1] == {
+        "of": "sam2.1-hiera-tiny",
+        "attribution": "weights sam2.1-hiera-tiny",
+        "licence": "Apache-2.0",
+    }

@@ -52,6 +52,19 @@ def test_our_own_metadata_are_replaced_even_when_qgis_has_saved_them(
     assert "edited" not in qmd.read_text()
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".fgb", ".geojson", ".tif"])
+def test_our_style_is_replaced_and_one_that_a_person_saved_stays(suffix: str, house: gpd.GeoDataFrame, tmp_path: Path):
+    path, style = tmp_path / f"map{suffix}", tmp_path / "map.qml"
+    write(house, path, geobox())
+    ours = style.read_text()
+    style.write_text(ours.replace("#d55e00", "#000000").replace("213,94,0", "0,0,0"))
+    write(house, path, geobox())
+    assert style.read_text() == ours
+    style.write_text(mine := "<qgis>as QGIS saved it</qgis>")
+    write(house, path, geobox())
+    assert style.read_text() == mine
+
+
 def test_a_geopackage_needs_no_file_beside_it(house: gpd.GeoDataFrame, tmp_path: Path):
     (tmp_path / "scene.qmd").write_text("mine")
     write(house, tmp_path / "scene.gpkg", geobox())

@@ -1,12 +1,16 @@
 """Fields as fiboa: columns, types and metadata of its specification 0.3.
 
-fiboa-cli, its validator, needs an older pyarrow and its schemas from the network; it called such a file valid by hand
-(docs/decisions.md). Here stand the rules that it checks.
+fiboa-cli, its validator, needs an older pyarrow than ours and gets its schemas from the network. So it is asked where
+HYBRIDSEG_FIBOA names a folder with an environment `env` that has it (`uv venv env`, `uv pip install --python env
+fiboa-cli`) and with the schemas that `schemas.FIBOA` names, as `vecorel.yaml` and `fiboa.yaml`. Elsewhere the rules
+stand here that it checks.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import geopandas as gpd
@@ -19,7 +23,7 @@ import shapely
 
 from hybridseg.errors import OutputError
 from hybridseg.write.result import read_provenance
-from hybridseg.write.schemas import check_schema, write_schema
+from hybridseg.write.schemas import FIBOA, check_schema, write_schema
 
 PROVENANCE = {"hybridseg": "0.1.0", "created": "2026-11-27T10:00:00+00:00", "source": "/data/farm 7.tif"}
 
@@ -57,6 +61,41 @@ def test_fields_are_fiboa(count: int, tmp_path: Path):
     assert read_provenance(path) == PROVENANCE
     if count:
         assert geoparquet_validator.failed(geoparquet_validator.check(str(path)), "core") == []
+
+
+_VALIDATE = """
+import json, sys
+from fiboa_cli.validate import ValidateData
+from vecorel_cli.encoding.geoparquet import GeoParquet
+
+# the schema of GeoParquet itself, which it would fetch; geoparquet-validator has checked that
+GeoParquet.get_geoparquet_schema = lambda self: {"$schema": "http://json-schema.org/draft-07/schema#"}
+found = ValidateData().validate(sys.argv[1], schema_map=json.loads(sys.argv[2]))
+print(json.dumps([str(one) for one in (*found.errors, *found.warnings)]), file=sys.stderr)
+"""
+
+
+def said_by_fiboa(path: Path) -> list[str]:
+    """Errors and warnings of fiboa's own validator."""
+    if not (given := os.environ.get("HYBRIDSEG_FIBOA")):
+        pytest.skip("HYBRIDSEG_FIBOA names no folder with fiboa-cli and its schemas")
+    schemas = {url: str(Path(given) / name) for url, name in zip(FIBOA, ("vecorel.yaml", "fiboa.yaml"), strict=True)}
+    command = [Path(given) / "env/bin/python", "-c", _VALIDATE, path, json.dumps(schemas)]
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=ours)
+    assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stderr.splitlines()[-1])
+
+
+def test_fiboa_s_own_validator_finds_nothing(tmp_path: Path):
+    path = write_schema("fiboa", fields(3), tmp_path / "a.parquet", PROVENANCE)
+    assert said_by_fiboa(path) == []
+    assert said_by_fiboa(write_schema("fiboa", fields(0), tmp_path / "none.parquet", PROVENANCE)) == []
+    table = pq.read_table(path)
+    number = table.schema.get_field_index("metrics:area")
+    wrong = table.set_column(number, table.schema.field(number), pa.array([-1.0, 1.0, 1.0], pa.float32()))
+    pq.write_table(wrong, tmp_path / "wrong.parquet")
+    assert "metrics:area: Value -1.0" in said_by_fiboa(tmp_path / "wrong.parquet")[0]
 
 
 @pytest.mark.parametrize("area_m2", [0.0, 2e9])

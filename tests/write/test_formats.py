@@ -128,7 +128,9 @@ def test_write_then_read_is_identity(suffix: str, frame: gpd.GeoDataFrame) -> No
         path = write_result(frame, Path(folder) / f"layer{suffix}", PROVENANCE)
         read = read_result(path)
         assert read_provenance(path) == PROVENANCE
-        assert {file.name for file in Path(folder).iterdir()} - {path.with_suffix(".qmd").name} == {path.name}
+        assert {file.name for file in Path(folder).iterdir()} - {
+            path.with_suffix(suffix).name for suffix in (".qmd", ".qml")
+        } == {path.name}
     wanted, tolerance = expected(frame, suffix)
     assert read.crs == wanted.crs
     assert_same(read, wanted, tolerance)
@@ -172,7 +174,9 @@ def test_a_failed_write_leaves_the_former_file(suffix: str, tmp_path: Path, monk
     monkeypatch.setitem(FORMATS, suffix, replace(format_, write=write_then_fail))
     with pytest.raises(KeyboardInterrupt):
         write_result(features(3), path, {})
-    assert {file.name for file in tmp_path.iterdir()} - {path.with_suffix(".qmd").name} == {path.name}
+    assert {file.name for file in tmp_path.iterdir()} - {
+        path.with_suffix(suffix).name for suffix in (".qmd", ".qml")
+    } == {path.name}
     assert len(read_result(path)) == 2
 
 

@@ -29,5 +29,5 @@ def test_a_full_disk_is_one_line_and_costs_no_file(name: str, tries: list[dict])
         assert each["sound"], each
         assert "\n" not in each["said"]
         assert ".hybridseg-" not in each["said"]
-        assert set(each["left"]) <= {name, f"{name}.aux.xml", f"{Path(name).stem}.qmd"}
+        assert set(each["left"]) <= {name, f"{name}.aux.xml", *(f"{Path(name).stem}{end}" for end in (".qmd", ".qml"))}
     assert {each["kept"] for each in ours} == {True, False}

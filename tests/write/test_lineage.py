@@ -75,4 +75,4 @@ def test_formats_without_metadata_of_qgis_get_a_file_beside(name: str, tmp_path:
     assert steps[1] == "Seen with net (sha256 ab)"
     wkt = root.findtext("crs/spatialrefsys/wkt") or ""
     assert ("WGS 84 / UTM zone 33N" in wkt) == (name != "a.geojson")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "a.qmd"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "a.qmd", "a.qml"])

@@ -161,7 +161,7 @@ def test_a_damaged_raster_replaces_nothing(level: int, tmp_path: Path, monkeypat
     with pytest.raises(OutputError, match="was damaged while it was written"):
         write_classes(frame, tmp_path / "a.tif", geobox, ["a"], {"other": 1})
     assert (tmp_path / "a.tif").read_bytes() == former
-    assert {path.name for path in tmp_path.iterdir()} == {"a.tif", "a.tif.aux.xml", "a.qmd"}
+    assert {path.name for path in tmp_path.iterdir()} == {"a.tif", "a.tif.aux.xml", "a.qmd", "a.qml"}
 
 
 def test_pixels_lost_on_the_way_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
