@@ -164,7 +164,8 @@ def command() -> NoReturn:
     """
     gc.set_threshold(10_000)
     status = main()
-    gc.freeze()
+    if sys.version_info < (3, 12):  # there Python, as it ends, would print "Error in sys.excepthook"
+        gc.freeze()
     sys.exit(status)
 
 
