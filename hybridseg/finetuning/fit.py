@@ -181,7 +181,8 @@ class Training:
             pool([replace(g.image, valid=s.train)], g.image.gsd_m, zoom=(0.75, 1.33))
             for g, s in zip(grids, splits, strict=True)
         ]
-        return FocusedSamples(pools, self.names, side).batches(self.batch, stream_seed(self.seed, step))
+        samples = FocusedSamples(pools, self.names, side)
+        return lambda worker: samples.batches(self.batch, stream_seed(self.seed, step, worker))
 
 
 def draw_curves(run: Path, out: Path) -> Path:

@@ -221,9 +221,12 @@ class FocusedSamples(ClassifierSamples):
         return rng.uniform(col, col + width), rng.uniform(row, row + height)
 
 
-def stream_seed(seed: int, step: int) -> int | list[int]:
-    """Return the seed of a training's samples: a run resumed at a step draws others than before, always the same."""
-    return seed if step == 0 else [seed, step]
+def stream_seed(seed: int, step: int, worker: int = 0) -> int | list[int]:
+    """Return the seed of a training's samples: a run resumed at a step draws others than before, always the same.
+
+    So does each process that draws beside others.
+    """
+    return seed if step == worker == 0 else [seed, step, worker]
 
 
 def targets_of(image: LabelledImage, classes: Sequence[str], known: np.ndarray) -> np.ndarray:

@@ -56,6 +56,7 @@ class Stage(BaseModel):
     size_px: int = Field(256, multiple_of=32)
     rate: float = Field(1e-3, gt=0)
     seed: int = 0
+    average: bool = Field(False, description="a running average of the weights comes out, not the last ones")
     free: int | None = Field(None, ge=0, description="so many last stages of the trunk learn; none: all of it")
     shade: list[str] = Field(default_factory=list, description="classifier only: classes with one side put in shade")
     dye: list[str] = Field(default_factory=list, description="classifier only: classes of water, to be recoloured")

@@ -15,9 +15,13 @@ from hybridseg.where.refine import hint_logits
 
 LEAST_IOU = 0.2
 """Least IoU of an object with its support."""
-KINDS = {"support": 0.46, "box": 0.24, "click": 0.16, "clicks": 0.06, "correction": 0.08}
+KINDS = {"support": 0.44, "box": 0.24, "click": 0.18, "clicks": 0.06, "correction": 0.08}
 """How often each kind of prompt is drawn: a coarse support, alone or with its box and points, as extraction gives it;
 a box; one click; several clicks of both kinds; a support with a click where it is wrong."""
+
+
+CLEAN = 0.3
+"""How often a support that no classifier gave is the object itself: what is right already must come out as it is."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,9 @@ class RefinerSamples:
             return None
         top = int(np.clip(y + h / 2 - crop / 2 + rng.uniform(-0.5, 0.5) * (crop - h), 0, height - crop))
         left = int(np.clip(x + w / 2 - crop / 2 + rng.uniform(-0.5, 0.5) * (crop - w), 0, width - crop))
-        box = (left, top, left + crop, top + crop)
-        image = np.asarray(Image.fromarray(labelled.image).resize((side, side), Image.Resampling.BILINEAR, box=box))
-        labels = resize_labels(instances, (side, side), box)
+        cut = np.s_[top : top + crop, left : left + crop]  # Pillow would copy the whole image
+        image = np.asarray(Image.fromarray(labelled.image[cut]).resize((side, side), Image.Resampling.BILINEAR))
+        labels = resize_labels(instances[cut], (side, side))
         coarse = np.zeros((side, side), np.int32)
         if place.supports is not None:
             ky, kx = place.supports.shape[0] / height, place.supports.shape[1] / width
@@ -128,7 +132,7 @@ class RefinerSamples:
         """Return points, labels and hint of one object, of a kind drawn at random."""
         kind = rng.choice(list(KINDS), p=list(KINDS.values()))
         # hints, and so supports, live on the decoder's grid, a quarter of the image's
-        rough = support if support.any() and rng.random() < 0.75 else roughened(covered(mask), rng)
+        rough = support if support.any() and rng.random() < 0.75 else _made_up(covered(mask), rng)
         points: list[tuple[float, float]] = []
         told: list[int] = []
         if kind == "box" or (kind == "support" and rng.random() < 0.7):
@@ -197,6 +201,10 @@ def covered(mask: np.ndarray) -> np.ndarray:
     """Share of each 4 x 4 px block that the mask covers, (S/4, S/4)."""
     side = mask.shape[0] // 4
     return mask.reshape(side, 4, side, 4).mean((1, 3))
+
+
+def _made_up(cover: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return cover if rng.random() < CLEAN else roughened(cover, rng)
 
 
 def roughened(cover: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -69,24 +69,27 @@ def _train_stage(
     stage: Stage, folder: Path, made: Mapping[str, Path], data: Path | None, runs: Path, quiet: bool
 ) -> None:
     """Train a stage and leave its model in `folder/model`; `made` are the models of stages, by name."""
-    batches = _batches(stage, made, data, runs, stream_seed(stage.seed, nn.training.fit.step_reached(folder)))
+    batches = _batches(stage, made, data, runs, nn.training.fit.step_reached(folder))
     nn.device.seed_everything(stage.seed)
     learner, started = _learner(stage), dict[str, Any]()
     if stage.start:
         begin = made[stage.start] if stage.start in made else nn.cards.model_folder(stage.start)
         nn.weights.load_weights(learner.net, begin, stage.classes if stage.kind == "classifier" else None)
-        started = nn.cards.read_card(begin) if stage.kind == "memory" else {}
+        started = nn.cards.read_card(begin)
     else:
         learner.trunk.load_imagenet()
     if stage.kind == "memory" and "memory" not in started:  # this is its first training
-        images = next(batches)["images"]
+        images = next(batches(0))["images"]
         nn.training.learners.start_memory(learner.net, images.reshape(-1, *images.shape[2:]))
     first = {key: value.clone() for key, value in learner.net.state_dict().items()} if stage.keep < 1 else {}
     if stage.free is not None:
         nn.backbones.base.freeze(learner.trunk, stage.free)
     nn.training.fit.keep_slow_layers_in_fp32(learner.net)
     precision = nn.training.fit.precision()
-    steps = nn.training.fit.fit(learner, batches, folder, stage.stop, quiet=quiet, precision=precision, workers=1)
+    steps = nn.training.fit.fit(
+        learner, batches, folder, stage.stop, quiet=quiet, precision=precision, workers=nn.training.fit.workers(),
+        average=stage.average,
+    )  # fmt: skip
     if first:
         nn.training.fit.add_weights(learner.net, first, stage.keep)
     trained = {"steps": steps, "trained": time.strftime("%Y-%m-%d")}
@@ -94,6 +97,8 @@ def _train_stage(
     card = {"name": stage.name, "kind": stage.kind, **known, **trained}
     if stage.kind == "memory":  # masks of single images have not changed
         card = {**started, "memory": trained}
+    elif "memory" in started:  # it stays, and wants training again
+        card["memory"] = started["memory"]
     nn.weights.save_weights(learner.net.eval(), folder / "model", card)
 
 
@@ -114,8 +119,16 @@ def _learner(stage: Stage) -> nn.training.fit.Learner:
 
 
 def _batches(
-    stage: Stage, made: Mapping[str, Path], data: Path | None, runs: Path, seed: int | Sequence[int]
-) -> Iterator[Any]:
+    stage: Stage, made: Mapping[str, Path], data: Path | None, runs: Path, step: int
+) -> Callable[[int], Iterator[Any]]:
+    """Streams of batches from a step on; see `nn.training.fit.Streams`."""
+    samples = _samples(stage, made, data, runs)
+    return lambda worker: samples.batches(stage.batch, stream_seed(stage.seed, step, worker))
+
+
+def _samples(
+    stage: Stage, made: Mapping[str, Path], data: Path | None, runs: Path
+) -> ClassifierSamples | RefinerSamples | SequenceSamples:
     images = {name: _images(name, chosen, data, runs) for name, chosen in stage.sets.items()}
     if stage.kind == "classifier":
         pools = [
@@ -123,7 +136,7 @@ def _batches(
             for name, chosen in stage.sets.items()
         ]
         changes = Changes(stage.shade, stage.dye, stage.park, stage.paste, stage.mix, stage.degrade)
-        return ClassifierSamples(pools, stage.classes, stage.size_px, changes=changes).batches(stage.batch, seed)
+        return ClassifierSamples(pools, stage.classes, stage.size_px, changes=changes)
     ready = {
         name: [boxed(image, find_supports(image, stage.sets[name], made)) for image in found]
         for name, found in images.items()
@@ -131,7 +144,7 @@ def _batches(
     shares = {name: chosen.share for name, chosen in stage.sets.items()}
     usable = {name: [one for one in found if len(one.boxes)] for name, found in ready.items()}
     samples = SequenceSamples if stage.kind == "memory" else RefinerSamples
-    return samples(usable, shares, stage.size_px).batches(stage.batch, seed)
+    return samples(usable, shares, stage.size_px)
 
 
 def _images(name: str, chosen: DataSet, data: Path | None, runs: Path) -> list[LabelledImage]:

@@ -62,6 +62,7 @@ def test_crops_look_at_labelled_ground_however_little_there_is(scene: Scene, tmp
 def test_a_resumed_stream_is_another_one_and_always_the_same():
     assert stream_seed(5, 0) == 5
     first, again, later = (np.random.default_rng(stream_seed(5, step)).random() for step in (100, 100, 200))
+    assert stream_seed(5, 100, worker=1) != stream_seed(5, 100)
     assert first == again != later
     assert first != np.random.default_rng(5).random()
 

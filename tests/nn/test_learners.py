@@ -82,23 +82,50 @@ class WatchedLine(Line):
         self.log("val_loss", self.loss(batch), batch_size=1)
 
 
-def ones() -> Iterator[tuple[np.ndarray]]:
+def ones(worker: int = 0) -> Iterator[tuple[np.ndarray]]:
     return repeat((np.ones((1, 1), np.float32),))
 
 
 def test_a_training_goes_on_from_the_step_that_was_reached(tmp_path: Path):
     assert step_reached(tmp_path) == 0
-    assert fit(Line(9), ones(), tmp_path, stop=4, quiet=True, accelerator="cpu") == 4
+    assert fit(Line(9), ones, tmp_path, stop=4, quiet=True, accelerator="cpu") == 4
     assert step_reached(tmp_path) == 4
-    assert fit(Line(9), ones(), tmp_path, quiet=True, accelerator="cpu") == 9
+    assert fit(Line(9), ones, tmp_path, quiet=True, accelerator="cpu") == 9
     assert step_reached(tmp_path) == 9
+
+
+def test_each_process_that_draws_has_a_stream_of_its_own(tmp_path: Path):
+    drawn = []
+
+    class Listening(Line):
+        def training_step(self, batch: tuple[torch.Tensor], _: int) -> torch.Tensor:
+            drawn.append(batch[0].item())
+            return self.loss(batch)
+
+    def numbered(worker: int) -> Iterator[tuple[np.ndarray]]:
+        return repeat((np.full((1, 1), worker + 1, np.float32),))
+
+    fit(Listening(6), numbered, tmp_path, quiet=True, accelerator="cpu", workers=2)
+    assert sorted(drawn) == [1, 1, 1, 2, 2, 2]
+
+
+def test_an_average_of_the_weights_comes_out_where_asked(tmp_path: Path):
+    def swinging(average: bool) -> float:
+        learner = Line(9, first=2.6)
+        learner.rate = 0.9
+        fit(learner, ones, tmp_path / str(average), quiet=True, accelerator="cpu", average=average)
+        return abs(learner.net.weight.item() - 3)
+
+    # each step leaps over the goal, by four fifths of where it was before
+    assert swinging(average=False) == pytest.approx(0.4 * 0.8**9, rel=1e-3)
+    assert swinging(average=True) < 0.4 * 0.4 * 0.8**9
 
 
 @pytest.mark.parametrize(("first", "kept"), [(3.0, True), (0.0, False)])
 def test_a_warm_start_is_kept_where_nothing_is_better(first: float, kept: bool, tmp_path: Path):
     learner = WatchedLine(4, first)
     watch = [(np.ones((1, 1), np.float32),)]
-    steps = fit(learner, ones(), tmp_path, every=2, quiet=True, watch=watch, accelerator="cpu")
+    steps = fit(learner, ones, tmp_path, every=2, quiet=True, watch=watch, accelerator="cpu")
     assert (steps == 0) == kept
     assert (learner.net.weight.item() == first) == kept
     assert abs(learner.net.weight.item() - 3) < 1.1

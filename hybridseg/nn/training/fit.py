@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from hybridseg.errors import MissingExtra
 from hybridseg.nn.backbones.lite0 import freeze_batchnorm
@@ -21,7 +22,13 @@ from hybridseg.nn.device import native_bf16, pick_device
 
 try:
     import lightning
-    from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+    from lightning.pytorch.callbacks import (
+        Callback,
+        EarlyStopping,
+        ModelCheckpoint,
+        TQDMProgressBar,
+        WeightAveraging,
+    )
     from lightning.pytorch.loggers import CSVLogger
 except ImportError as error:
     raise MissingExtra("training needs Lightning: uv sync --extra train") from error
@@ -78,12 +85,13 @@ class Learner(lightning.LightningModule):
 
 
 class _Stream(IterableDataset):
-    def __init__(self, batches: Iterator[Any]) -> None:
+    def __init__(self, batches: Streams) -> None:
         super().__init__()
         self.batches = batches
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in self.batches:
+        worker = get_worker_info()
+        for batch in self.batches(worker.id if worker else 0):
             yield _tensors(batch)
 
 
@@ -107,9 +115,13 @@ def _tensors(value: Any) -> Any:
     return tuple(_tensors(item) for item in value)
 
 
+Streams = Callable[[int], Iterator[Any]]
+"""Number of a process that draws batches to its endless stream of them; each number gives other ones."""
+
+
 def fit(
     learner: Learner,
-    batches: Iterator[Any],
+    batches: Streams,
     folder: Path,
     stop: int | None = None,
     every: int = 100,
@@ -119,6 +131,7 @@ def fit(
     accelerator: str = "auto",
     precision: Literal["32-true", "bf16-mixed"] = "32-true",
     workers: int = 0,
+    average: bool = False,
 ) -> int:
     """Optimise; go on from `folder/last.ckpt` where there is one.
 
@@ -126,7 +139,7 @@ def fit(
 
     Args:
         learner: what to optimise.
-        batches: endless.
+        batches: see `Streams`.
         folder: of checkpoints and curves.
         stop: step to stop at; default: `learner.steps`.
         every: steps between two checkpoints, and between two looks at `watch`.
@@ -137,7 +150,9 @@ def fit(
         patience: see `watch`.
         accelerator: as Lightning calls it.
         precision: of the forward pass, as Lightning calls it.
-        workers: 1 draws batches in a process of their own, 0 in this one.
+        workers: how many processes draw batches; 0: this one does.
+        average: whether a running average of the weights is left in the learner, in which the last tenth of the steps
+            weighs most (polynomial-decay averaging, Shamir and Zhang 2013, 4).
 
     Returns:
         the step reached; 0 where the first weights were best.
@@ -160,6 +175,7 @@ def fit(
             checkpoint,
             *([] if quiet else [TQDMProgressBar(refresh_rate=10)]),
             *([] if watch is None else _watchers(folder, patience)),
+            *([WeightAveraging(avg_fn=_averaged)] if average else []),
         ],
         enable_progress_bar=not quiet,
         enable_model_summary=False,
@@ -169,7 +185,7 @@ def fit(
         num_sanity_val_steps=0,
     )
     learner.net.to(memory_format=torch.channels_last)
-    context = "fork" if workers else None  # a generator cannot be sent to a process started afresh
+    context = "fork" if workers else None  # the images that are drawn from need not be copied
     with warnings.catch_warnings():
         # batches come ready from one stream: neither workers nor a length would help
         warnings.filterwarnings("ignore", message=".*(num_workers|__len__).*")
@@ -188,6 +204,11 @@ def fit(
         learner.load_state_dict(first)
         return 0
     return int(trainer.global_step)
+
+
+def _averaged(average: Tensor, value: Tensor, steps: Tensor) -> Tensor:
+    """The average after one more step; counters are taken as they are."""
+    return torch.lerp(average, value, 9 / (10 + int(steps))) if average.is_floating_point() else value
 
 
 def _mean_loss(learner: Any, watch: Sequence[Any]) -> float:
@@ -215,9 +236,14 @@ Precision = Literal["32-true", "bf16-mixed"]
 
 
 def precision() -> Precision:
-    """Return the precision that trains fastest on this machine's CPU; fp32 where an accelerator is found."""
+    """Return the precision that trains fastest on this machine: bfloat16 on CUDA and on a CPU that has it."""
     device = pick_device()
-    return "bf16-mixed" if device.type == "cpu" and native_bf16(device) else "32-true"
+    return "bf16-mixed" if device.type == "cuda" or native_bf16(device) else "32-true"
+
+
+def workers() -> int:
+    """Return how many processes should draw batches: one beside a CPU, which trains, else all cores but one."""
+    return 1 if pick_device().type == "cpu" else max(1, (os.cpu_count() or 1) - 1)
 
 
 def keep_slow_layers_in_fp32(net: nn.Module) -> None:
