@@ -141,6 +141,13 @@ def test_only_the_freed_stages_and_the_head_are_trained():
     assert learner.warmup == 5
 
 
+def test_beside_an_accelerator_all_cores_but_one_draw(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(fitting.os, "cpu_count", lambda: 16)
+    for device, drawing in (("cpu", 1), ("cuda", 15), ("mps", 15)):
+        monkeypatch.setattr(fitting, "pick_device", lambda device=device: torch.device(device))
+        assert fitting.workers() == drawing
+
+
 def test_slow_layers_stay_in_fp32_under_autocast(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(fitting, "native_bf16", lambda _: True)
     monkeypatch.setattr(fitting, "pick_device", lambda: torch.device("cpu"))
