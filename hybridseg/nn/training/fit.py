@@ -152,7 +152,7 @@ def fit(
         precision: of the forward pass, as Lightning calls it.
         workers: how many processes draw batches; 0: this one does.
         average: whether a running average of the weights is left in the learner, in which the last tenth of the steps
-            weighs most (polynomial-decay averaging, Shamir and Zhang 2013, 4).
+            weighs most (polynomial-decay averaging, Shamir and Zhang 2013).
 
     Returns:
         the step reached; 0 where the first weights were best.
