@@ -20,6 +20,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from hybridseg.errors import OutputError
 from hybridseg.evaluation.block_sums import Paired
 from hybridseg.evaluation.comparison import Comparison, LayerInput, Request, build_comparison, input_text
+from hybridseg.evaluation.layers import Touching
 from hybridseg.evaluation.lines import LineSums
 from hybridseg.evaluation.page import page
 from hybridseg.evaluation.polygons import PolygonSums
@@ -39,6 +40,7 @@ def evaluate(
     ignore: LayerInput | None = None,
     label_column: str | None = None,
     raster: RasterKind = "auto",
+    touching: Touching = "apart",
     rename: Mapping[str, str] | None = None,
     tolerance_m: float | None = None,
     compare: LayerInput | None = None,
@@ -61,6 +63,8 @@ def evaluate(
         ignore: polygons inside which nothing counts.
         label_column: column that holds the classes; default: class or label. Without one all rows are one class.
         raster: what the values of a raster reference are; auto looks at them, and a note tells the outcome.
+        touching: whether objects of one class that touch are compared apart, or joined into one on both sides, as a
+            reference from a mask has them.
         rename: new names of classes of either side, such as the codes of a raster: '{"1": "building"}'.
         tolerance_m: distance within which outlines and roads agree, and width of the band of boundary IoU; default: 2
             pixels of the scene or raster, else a twentieth of the side of the median object; of roads 3 pixels or 5 m.
@@ -84,7 +88,7 @@ def evaluate(
     report = _measure(
         Request(
             pred, ref, scene, aoi, ignore, label_column=label_column, rename=rename, raster=raster,
-            tolerance_m=tolerance_m, compare=compare, seed=seed,
+            touching=touching, tolerance_m=tolerance_m, compare=compare, seed=seed,
         )
     )  # fmt: skip
     with ExitStack() as outputs:  # both are made before either takes its place

@@ -17,7 +17,7 @@ from odc.geo.geobox import GeoBox
 from hybridseg.errors import EvaluateError
 from hybridseg.evaluation import layers
 from hybridseg.evaluation.area import Region, StudyArea, check_overlap, choose_area, crs_of, frame
-from hybridseg.evaluation.layers import Kind, Objects
+from hybridseg.evaluation.layers import Kind, Objects, Touching
 from hybridseg.evaluation.rasters import RasterKind, RasterReference, is_raster, read_grid, read_reference
 from hybridseg.metrics.pixels import metric_grid
 from hybridseg.read.ground import gsd_m
@@ -51,6 +51,7 @@ class Request:
     label_column: str | None = None
     rename: Mapping[str, str] | None = None
     raster: RasterKind = "auto"
+    touching: Touching = "apart"
     tolerance_m: float | None = None
     compare: LayerInput | None = None
     seed: int = 0
@@ -60,8 +61,9 @@ class Request:
             raise EvaluateError(f"the seed is {self.seed}; give 0 or more")
         if self.tolerance_m is not None and not 0 < self.tolerance_m < math.inf:
             raise EvaluateError(f"the tolerance is {self.tolerance_m} m; give metres above 0")
-        if self.raster not in get_args(RasterKind):
-            raise EvaluateError(f"raster is '{self.raster}'; choose one of {', '.join(get_args(RasterKind))}")
+        for name, value, choices in (("raster", self.raster, RasterKind), ("touching", self.touching, Touching)):
+            if value not in get_args(choices):
+                raise EvaluateError(f"{name} is '{value}'; choose one of {', '.join(get_args(choices))}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return all settings, sources as text."""
@@ -170,6 +172,7 @@ def build_comparison(request: Request) -> Comparison:
     notes = [f"measured in {crs_note}", f"tolerance {tolerance_m:.3g} m ({reason})"]
     if both.kind == "polygons":
         notes.append(f"pixels of {pixel_m:.3g} m")
+        notes += ["objects that touch count as one"] * (request.touching == "joined")
     if both.raster is not None:
         notes += [both.raster.note, "its outlines are those of its pixels: the vertex ratio says little"]
     warnings = (*pred_objects.warnings, *ref_objects.warnings, *class_warnings, *_stray(pred, ref, both, extent))
@@ -196,7 +199,8 @@ def _read(request: Request) -> _Read:
         raise EvaluateError(f"{ref.name} holds no objects; give a reference with objects in it")
     layers.check_column(request.label_column, (pred, ref))
     kind = layers.kind_of(ref)
-    of_pred, of_ref = (layers.objects_of(one, kind, request.label_column, request.rename) for one in (pred, ref))
+    settings = request.label_column, request.rename, request.touching
+    of_pred, of_ref = (layers.objects_of(one, kind, *settings) for one in (pred, ref))
     return _Read(of_pred, of_ref, kind, raster)
 
 

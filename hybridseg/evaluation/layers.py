@@ -16,9 +16,11 @@ from hybridseg.errors import EvaluateError
 from hybridseg.evaluation.area import Region, plane_crs, to_crs
 from hybridseg.evaluation.rasters import is_raster
 from hybridseg.labels.codes import class_text
+from hybridseg.metrics.touching import groups_touching, united
 from hybridseg.read.vectors import LayerRead, Vectors, count_rows, read_layer
 
 Kind: TypeAlias = Literal["polygons", "lines"]
+Touching: TypeAlias = Literal["apart", "joined"]
 
 CLASS_COLUMNS = ("class", "label")
 SCORE_COLUMNS = ("score", "confidence")
@@ -67,6 +69,17 @@ class Objects:
         classes = None if self.classes is None else self.classes[chosen]
         scores = None if self.scores is None else self.scores[chosen]
         return replace(self, geometry=self.geometry[chosen], classes=classes, scores=scores, rows=self.rows[chosen])
+
+    def joined(self) -> Objects:
+        """Return the objects with those of one class that touch as one: the highest score, the row of the first."""
+        groups = groups_touching(self.geometry, self.classes)
+        first = np.unique(groups, return_index=True)[1]
+        one = replace(self.where(first), geometry=united(self.geometry, groups))
+        if self.scores is None:
+            return one
+        best = np.full(len(first), -np.inf)
+        np.maximum.at(best, groups, self.scores)
+        return replace(one, scores=best)
 
     def to(self, crs: CRS) -> Objects:
         """Return the objects in another CRS, without those too far away to have coordinates in it."""
@@ -146,7 +159,11 @@ def kind_of(layer: LayerRead) -> Kind:
 
 
 def objects_of(
-    layer: LayerRead, kind: Kind, label_column: str | None = None, rename: Mapping[str, str] | None = None
+    layer: LayerRead,
+    kind: Kind,
+    label_column: str | None = None,
+    rename: Mapping[str, str] | None = None,
+    touching: Touching = "apart",
 ) -> Objects:
     """Return the objects of a layer, made fit for comparison.
 
@@ -158,6 +175,7 @@ def objects_of(
         kind: what to keep.
         label_column: column that holds the classes; default: `class` or `label`, whichever there is.
         rename: new names of classes.
+        touching: whether polygons of one class that touch become one.
 
     Raises:
         EvaluateError: the layer has rows, but none of that kind.
@@ -175,7 +193,8 @@ def objects_of(
         warnings += _duplicates(geometry[fits], None if classes is None else classes[fits], name)
     crs = None if rows.crs is None else plane_crs(CRS.from_user_input(rows.crs))
     positions = rows.index.to_numpy()
-    return Objects(name, geometry, classes, scores, positions, crs, (*layer.notes, *warnings)).where(fits)
+    found = Objects(name, geometry, classes, scores, positions, crs, (*layer.notes, *warnings)).where(fits)
+    return found.joined() if touching == "joined" and kind == "polygons" else found
 
 
 def classes_of(

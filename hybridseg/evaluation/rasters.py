@@ -100,7 +100,10 @@ def read_reference(path: str | Path, kind: RasterKind = "auto", known: frozenset
     classes = np.array(names, dtype=object)[np.searchsorted(present, numbers)]
     table = gpd.GeoDataFrame({"class": classes}, geometry=outlines, crs=crs_of(grid))
     text = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-    note = f"{name}: values taken for classes ({text}), their connected patches for objects"
+    note = (
+        f"{name}: values taken for classes ({text}), their connected patches for objects, so that those that touch are "
+        "one; --touching joined takes the map's so, too"
+    )
     return RasterReference(table, grid, unknown, note)
 
 

@@ -252,6 +252,24 @@ def test_a_raster_of_classes_as_reference(tmp_path: Path) -> None:
         evaluate(pred, path)
 
 
+def test_objects_that_touch_are_one_where_the_reference_cannot_part_them(tmp_path: Path) -> None:
+    values = np.zeros((40, 40), np.uint8)
+    values[5:15, 2:32] = 1  # a row of three houses
+    path = save(tmp_path / "ref.tif", values, transform=Affine(1, 0, X, 0, -1, Y + 40))
+    houses = [box(2, 25), box(12, 25), box(22, 25), box(2, 0), box(22, 15, 10, 10)]
+    pred = layer(*houses, class_=["1"] * 4 + ["pond"], score=[0.5, 0.9, 0.7, 0.4, 0.8])
+    apart, joined = evaluate(pred, path), evaluate(pred, path, touching="joined")
+    assert (apart["f1"], apart.counts["predicted"]) == (0, 5)
+    assert any("--touching joined" in note for note in apart.notes)
+    assert (joined.per_class["1"]["precision"], joined.per_class["1"]["recall"]) == (0.5, 1)
+    assert (joined.counts["predicted"], joined.counts["reference"]) == (3, 1)
+    assert "objects that touch count as one" in joined.notes
+    row = joined.verdicts.set_index("verdict").loc["hit"]
+    assert row["score"].max() == 0.9, "the highest of the three"
+    with pytest.raises(EvaluateError, match="touching is 'near'; choose one of apart, joined"):
+        evaluate(pred, path, touching="near")  # type: ignore[arg-type]
+
+
 def test_a_raster_of_instances_as_reference(tmp_path: Path) -> None:
     values = np.zeros((40, 40), np.uint16)
     for number, left in enumerate((2, 12, 22), start=1):

@@ -43,7 +43,7 @@ def test_classes_become_a_polygon_a_patch(tmp_path: Path) -> None:
     found = read_reference(save(tmp_path / "a.tif", classes()))
     assert found.table["class"].value_counts().to_dict() == {"1": 2, "2": 3}
     assert sorted(found.table.area / 0.25) == [4, 4, 6, 12, 24]
-    assert found.note == "a.tif: values taken for classes (1, 2), their connected patches for objects"
+    assert found.note.startswith("a.tif: values taken for classes (1, 2), their connected patches for objects, so")
     assert found.table.crs == found.grid.crs.proj
 
 
