@@ -13,7 +13,7 @@ import pandas as pd
 import shapely
 import shapely.errors
 
-from hybridseg.rowfile import PackedRows
+from hybridseg.rowfile import AT_ONCE, PackedRows
 from hybridseg.run.store import key_of
 from hybridseg.run.sweeps import Results
 from hybridseg.shape import Shape
@@ -141,12 +141,15 @@ class ShapeTasks(Sequence[ShapeTask]):
         """Return the layer with the outlines that the tasks gave, and `unshaped`; of those that failed as they were."""
         outlines, unshaped = np.full((2, len(self.layer)), None, object)
         for task, made in results:
-            outlines[list(task.rows)] = shapely.to_wkb(made.geometry.to_numpy())
+            outlines[list(task.rows)] = shapely.to_wkb(made.geometry.to_numpy())  # objects take twice the room
             unshaped[list(task.rows)] = made["unshaped"].to_numpy()
         left = np.flatnonzero(pd.isna(outlines))
         outlines[left] = self.layer.shapes["geometry"].take(left).to_numpy()
+        for start in range(0, len(outlines), AT_ONCE):  # all at once, both would be there
+            some = slice(start, start + AT_ONCE)
+            outlines[some] = shapely.from_wkb(outlines[some])
         rows = self.layer.others.assign(unshaped=unshaped)
-        return gpd.GeoDataFrame(rows, geometry=shapely.from_wkb(outlines), crs=self.layer.crs)
+        return gpd.GeoDataFrame(rows, geometry=outlines, crs=self.layer.crs)
 
     def __len__(self) -> int:
         return len(self.blocks)

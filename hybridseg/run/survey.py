@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 from odc.geo.geobox import GeoBox
 
@@ -219,12 +220,8 @@ class Survey:
         united = self.theme.objects.in_pieces
         if not united:
             check_ids(refined.columns("id"))
-        drawn = self.theme.gate.choose(refined)
-        _, layer = next(self._sweeps.results("join", [JoinTask(drawn, united)], Tally(1)))
-        gsd_m = ground.gsd_m(self._refiner_view.geobox)
-        coarse_m = ground.gsd_m(self._working_grid(None)[0].zoom_out(self.models.classifier.spec.stride))
-        tasks, count = ShapeTasks.of(layer, self.theme.shape, gsd_m, coarse_m), len(drawn)
-        tally, drawn, layer = Tally(len(tasks)), None, None  # the tasks hold them in less room
+        tasks, count = self._shape_tasks(self.theme.gate.choose(refined))
+        tally = Tally(len(tasks))
         made = tasks.gather(self._sweeps.results("shape", tasks, tally))
         asked = () if self.ground is None or not united else (ground_of(self.ground),)
         found = made = cut_and_measured(made, (self.scene.geobox.extent.geom, *asked))
@@ -232,6 +229,13 @@ class Survey:
         if self.ground is not None and not united:
             found = belonging(made, refined.columns("id", "peak_x", "peak_y"), self.ground)
         return Features(found[list(FEATURE_COLUMNS)], sweep, 0 if united else count - len(made))
+
+    def _shape_tasks(self, drawn: gpd.GeoDataFrame) -> tuple[ShapeTasks, int]:
+        """Join outlines; return the tasks of shaping, which hold them packed, and how many outlines there were."""
+        _, layer = next(self._sweeps.results("join", [JoinTask(drawn, self.theme.objects.in_pieces)], Tally(1)))
+        gsd_m = ground.gsd_m(self._refiner_view.geobox)
+        coarse_m = ground.gsd_m(self._working_grid(None)[0].zoom_out(self.models.classifier.spec.stride))
+        return ShapeTasks.of(layer, self.theme.shape, gsd_m, coarse_m), len(drawn)
 
     def steps(self) -> Steps:
         """Make every value in turn: heatmap, prompts, refined masks, features with calibrated scores."""

@@ -133,9 +133,10 @@ def blocks_of(outlines: gpd.GeoSeries, side_m: float, around_m: float) -> Iterat
     """
     array = outlines.to_numpy()
     bounds, tree = shapely.bounds(array), shapely.STRtree(array)
+    middles = (bounds[:, :2] + bounds[:, 2:]) / 2
     for crs, rows in by_metric_crs(outlines):
-        middles = gpd.GeoSeries(shapely.points((bounds[rows, :2] + bounds[rows, 2:]) / 2), crs=outlines.crs)
-        squares = np.floor(shapely.get_coordinates(middles.to_crs(crs).to_numpy()) / side_m)
+        few = (gpd.GeoSeries(shapely.points(middles[some]), crs=outlines.crs).to_crs(crs) for some in _few(rows))
+        squares = np.floor(np.concatenate([shapely.get_coordinates(some.to_numpy()) for some in few]) / side_m)
         block = np.unique(squares, axis=0, return_inverse=True)[1].ravel()
         order = np.argsort(block, kind="stable")
         cores = np.split(rows[order], np.flatnonzero(np.diff(block[order])) + 1)

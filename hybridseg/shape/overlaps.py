@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import geopandas as gpd
 import numpy as np
 import shapely
@@ -45,9 +47,8 @@ def resolve_overlaps(features: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     better, worse, common = _overlaps(polygons)
     kept = _suppress(polygons, kept, better, worse, common)
     both = kept[better] & kept[worse]
-    rivals = _rivals(better[both], worse[both], len(polygons))
-    for row in np.unique(worse[both]):  # best first: all rivals of a row are final when its turn comes
-        left = _trim(polygons[row], polygons[[rival for rival in rivals[row] if kept[rival]]])
+    for row, rivals in _rivals(better[both], worse[both]):  # best first: all rivals of a row are final at its turn
+        left = _trim(polygons[row], polygons[rivals[kept[rivals]]])
         kept[row] = left.area >= _LEAST_LEFT * polygons[row].area
         polygons[row] = left
 
@@ -64,10 +65,9 @@ def set_apart(polygons: np.ndarray) -> np.ndarray:
     order = np.lexsort((*shapely.bounds(polygons).T, -shapely.area(polygons)))
     ranked = polygons[order]
     better, worse, _ = _overlaps(ranked)
-    rivals = _rivals(better, worse, len(ranked))
     out = polygons.copy()
-    for row in np.unique(worse):
-        left = _trim(ranked[row], ranked[rivals[row]])
+    for row, rivals in _rivals(better, worse):
+        left = _trim(ranked[row], ranked[rivals])
         if left.area > 0:
             out[order[row]] = left
     return out
@@ -104,9 +104,11 @@ def _overlaps(polygons: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return second[order], first[order], common[order]
 
 
-def _rivals(better: np.ndarray, worse: np.ndarray, count: int) -> list[np.ndarray]:
-    """Return for each row the better ones that it meets; pairs as from `_overlaps`."""
-    return np.split(better, np.searchsorted(worse, np.arange(1, count)))
+def _rivals(better: np.ndarray, worse: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the rows that meet better ones, in order, with these; pairs as from `_overlaps`."""
+    rows, starts, counts = np.unique(worse, return_index=True, return_counts=True)
+    for row, start, count in zip(rows.tolist(), starts, counts, strict=True):
+        yield row, better[start : start + count]
 
 
 def _suppress(

@@ -28,7 +28,7 @@ import pyogrio
 import shapely
 
 from hybridseg.errors import OutputError
-from hybridseg.rowfile import as_parquet
+from hybridseg.rowfile import as_parquet, in_batches
 from hybridseg.types import METADATA_KEY
 from hybridseg.write.geopackage import add_metadata, add_styles, check_index
 from hybridseg.write.lineage import COLUMNS, abstract, qgis_metadata
@@ -262,8 +262,8 @@ def check_rows(layer: Layer, path: Path) -> None:
     if rows != len(layer.frame):
         raise ValueError(f"{rows} rows of {len(layer.frame)} are left")
     if rows and "id" in layer.frame:
-        wanted = _hashes(layer.frame["id"].astype(str))
-        if not np.array_equal(np.unique(np.concatenate(ids)), np.unique(wanted)):
+        wanted = [_hashes(some["id"].astype(str)) for some in in_batches(layer.frame)]
+        if not np.array_equal(np.unique(np.concatenate(ids)), np.unique(np.concatenate(wanted))):
             raise ValueError("ids are lost")
     if missing != layer.frame.geometry.isna().sum():
         raise ValueError("geometries are lost")

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -9,6 +16,8 @@ import shapely
 from affine import Affine
 from rasterio.features import rasterize, shapes
 
+from hybridseg.rowfile import PackedRows
+from hybridseg.run import shaping
 from hybridseg.run.shaping import JoinTask, ShapeTasks, cut_and_measured
 from hybridseg.shape import Buildings, Coverage, Rows, Shape
 from hybridseg.shape.measure import blocks_of
@@ -114,3 +123,32 @@ def test_blocks_that_failed_stay_as_they_were_traced(monkeypatch: pytest.MonkeyP
     assert 0 < len(others) < len(town)
     assert shapely.equals_exact(made.geometry.to_numpy()[others], town.geometry.to_numpy()[others], 0).all()
     assert not shapely.equals_exact(made.geometry.to_numpy(), town.geometry.to_numpy(), 0).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc says how much memory a process has held")
+def test_while_they_are_gathered_outlines_are_not_in_memory_twice() -> None:
+    ask = "from tests.shape.test_blocks import room_of_gathering; print(room_of_gathering())"
+    at = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, cwd=at)
+    assert 1 < float(done.stdout) < 2, "1.6 as objects, 2.6 with all of them packed beside"
+
+
+def room_of_gathering() -> float:
+    """Most memory that gathering outlines of 501 corners takes, in what they take packed; for a process of its own."""
+    shaping.AT_ONCE = 1000
+    rows = np.arange(20_000)
+    layer = gpd.GeoDataFrame({"id": rows}, geometry=shapely.points(rows, rows), crs="EPSG:32645")
+    tasks = ShapeTasks(PackedRows.of(layer), [(some, some) for some in np.split(rows, 100)], Buildings(), GSD_M, 0.0)
+
+    def results() -> Iterator[tuple[Any, gpd.GeoDataFrame]]:
+        for task in tasks:
+            yield task, task.outlines.assign(unshaped=None, geometry=task.outlines.buffer(1, 125))
+
+    before = most_held()
+    made = tasks.gather(results())
+    return (most_held() - before) / (16 * shapely.get_num_coordinates(made.geometry.to_numpy()).sum())
+
+
+def most_held() -> int:
+    """Bytes; of this process alone, while `getrusage` counts what held the memory before it."""
+    return 1024 * int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0])
