@@ -90,6 +90,12 @@ def test_a_model_folder_appears_whole_and_without_former_themes(tmp_path: Path):
             (folder / theme).write_text("")
         assert sorted(p.name for p in out.iterdir()) == ["card.yaml", theme]
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    (tmp_path / "plain").mkdir()
+    assert out.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (out / "card.yaml").chmod(0o640)
+    with model_at(out) as folder:
+        (folder / "card.yaml").write_text("private")
+    assert (out / "card.yaml").stat().st_mode & 0o777 == 0o640
     with pytest.raises(OutputError, match="something else"), model_at(tmp_path):
         pass
 

@@ -190,6 +190,7 @@ def test_training_learns_stops_and_goes_on(kind: str, tmp_path: Path):
     path.write_text(yaml.safe_dump(plan.model_dump(mode="json") | {"start": None}))
     folder = train(path, runs=tmp_path / "runs", quiet=True)
     assert yaml.safe_load((folder / "card.yaml").read_text())["steps"] == 2
+    assert {file.stat().st_mode for file in (tmp_path / "runs" / "towns").iterdir()} == {path.stat().st_mode}
     path.write_text(path.read_text().replace("steps: 2", "steps: 3"))
     assert yaml.safe_load((train(path, runs=tmp_path / "runs", quiet=True) / "card.yaml").read_text())["steps"] == 3
 
