@@ -14,6 +14,7 @@ import rasterio
 from hybridseg import nn
 from hybridseg.read.given import open_heatmap
 from hybridseg.read.part import open_part
+from hybridseg.read.paths import full_name
 from hybridseg.read.prompts import read_prompts
 from hybridseg.run.output import Output
 from hybridseg.run.progress import Progress, Quiet
@@ -157,6 +158,7 @@ def extract(
     swept = None if heatmap is None else open_heatmap(heatmap, part.scene.crs, names, store)
     found = None if from_prompts is None else read_prompts(from_prompts, [one.label for one in named], part.scene)
     request = dict(
+        scene=full_name(scene) if isinstance(scene, str | Path) else part.scene.name,
         extent=parse_extent(extent), aoi=input_of(aoi), crs=crs, source_crs=source_crs, nodata=nodata, gsd=gsd, as_=as_,
         stac=stac, schema=schema, shape=shape, keep_trace=keep_trace, heatmap=input_of(heatmap),
         from_prompts=input_of(from_prompts), runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)),
