@@ -149,13 +149,43 @@ def replacing(
         if verify is not None:
             _read_back(beside, path, verify)
         try:
-            _take_place(beside, _real(path))
+            take_place(beside, _real(path))
             if os.path.islink(path):
                 _copy_sidecars(_real(path), Path(path))
         except OSError as error:
             raise OutputError(
                 f"{path} cannot be replaced ({_reason(error)}): close it or choose another name"
             ) from error
+
+
+def take_place(beside: Path, place: Path) -> None:
+    """Move a file and its sidecars to their place; they get the permissions of a file that is there.
+
+    The former sidecars are put aside first and the new ones follow last, so that no file ever stands beside the
+    sidecar of another.
+
+    Raises:
+        OSError: the file cannot be moved; what was there is there still.
+    """
+    fresh = [sidecar for sidecar in SIDECARS if _beside(beside, sidecar).exists()]
+    with suppress(FileNotFoundError):
+        mode = stat.S_IMODE(place.stat().st_mode)
+        for file in (beside, *(_beside(beside, sidecar) for sidecar in fresh)):
+            file.chmod(mode)
+    aside = []
+    try:
+        for sidecar in SIDECARS:
+            former, kept = _beside(place, sidecar), beside.with_name(f"former{sidecar}")
+            if former.exists():
+                os.replace(former, kept)
+                aside.append((former, kept))
+        os.replace(beside, place)
+    except OSError:
+        for former, kept in aside:
+            os.replace(kept, former)
+        raise
+    for sidecar in fresh:
+        os.replace(_beside(beside, sidecar), _beside(place, sidecar))
 
 
 def _check_place(path: Path) -> None:
@@ -234,31 +264,6 @@ def _read_back(beside: Path, path: Path | str, verify: Callable[[Path], object])
             f"{path} was damaged while it was written ({_reason(error)}), and nothing is replaced: "
             "make room or choose another disk"
         ) from error
-
-
-def _take_place(beside: Path, place: Path) -> None:
-    """Move a file and its sidecars to their place.
-
-    The former sidecars are put aside first and the new ones follow last, so that no file ever stands beside the
-    sidecar of another.
-    """
-    with suppress(FileNotFoundError):
-        beside.chmod(stat.S_IMODE(place.stat().st_mode))
-    aside = []
-    try:
-        for sidecar in SIDECARS:
-            former, kept = _beside(place, sidecar), beside.with_name(f"former{sidecar}")
-            if former.exists():
-                os.replace(former, kept)
-                aside.append((former, kept))
-        os.replace(beside, place)
-    except OSError:
-        for former, kept in aside:
-            os.replace(kept, former)
-        raise
-    for sidecar in SIDECARS:
-        if (fresh := _beside(beside, sidecar)).exists():
-            os.replace(fresh, _beside(place, sidecar))
 
 
 def _copy_sidecars(place: Path, link: Path) -> None:

@@ -31,6 +31,9 @@ with another number of them a mask changes."""
 HINT_SLOPE = 12.0
 """Logits of a hint from the share of a pixel that is covered: from -6 (none) to 6 (all)."""
 
+FINEST_M, COARSEST_M = 1e-3, 1e5
+"""Ground sampling distances that can be meant (m)."""
+
 Extent = tuple[float, float, float, float]
 """(left, bottom, right, top) in the units of a CRS."""
 

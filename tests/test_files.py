@@ -242,8 +242,10 @@ def test_a_damaged_file_replaces_nothing(tmp_path: Path) -> None:
 def test_permissions_stay(tmp_path: Path) -> None:
     path = tmp_path / "a.gpkg"
     path.touch(0o600)
-    replace_with(path, "new")
-    assert path.stat().st_mode & 0o777 == 0o600
+    with replacing(path) as beside:
+        beside.write_text("new")
+        sidecar(beside, ".aux.xml").write_text("new")
+    assert path.stat().st_mode & 0o777 == sidecar(path, ".aux.xml").stat().st_mode & 0o777 == 0o600
     replace_with(tmp_path / "b.gpkg", "new")
     (tmp_path / "plain").touch()
     assert (tmp_path / "b.gpkg").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from hybridseg import nn
 from hybridseg.errors import ThemeError
 from hybridseg.labels.labelled import LabelledGrid
 from hybridseg.labels.split import Split
+from hybridseg.read import part
 from hybridseg.read.scene import Scene
 from hybridseg.theme import Theme
 
@@ -20,12 +20,9 @@ ALLOWED: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "batch": (lambda v: v >= 1, "1 or more"),
     "free": (lambda v: v >= 0, "0 or more"),
     "rate": (lambda v: 0 < v <= 1, "more than 0 and at most 1, e.g. 1e-3"),
-    "gsd_m": (lambda v: 0 < v < math.inf, "metres a pixel, more than 0"),
     "seed": (lambda v: 0 <= v < 2**32, "0 to 4294967295"),
 }
 """Range of each number, as a test and in words."""
-FINER = 10
-"""How many times finer than a scene's own pixels the working grid may be."""
 
 
 def check_numbers(**given: float | None) -> None:
@@ -57,19 +54,17 @@ def check_themes(themes: Sequence[Theme]) -> None:
 
 
 def check_gsd(gsd_m: float | None, sources: Sequence[Scene], backbone: str) -> None:
-    """Refuse to work at far more detail than a source has, or at other pixels than its own with an index.
+    """Refuse to work in pixels that nobody can mean, or in others than a source's own with an index.
 
     Raises:
-        ThemeError: one of these is the case.
+        HybridsegError: one of these is the case.
     """
-    if gsd_m is not None and backbone.startswith(nn.indices.PREFIX):
+    if gsd_m is None:
+        return
+    if backbone.startswith(nn.indices.PREFIX):
         raise ThemeError(f"--gsd-m {gsd_m:g} came with {backbone}, which looks at a scene's own pixels; leave it out")
     for source in sources:
-        if gsd_m is not None and gsd_m < 0.99 * source.gsd_m / FINER:  # as rounded below
-            raise ThemeError(
-                f"--gsd-m {gsd_m:g} is far finer than the {source.gsd_m:.3g} m of {source.name}; give "
-                f"{source.gsd_m / FINER:.3g} or more"
-            )
+        part.check_gsd("--gsd-m", gsd_m, source)
 
 
 def check_free(free: int, head: str, trunk: Any) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridseg.errors import OutputError
-from hybridseg.files import check_not_input
+from hybridseg.files import check_not_input, take_place
 
 FILES = ("weights.safetensors", "card.yaml", "curves.png")
 """Files of a model folder beside its themes."""
@@ -58,7 +58,7 @@ def model_at(out: Path) -> Iterator[Path]:
             if former.name not in fresh:
                 former.unlink(missing_ok=True)
         for file in fresh:
-            os.replace(Path(name) / file, out / file)
+            take_place(Path(name) / file, out / file)
 
 
 FIGURES = {"objects": "objects", "found": "found", "f1": "F1", "area_iou": "IoU", "boundary_f1": "boundary F1"}

@@ -73,7 +73,8 @@ def finetune(
         width: of lines, in metres, or the name of the column that holds it.
         complete_within: polygon layer inside which every object is drawn, one for each scene; ground outside that is
             not labelled is unknown. Default: the whole scene is labelled.
-        gsd_m: metres a pixel to work at; default: what the theme's classifier does.
+        gsd_m: metres a pixel to work at, at the finest a tenth of the scene's own; default: what the theme's
+            classifier does.
         bands: numbers of the red, green and blue bands, as in 4,3,2: for the refiner, and for backbones that see them;
             or names with numbers, red=1,green=2,blue=3,nir=4, for an index.
         backbone_bands: numbers of the bands of a backbone that was trained on others (torchgeo's SENTINEL2_ALL,
@@ -100,9 +101,7 @@ def finetune(
     """
     themes = [load_theme(name.strip()) for name in theme.split(",")]
     check_themes(themes)
-    check_numbers(
-        validation=validation, steps=steps, patience=patience, batch=batch, free=free, rate=rate, gsd_m=gsd_m, seed=seed
-    )
+    check_numbers(validation=validation, steps=steps, patience=patience, batch=batch, free=free, rate=rate, seed=seed)
     names = [t.label for t in themes]
     called = parse_classes(classes, names, column)
     given_labels = join_arguments(scene, labels, complete_within)

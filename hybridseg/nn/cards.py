@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from hybridseg.errors import HybridsegWarning, WeightsError
 from hybridseg.folders import models_folders
+from hybridseg.types import COARSEST_M, FINEST_M
 
 UNVERIFIED = "not verified"
 
@@ -93,9 +94,6 @@ def _rising(values: list[Any]) -> list[Any]:
         raise ValueError("not in rising order")
     return values
 
-
-FINEST_M, COARSEST_M = 1e-3, 1e5
-"""Ground sampling distances that can be meant (m)."""
 
 _Metres = Annotated[float, Field(ge=FINEST_M, le=COARSEST_M)]
 _Share = Annotated[float, Field(ge=0, le=1)]

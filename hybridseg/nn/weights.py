@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from hybridseg.errors import WeightsError
+from hybridseg.files import replacing
 from hybridseg.nn.cards import read_card, sha256
 
 CLASS_ROWS = ("head.1.weight", "head.1.bias")
@@ -97,16 +97,18 @@ def brief(error: RuntimeError) -> str:
 
 
 def save_weights(net: nn.Module, folder: Path, card: Mapping[str, Any]) -> None:
-    """Write a model folder: fp16 weights, and the card with their hash; each file appears whole or not at all."""
+    """Write a model folder: fp16 weights, and the card with their hash; each file appears whole or not at all.
+
+    Raises:
+        OutputError: they cannot be written there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state = {
         key: (value.detach().half() if value.is_floating_point() else value.detach()).contiguous()
         for key, value in net.state_dict().items()
     }
-    weights, described = folder / "weights.tmp", folder / "card.tmp"
-    save_file(state, weights)
-    weights.chmod(0o644)  # safetensors makes it private
-    stated = {**card, "sha256": sha256(weights)}
-    described.write_text(yaml.safe_dump(stated, sort_keys=False, allow_unicode=True, width=100))
-    os.replace(weights, folder / "weights.safetensors")
-    os.replace(described, folder / "card.yaml")
+    with replacing(folder / "weights.safetensors") as beside:
+        beside.write_bytes(save(state))  # `save_file` makes it private
+        stated = {**card, "sha256": sha256(beside)}
+    with replacing(folder / "card.yaml") as beside:
+        beside.write_text(yaml.safe_dump(stated, sort_keys=False, allow_unicode=True, width=100))

@@ -20,10 +20,12 @@ from hybridseg.read.raster import open_raster, reading
 from hybridseg.read.scene import Scene
 from hybridseg.read.stored import NoData
 from hybridseg.read.vectors import Vectors, read_layer
-from hybridseg.types import Extent, Window
+from hybridseg.types import COARSEST_M, FINEST_M, Extent, Window
 
 AROUND_M = 5000.0
 """Ground around the bounds of `at_gsd`."""
+FINER = 10
+"""How many times finer than its own pixels a scene may be seen: more shows nothing, and costs its square in work."""
 MOST_PX = 1e14
 """Pixels of a scene that is looked at as a whole: 1000 km by 1000 km at 0.1 m."""
 
@@ -70,10 +72,30 @@ def open_part(
     scene = open_scene(source, bands, crs, nodata=nodata)
     asked: Extent | Area | None = extent if aoi is None else Area.read(aoi, scene)
     if gsd_m is not None:
+        check_gsd("--gsd", gsd_m, scene)
         scene = at_gsd(scene, gsd_m, None if asked is None else box_of(asked))
     _check_size(scene, asked)
     files = files_of(source)
     return ScenePart(scene, asked, tuple(files), copyright_of(files))
+
+
+def check_gsd(flag: str, gsd_m: float, scene: Scene) -> None:
+    """Refuse to see a scene in pixels that nobody can mean.
+
+    Args:
+        flag: what asked for it.
+        gsd_m: ground metres a pixel.
+        scene: in its own pixels.
+
+    Raises:
+        HybridsegError: they are far finer than its own, or no size at all.
+    """
+    finest = max(FINEST_M, scene.gsd_m / FINER)
+    if not 0.995 * finest <= gsd_m <= COARSEST_M:  # the message rounds
+        raise HybridsegError(
+            f"{flag} is {gsd_m:g}, but {scene.name} has pixels of {scene.gsd_m:.3g} m; give {finest:.3g} to "
+            f"{COARSEST_M:g} metres a pixel"
+        )
 
 
 def _check_size(scene: Scene, asked: object) -> None:

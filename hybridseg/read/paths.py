@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_SECRETS = re.compile(r"(\w+://)(?:[^/\s@]*@)?([^\s?#]*)(?:[?#]\S*)?")
+_URL = re.compile(r"(\w+://)(?:[^/\s@]*@)?([^\s?#]*)(?:\?([^\s#]*))?(?:#\S*)?")
+"""Scheme, place and query of a URL."""
+SEARCHED = {"bbox", "collections", "datetime", "filter", "filter-lang", "ids", "intersects", "query", "sortby"}
+"""Parameters by which a STAC API is searched; any other may be a key, a signature or a token."""
 _VRT = "<VRTDataset"
 _FIRST_SOURCE = re.compile(_VRT + r".*?<SourceFilename[^>]*>([^<]*)", re.S)
 _LONGEST = 200
@@ -19,7 +22,22 @@ def without_secrets(text: str) -> str:
         >>> without_secrets("https://me:pw@host/a.tif?sig=123")
         'https://host/a.tif'
     """
-    return _SECRETS.sub(r"\1\2", text)
+    return _URL.sub(r"\1\2", text)
+
+
+def as_published(text: str) -> str:
+    """Return the text with user, password and query cut from its URLs, but for what a search asks for.
+
+    Example:
+        >>> as_published("https://me:pw@host/search?collections=naip&token=123")
+        'https://host/search?collections=naip'
+    """
+
+    def public(url: re.Match[str]) -> str:
+        asked = [one for one in re.split("[&;]", url[3] or "") if one.partition("=")[0] in SEARCHED]
+        return url[1] + url[2] + ("?" + "&".join(asked) if asked else "")
+
+    return _URL.sub(public, text)
 
 
 def display_name(path: str | Path) -> str:
@@ -28,11 +46,23 @@ def display_name(path: str | Path) -> str:
     Characters that are not printable (bytes that are not UTF-8, line ends, NUL) are escaped; the middle of a very long
     name is left out.
     """
-    path = f"bands from {found[1]}" if (found := _FIRST_SOURCE.match(str(path))) else path
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in without_secrets(str(path)))
-    if not text.strip():
-        return repr(text)
+    text = _printable(without_secrets(_told(path)))
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 2 :]}"
+
+
+def full_name(path: str | Path) -> str:
+    """Return a path as provenance keeps it: as `display_name` does, but whole, and with what a search asks for."""
+    return _printable(as_published(_told(path)))
+
+
+def _told(path: str | Path) -> str:
+    """The path, or that of the first source of a VRT that comes as text."""
+    return f"bands from {found[1]}" if (found := _FIRST_SOURCE.match(str(path))) else str(path)
+
+
+def _printable(text: str) -> str:
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if text.strip() else repr(text)
 
 
 def is_virtual(path: str | Path) -> bool:

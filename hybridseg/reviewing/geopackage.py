@@ -21,12 +21,22 @@ from hybridseg.files import replacing
 from hybridseg.reviewing import findings as found
 from hybridseg.reviewing.findings import Finding
 from hybridseg.reviewing.objects import Object
+from hybridseg.types import METADATA_KEY
+from hybridseg.write.geopackage import GPKG_VERSION, add_styles
 from hybridseg.write.result import ERRORS
+from hybridseg.write.style import qml
 
 LAYER, RECORD, FACTS = "objects", "actions", "review"
 """Tables: the objects as they are, the actions that made them so, and what is under review."""
 
 FIGURES = ("score", "iou_pred", "stability", "agreement")
+
+COLOURS: dict[str, str] = {
+    "unseen": "#f0e442", "proposed": "#cc79a7", "accepted": "#009e73", "corrected": "#0072b2", "added": "#56b4e9",
+    "rejected": "#d55e00", "deleted": "#d55e00",
+}  # fmt: skip
+"""Colours of verdicts in QGIS, from Okabe & Ito (2008): open warm, taken cool, refused red. Of the others, whose ground
+others took or nobody decided on, none: grey."""
 
 _COLUMNS = ("fid", "id", "class", *FIGURES, "origin", "verdict", "parents", "version", "who", "changed_at", "geom")
 _LIST = ", ".join(_COLUMNS)
@@ -67,7 +77,10 @@ def create(
         crs=crs,
     )
     with replacing(path, errors=ERRORS) as beside:
-        pyogrio.write_dataframe(rows, beside, layer=LAYER, driver="GPKG", geometry_type="MultiPolygon")
+        pyogrio.write_dataframe(
+            rows, beside, layer=LAYER, driver="GPKG", geometry_type="MultiPolygon", VERSION=GPKG_VERSION
+        )
+        add_styles(beside, {LAYER: qml(list(COLOURS), field="verdict", colours=COLOURS)}, METADATA_KEY)
         database = sqlite3.connect(beside)
         try:
             database.executescript(
@@ -77,13 +90,13 @@ def create(
                 CREATE INDEX {LAYER}_version ON {LAYER} (version);
                 CREATE TABLE {RECORD} (seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, who TEXT NOT NULL,
                     at TEXT NOT NULL, undoes INTEGER, changes TEXT NOT NULL);
-                CREATE TABLE {FACTS} (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+                CREATE TABLE {FACTS} (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, value TEXT NOT NULL);
                 INSERT INTO gpkg_contents (table_name, data_type, identifier, description, srs_id)
                     VALUES ('{RECORD}', 'attributes', '{RECORD}', 'who did what, when', 0),
                     ('{FACTS}', 'attributes', '{FACTS}', 'what is under review', 0);
                 """
             )
-            database.executemany(f"INSERT INTO {FACTS} VALUES (?, ?)", facts.items())
+            database.executemany(f"INSERT INTO {FACTS} (name, value) VALUES (?, ?)", facts.items())
             if findings:
                 found.write(database, findings)
             database.commit()
@@ -140,11 +153,10 @@ def write(database: sqlite3.Connection, one: Object, srs: int) -> None:
         one.key, one.id, one.label, *(_null(getattr(one, name)) for name in FIGURES), one.origin, one.verdict,
         json.dumps(one.parents), one.version, one.who, one.when, blob_of(one.geometry, srs),
     )  # fmt: skip
-    updates = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
-    database.execute(
-        f"INSERT INTO {LAYER} ({_LIST}) VALUES ({', '.join('?' * len(row))}) ON CONFLICT (fid) DO UPDATE SET {updates}",
-        row,
-    )
+    # not both in one: the triggers of a GeoPackage 1.3 that keep the spatial index fail in an upsert
+    updates = ", ".join(f"{name} = ?" for name in _COLUMNS[1:])
+    if not database.execute(f"UPDATE {LAYER} SET {updates} WHERE fid = ?", (*row[1:], one.key)).rowcount:
+        database.execute(f"INSERT INTO {LAYER} ({_LIST}) VALUES ({', '.join('?' * len(row))})", row)
 
 
 def to_record(one: Object | None, wkb: str | None = None) -> dict[str, Any] | None:

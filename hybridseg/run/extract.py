@@ -14,6 +14,7 @@ import rasterio
 from hybridseg import nn
 from hybridseg.read.given import open_heatmap
 from hybridseg.read.part import open_part
+from hybridseg.read.paths import full_name
 from hybridseg.read.prompts import read_prompts
 from hybridseg.run.output import Output
 from hybridseg.run.progress import Progress, Quiet
@@ -21,7 +22,6 @@ from hybridseg.run.provenance import input_of
 from hybridseg.run.request import (
     EngineName,
     check_alone,
-    check_gsd,
     check_retry,
     parse_bands,
     parse_cache,
@@ -94,8 +94,9 @@ def extract(
             the border is found without it, and said; none keeps that ground.
         aoi: polygons in any CRS: a vector file, or a GeoDataFrame. Ground away from them is not looked at; objects that
             touch them are given, whole; water and roads are cut at their borders.
-        gsd: metres a pixel in which to see the scene. For a web map service (GDAL's XML description of WMS, WMTS or XYZ
-            tiles, a local file), whose pixels have any size; needs extent or aoi there.
+        gsd: metres a pixel in which to see the scene, at the finest a tenth of its own. For a web map service (GDAL's
+            XML description of WMS, WMTS or XYZ tiles, a local file), whose pixels have any size; needs extent or aoi
+            there.
         attribution: who must be named for the imagery, as in '(c) City of Graz, CC-BY-4.0'; stands in the result.
             Default: what the raster says in its copyright tag.
         prompts: what the refiner is told, of box,points,hint; default: what the theme says.
@@ -150,15 +151,14 @@ def extract(
     tools = Tools(device, runtime, parse_engine(engine, workers), parse_cache(cache), progress or Quiet())
 
     tools.progress.start("open scene", None, "")
-    part = open_part(
-        scene, parse_bands(bands), source_crs, parse_nodata(nodata), parse_extent(extent), aoi, check_gsd(gsd)
-    )
+    part = open_part(scene, parse_bands(bands), source_crs, parse_nodata(nodata), parse_extent(extent), aoi, gsd)
     inputs = [*part.files, *files_named(theme, named), heatmap, from_prompts, model, aoi]
     store = open_store(run, retry_failed, from_prompts is None, out, inputs)
     names = {one.label: (one.name,) for one in named}
     swept = None if heatmap is None else open_heatmap(heatmap, part.scene.crs, names, store)
     found = None if from_prompts is None else read_prompts(from_prompts, [one.label for one in named], part.scene)
     request = dict(
+        scene=full_name(scene) if isinstance(scene, str | Path) else part.scene.name,
         extent=parse_extent(extent), aoi=input_of(aoi), crs=crs, source_crs=source_crs, nodata=nodata, gsd=gsd, as_=as_,
         stac=stac, schema=schema, shape=shape, keep_trace=keep_trace, heatmap=input_of(heatmap),
         from_prompts=input_of(from_prompts), runtime=nn.runtime.pick_runtime(runtime, nn.device.pick_device(device)),

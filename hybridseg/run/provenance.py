@@ -16,7 +16,7 @@ from typing import Any
 import geopandas as gpd
 import rasterio
 
-from hybridseg.read.paths import without_secrets
+from hybridseg.read.paths import as_published
 from hybridseg.read.scene import Scene
 
 PACKAGES = ("torch", "torchvision", "openvino", "sam2", "timm", "rasterio", "pyogrio", "shapely")
@@ -90,13 +90,13 @@ class Provenance:
 def as_json(value: Any) -> Any:
     """Return a request, or a part of it, as JSON has it: paths are texts, tuples and sets are lists.
 
-    A result may be published, so passwords and signed queries are cut from all addresses.
+    A result may be published, so passwords are cut from all addresses, and queries but for what a search asks for.
 
     Raises:
         TypeError: it holds something that JSON cannot.
     """
     if isinstance(value, str | Path):
-        return without_secrets(str(value))
+        return as_published(str(value))
     if isinstance(value, Mapping):
         return {str(key): as_json(part) for key, part in value.items()}
     if isinstance(value, set | frozenset):

@@ -16,7 +16,6 @@ from pyproj.exceptions import CRSError
 from hybridseg.cog import SUFFIXES
 from hybridseg.errors import HybridsegError, OutputError
 from hybridseg.files import check_folder
-from hybridseg.nn.cards import COARSEST_M, FINEST_M
 from hybridseg.read.bands import Bands
 from hybridseg.read.stored import NoData
 from hybridseg.run.actors import Ray
@@ -116,17 +115,6 @@ def parse_nodata(value: str | float | None) -> NoData:
     except (TypeError, ValueError) as error:
         words = "give the value of pixels without data, e.g. 255, or none where all pixels have data"
         raise HybridsegError(f"nodata is {value!r}; {words}") from error
-
-
-def check_gsd(gsd_m: float | None) -> float | None:
-    """Return a size of pixels on the ground (m); None for the scene's own.
-
-    Raises:
-        HybridsegError: it cannot be meant.
-    """
-    if gsd_m is not None and not FINEST_M <= gsd_m <= COARSEST_M:
-        raise HybridsegError(f"gsd is {gsd_m:g}; give metres a pixel, e.g. 0.3")
-    return gsd_m
 
 
 def words(value: str | Path | Sequence[str] | None) -> list[str]:

@@ -157,11 +157,10 @@ def provenance_of(surveys: Sequence[Survey], attribution: str | None, request: M
     Args:
         surveys: that made it.
         attribution: who must be named for the imagery; None: nobody is known.
-        request: what was asked for beside scene, bands, themes and refiners.
+        request: what was asked for beside bands, themes and refiners.
     """
     scene = surveys[0].scene
     asked = {
-        "scene": scene.name,
         "bands": list(scene.bands),
         "themes": [survey.theme.to_yaml() for survey in surveys],
         "refiners": [survey.models.refiner_name for survey in surveys],

@@ -15,6 +15,7 @@ from hybridseg.files import check_output
 from hybridseg.read.ground import gsd_m
 from hybridseg.read.opening import files_of, open_scene
 from hybridseg.read.part import Area, copyright_of
+from hybridseg.read.paths import full_name
 from hybridseg.read.scene import Scene
 from hybridseg.run.progress import Progress, Quiet
 from hybridseg.run.provenance import input_of
@@ -165,7 +166,10 @@ def track(
         tuple(failure for one in results for failure in one.failures), memory, sum(one.doubtful for one in results),
     )  # fmt: skip
     request = dict(
-        given=[scene_name(one) for one in ([scenes] if isinstance(scenes, str | Path) else scenes)],
+        given=[
+            full_name(one) if isinstance(one, str | Path) else scene_name(one)
+            for one in ([scenes] if isinstance(scenes, str | Path) else scenes)
+        ],
         scenes=[frame.name for frame in series.frames], dates=list(summary.dates),
         shifts_px=[[frame.shift.x_px, frame.shift.y_px] for frame in series.frames],
         moved=[frame.moved for frame in series.frames], layer=input_of(layer), aoi=input_of(aoi), memory=memory,

@@ -107,11 +107,24 @@ class Recipe(BaseModel):
 def load_recipe(path: Path) -> Recipe:
     """Read and check a recipe.
 
+    With `from: NAME` the stages of the recipe NAME.yaml beside it come before its own, as if they stood there.
+
     Raises:
-        ThemeError: no such file, unknown key or value out of range; names the key.
+        ThemeError: no such file, unknown key or value out of range; names the key. Or a recipe comes from itself.
     """
+    return _load(path, ())
+
+
+def _load(path: Path, after: tuple[Path, ...]) -> Recipe:
+    """Read a recipe from which `after` come, each from the next."""
+    if path.resolve() in after:
+        raise ThemeError(f"{path}: from: the recipe comes from itself; name one that does not come from it")
     try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text()))
+        told = yaml.safe_load(path.read_text())
+        if "from" in told:
+            earlier = _load(path.parent / f"{told.pop('from')}.yaml", (*after, path.resolve()))
+            told["stages"] = [*(stage.model_dump() for stage in earlier.stages), *told.get("stages", [{}])]
+        return Recipe.model_validate(told)
     except OSError as error:
         raise ThemeError(f"no recipe at {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValidationError, TypeError, AttributeError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
@@ -16,6 +15,7 @@ from odc.geo.geobox import GeoBox
 
 from hybridseg import nn
 from hybridseg.errors import ThemeError
+from hybridseg.files import replacing
 from hybridseg.labels.images import LabelledImage
 from hybridseg.labels.layers import burn
 from hybridseg.labels.samples import Changes, ClassifierSamples, pool, stream_seed
@@ -160,10 +160,8 @@ def _town(seed: int, kept: Path, without: Sequence[str]) -> LabelledImage:
     if not path.exists():
         town = render_town(768, gsd_m, seed)
         kept.mkdir(parents=True, exist_ok=True)
-        # several trainings may render at once: only a whole file gets the name
-        with tempfile.NamedTemporaryFile(dir=kept, suffix=".npz", delete=False) as file:
-            np.savez(file, image=town.image.transpose(1, 2, 0), instances=town.instances())
-        Path(file.name).replace(path)
+        with replacing(path) as beside:  # several trainings may render at once
+            np.savez(beside, image=town.image.transpose(1, 2, 0), instances=town.instances())
     with np.load(path) as stored:
         image, instances = stored["image"], stored["instances"]
     objects = {"building": instances, **dict.fromkeys(without, np.zeros_like(instances))}

@@ -30,7 +30,7 @@ import shapely
 from hybridseg.errors import OutputError
 from hybridseg.rowfile import as_parquet, in_batches
 from hybridseg.types import METADATA_KEY
-from hybridseg.write.geopackage import add_metadata, add_styles, check_index
+from hybridseg.write.geopackage import GPKG_VERSION, add_metadata, add_styles, check_index
 from hybridseg.write.lineage import COLUMNS, abstract, qgis_metadata
 from hybridseg.write.style import Kind, qml
 
@@ -126,8 +126,7 @@ def _write_gpkg(layers: Sequence[Layer], path: Path, provenance: Mapping[str, An
     for layer in layers:
         names = {"IDENTIFIER": layer.title, "DESCRIPTION": abstract(provenance)}
         metadata = {METADATA_KEY: json.dumps(provenance)}
-        # GDAL before 3.7, as of QGIS 3.22, warns at each layer of a GeoPackage 1.4, which has nothing that we need
-        _write_ogr(layer, path, "GPKG", layer_metadata=metadata, SPATIAL_INDEX="YES", VERSION="1.3", **names)
+        _write_ogr(layer, path, "GPKG", layer_metadata=metadata, SPATIAL_INDEX="YES", VERSION=GPKG_VERSION, **names)
     styles, documents = {}, {}
     for layer in layers:
         classes = sorted(layer.frame["class"].unique()) if "class" in layer.frame else []

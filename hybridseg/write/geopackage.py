@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+GPKG_VERSION = "1.3"
+"""GDAL before 3.7, as of QGIS 3.22, warns at each layer of a GeoPackage 1.4, of which we would need upserts only."""
+
 RESERVED = ("gpkg", "rtree_", "sqlite_", "layer_styles")
 """Beginnings of names that GeoPackage, SQLite and QGIS keep for their own tables."""
 
@@ -44,7 +47,7 @@ def add_styles(path: Path, styles: Mapping[str, str], name: str) -> None:
                 "styleQML": qml,
                 "styleSLD": "",
                 "useAsDefault": True,
-                "description": "colour by class",
+                "description": "made by hybridseg",
                 "owner": "",
             }
             _insert(database, "layer_styles", row)

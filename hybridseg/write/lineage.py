@@ -84,7 +84,7 @@ def abstract(provenance: Mapping[str, Any]) -> str:
     lines += [f"Model: {name} (sha256 {hash_})." for name, hash_ in (provenance.get("models") or {}).items()]
     for name, value in (provenance.get("request") or {}).items():
         text = json.dumps(value, ensure_ascii=False).strip('"')
-        if value is not None and "\\n" not in text and len(text) < 200:  # a theme's YAML is for machines
+        if value is not None and "\\n" not in text and len(text) < 500:  # a theme's YAML is for machines
             lines.append(f"{name}: {text}")
     lines += [f"{line}." for line in attributions(provenance)]
     return _clean("\n".join(lines))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hybridseg.cli import VERBS, main
-from hybridseg.errors import OutputError, ThemeError, WeightsError
+from hybridseg.errors import HybridsegError, OutputError, ThemeError, WeightsError
 from hybridseg.finetuning.check import check_free, check_ground, check_gsd, check_numbers, check_refiners
 from hybridseg.finetuning.model import model_at
 from hybridseg.finetuning.run import _run_folder
@@ -26,19 +26,21 @@ from tests.labels.drawn import box, layer
 @pytest.mark.parametrize(
     "given",
     [{"steps": 0}, {"batch": 0}, {"patience": -1}, {"rate": -1.0}, {"rate": float("nan")}, {"free": -1}, {"seed": -1},
-     {"gsd_m": 0.0}, {"gsd_m": -1.0}, {"gsd_m": float("inf")}, {"validation": 1.0}],
+     {"validation": 1.0}],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused_by_name(given: dict[str, float]):
     (name,) = given
     with pytest.raises(ThemeError, match=f"--{name.replace('_', '-')} is .*; give "):
         check_numbers(**given)
-    check_numbers(**{name: {"gsd_m": 0.3, "rate": None, "validation": 0.5}.get(name, 1)})
+    check_numbers(**{name: {"rate": None, "validation": 0.5}.get(name, 1)})
 
 
 def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(scene: Scene):
     check_gsd(0.1, [scene], "lite0")
-    with pytest.raises(ThemeError, match=r"0\.09 is far finer than the 1 m"):
-        check_gsd(0.09, [scene], "lite0")
+    check_gsd(None, [scene], "lite0")
+    for gsd_m in (0.09, 0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(HybridsegError, match=r"--gsd-m is .* has pixels of 1 m; give 0\.1 to 100000 metres"):
+            check_gsd(gsd_m, [scene], "lite0")
     trunk = build_backbone("lite0")
     with pytest.raises(ThemeError, match="--head conv"):
         check_free(1, "linear", trunk)
@@ -88,6 +90,12 @@ def test_a_model_folder_appears_whole_and_without_former_themes(tmp_path: Path):
             (folder / theme).write_text("")
         assert sorted(p.name for p in out.iterdir()) == ["card.yaml", theme]
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    (tmp_path / "plain").mkdir()
+    assert out.stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (out / "card.yaml").chmod(0o640)
+    with model_at(out) as folder:
+        (folder / "card.yaml").write_text("private")
+    assert (out / "card.yaml").stat().st_mode & 0o777 == 0o640
     with pytest.raises(OutputError, match="something else"), model_at(tmp_path):
         pass
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,21 @@ def test_saving_leaves_weights_and_card_and_nothing_else(tmp_path: Path):
     weights = tmp_path / "small" / "weights.safetensors"
     assert read_card(tmp_path / "small") == CARD | {"sha256": sha256(weights)}
     assert "Häuser" in (tmp_path / "small" / "card.yaml").read_text()
+
+
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_a_model_has_the_usual_permissions_or_those_of_the_former_one(tmp_path: Path, umask: int):
+    former = os.umask(umask)
+    try:
+        save_weights(net(0), tmp_path / "small", CARD)
+        files = list((tmp_path / "small").iterdir())
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o666 & ~umask}
+        for file in files:
+            file.chmod(0o640)
+        save_weights(net(1), tmp_path / "small", CARD)
+        assert {file.stat().st_mode & 0o777 for file in files} == {0o640}
+    finally:
+        os.umask(former)
 
 
 def test_the_hash_goes_with_the_weights(tmp_path: Path):

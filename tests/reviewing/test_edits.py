@@ -9,7 +9,10 @@ import random
 import signal
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
+from typing import get_args
+from xml.etree import ElementTree as ET
 
 import geopandas as gpd
 import numpy as np
@@ -22,7 +25,7 @@ from hybridseg.read.opening import open_scene
 from hybridseg.reviewing import geopackage
 from hybridseg.reviewing.edits import Edits
 from hybridseg.reviewing.given import objects_of
-from hybridseg.reviewing.objects import Action, Conflict, Object, Unknown
+from hybridseg.reviewing.objects import OPEN, Action, Conflict, Object, Unknown, Verdict
 
 CRS = "EPSG:32645"
 FACTS = {"scene": "s", "map": "m"}
@@ -218,6 +221,20 @@ def test_other_programs_read_the_file(edits: Edits):
     with sqlite3.connect(edits.path) as database:
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert database.execute("SELECT kind, who FROM actions ORDER BY seq").fetchone() == ("accept", "Ada")
+
+
+def test_the_file_has_a_style_for_qgis_that_tells_verdicts_apart(edits: Edits):
+    act(edits, "accept", 1)
+    with closing(sqlite3.connect(edits.path)) as database:
+        ((layer, column, style, default),) = database.execute(
+            "SELECT f_table_name, f_geometry_column, styleQML, useAsDefault FROM layer_styles"
+        )
+        assert database.execute("PRAGMA user_version").fetchone() == (10300,)
+    assert (layer, column, default) == ("objects", "geom", 1)
+    filters = {rule.get("filter") for rule in ET.fromstring(style).iter("rule")}
+    told = {f"\"verdict\" = '{verdict}'" for verdict in get_args(Verdict)}
+    assert filters - told == {"ELSE"}
+    assert {f"\"verdict\" = '{verdict}'" for verdict in (*OPEN, "rejected", "deleted")} == filters & told
 
 
 def test_a_review_of_something_else_is_refused(edits: Edits, tmp_path: Path):

@@ -12,9 +12,9 @@ import pytest
 import rasterio
 import shapely
 
-from hybridseg import HybridsegError, Models, extract, load_theme
+from hybridseg import HybridsegError, Models, extract, load_theme, open_scene
 from hybridseg.errors import EmptySource, LayerError, OutputError
-from hybridseg.read.part import Area
+from hybridseg.read.part import Area, open_part
 from hybridseg.run.store import Memory
 from hybridseg.run.survey import Survey
 from hybridseg.shape import AsTraced
@@ -148,6 +148,17 @@ def test_areas_that_cannot_be_used_are_one_line(town: Path, tmp_path: Path):
         extract(str(town), aoi=tmp_path / "none.gpkg")
     with pytest.raises(HybridsegError, match="--extent and --aoi came together"):
         extract(str(town), aoi=away, extent=(0, 0, 1, 1))
+
+
+@pytest.mark.parametrize("gsd", [1e-9, 0.001, 1e9, float("nan")])
+@pytest.mark.parametrize("part", ["extent", "aoi", "all"])
+def test_pixels_that_nobody_can_mean_are_one_line(town: Path, gsd: float, part: str):
+    left, bottom, right, top = open_scene(town).geobox.boundingbox.bbox
+    extent = (left, bottom, (left + right) / 2, (bottom + top) / 2)
+    layer = gpd.GeoDataFrame(geometry=[shapely.box(*extent)], crs=open_scene(town).crs.to_wkt())
+    asked = {"extent": {"extent": extent}, "aoi": {"aoi": layer}, "all": {}}[part]
+    with pytest.raises(HybridsegError, match=r"--gsd is .*, but .* has pixels of 0\.3 m; give 0\.03 to 100000 metres"):
+        open_part(town, gsd_m=gsd, **asked)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("_doubles")

@@ -12,6 +12,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyogrio
 import pytest
 import rasterio
 import shapely
@@ -30,6 +31,7 @@ from hybridseg.write.result import read_provenance, read_result
 from tests.conftest import BLOCKS, blocks_image
 from tests.doubles import Bright, Threshold
 from tests.rasters import make
+from tests.read.http_server import serving
 
 
 class Watched(Threshold):
@@ -458,6 +460,19 @@ def test_credits_name_the_imagery(blocks: Path, theme: Path):
     attribution = "(c) City of Graz, CC-BY-4.0"
     credits = extract(blocks, theme=theme, refiner="none", attribution=attribution).provenance["credits"]
     assert credits == [{"of": "imagery", "attribution": attribution, "licence": ""}]
+
+
+def test_what_a_search_asked_for_is_told(blocks: Path, theme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    item = {"type": "Feature", "stac_version": "1.0.0", "id": "a", "assets": {"visual": {"href": str(blocks)}}}
+    (tmp_path / "search").write_text(json.dumps({"type": "FeatureCollection", "features": [item]}))
+    with serving(tmp_path) as address:
+        search = f"{address}/search?collections=naip&bbox=-96,40,-95,41&datetime=2021-01-01/2021-12-31"
+        extract(f"{search}&token=secret", tmp_path / "map.gpkg", theme=theme)
+    told = pyogrio.read_info(tmp_path / "map.gpkg", layer="map")["layer_metadata"]
+    assert read_provenance(tmp_path / "map.gpkg")["request"]["scene"] == search
+    assert f"scene: {search}\n" in told["DESCRIPTION"]
+    assert "secret" not in json.dumps(told)
 
 
 def test_a_run_is_repeated_from_its_provenance(blocks: Path, theme: Path, tmp_path: Path):

@@ -98,7 +98,7 @@ def test_a_service_is_mapped_in_pixels_of_a_size(service: Path, monkeypatch: pyt
 def test_what_cannot_be_mapped_is_one_line(service: Path):
     with pytest.raises(HybridsegError, match=r"has 7.2e\+16 pixels; give --extent or --aoi"):
         extract(str(service))
-    with pytest.raises(HybridsegError, match="gsd is 0; give metres a pixel"):
+    with pytest.raises(HybridsegError, match=r"gsd is 0, but .* has pixels of 0\.149 m; give 0\.0149 to 100000 metres"):
         extract(str(service), gsd=0, extent=place())
     with pytest.raises(EmptySource, match="does not touch"):
         extract(str(service), gsd=0.25, extent=(3e7, 0, 3.1e7, 10))

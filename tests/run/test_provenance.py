@@ -15,6 +15,7 @@ from hybridseg import Survey, load_theme, open_scene
 from hybridseg.read.scene import Scene
 from hybridseg.run.provenance import PACKAGES, Credit, Provenance, as_json, file_hash
 from hybridseg.run.work import provenance_of
+from hybridseg.write.lineage import abstract
 
 FACTS: dict[str, Any] = {
     "request": {"theme": "water", "themes": {"water": "classes:\n- water  # é\n"}, "extent": None},
@@ -77,6 +78,25 @@ def test_secrets_are_left_out() -> None:
         "scene": "/vsicurl/https://host/a.tif",
         "more": [{"address": "/vsicurl/https://host/a.tif"}],
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("collections=naip&bbox=-96,40,-95,41&datetime=2021-01-01/2021-12-31", ...),
+        ("ids=a,b&filter=eo:cloud_cover<9&filter-lang=cql2-text&query=%7B%7D&sortby=id&intersects=%7B%7D", ...),
+        ("token=abc&collections=naip&api_key=1&subscription-key=2&limit=9", "collections=naip"),
+        ("collections=naip;token=abc", "collections=naip"),
+        ("collections=naip#token=abc", "collections=naip"),
+        ("token=abc", ""),
+        ("xbbox=secret&BBOX=secret", ""),
+    ],
+)
+def test_of_a_search_all_is_kept_but_secrets(given: str, kept: str) -> None:
+    asked = given if kept is ... else kept
+    address = as_json(f"https://me:pw@host/api/search?{given}")
+    assert address == "https://host/api/search" + (f"?{asked}" if asked else "")
+    assert f"scene: {address}\n" in abstract({"request": {"scene": address}}) + "\n"
 
 
 def test_hash_of_a_file(tmp_path: Path) -> None:

@@ -92,8 +92,8 @@ def test_items_of_a_day_are_a_date(whole: list[Path], items: list[Any], address:
     saved(folder / "search", items[:2], "page2")
     saved(folder / "page2", items[2:])
     out, search = folder / "ponds.gpkg", f"{address}/search?collections=naip&datetime=2009/2016"
-    made = track(search, out, run=folder / "run", **ASKED)
-    assert pages == [search, f"{address}/page2"]  # each once
+    made = track(f"{search}&token=secret", out, run=folder / "run", **ASKED)
+    assert pages == [f"{search}&token=secret", f"{address}/page2"]  # each once
     assert made.summary.dates == tuple(map(str, DAYS))
     assert sorted(made.objects["became"]) == ["gone", "grown", "new", "stable"]
     told = track(whole, dates="2009-08-18,2012-07-31,2016-07-01", **ASKED)
@@ -101,7 +101,7 @@ def test_items_of_a_day_are_a_date(whole: list[Path], items: list[Any], address:
     one, other = (result.observations[columns].sort_values(columns).reset_index(drop=True) for result in (made, told))
     assert one.equals(other)
     asked = made.provenance["request"]
-    assert asked["given"] == [f"{address}/search"]
+    assert asked["given"] == [search]
     assert asked["scenes"][0] == f"{address}/west.tif and 1 more"
     assert asked["scenes"][1:] == [f"{address}/b.tif", f"bands from /vsicurl/{address}/red.tif"]
     assert len(gpd.read_file(out, layer="observations")) == 4 * 3

@@ -190,6 +190,7 @@ def test_training_learns_stops_and_goes_on(kind: str, tmp_path: Path):
     path.write_text(yaml.safe_dump(plan.model_dump(mode="json") | {"start": None}))
     folder = train(path, runs=tmp_path / "runs", quiet=True)
     assert yaml.safe_load((folder / "card.yaml").read_text())["steps"] == 2
+    assert {file.stat().st_mode for file in (tmp_path / "runs" / "towns").iterdir()} == {path.stat().st_mode}
     path.write_text(path.read_text().replace("steps: 2", "steps: 3"))
     assert yaml.safe_load((train(path, runs=tmp_path / "runs", quiet=True) / "card.yaml").read_text())["steps"] == 3
 
@@ -243,6 +244,27 @@ def test_wrong_stages_name_the_key(stages: object, message: str, tmp_path: Path)
     path.write_text(yaml.safe_dump(plan | {"stages": stages}))
     with pytest.raises(ThemeError, match=message):
         load_recipe(path)
+
+
+def test_a_recipe_goes_on_from_the_stages_of_another(tmp_path: Path):
+    sets = {"town": {"share": 1, "towns": 1}}
+    first = {"kind": "classifier", "model": "x", "stages": [{"name": "a", "steps": 1, "sets": sets, "rate": 0.5}]}
+    own = {"kind": "classifier", "model": "y", "gsd_m": 1.0, "card": {"licence": "none"}, "from": "x"}
+    later = {"name": "b", "start": "a", "steps": 2, "sets": sets}
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(first))
+    for told in (own | {"stages": [later]}, own | later):
+        (tmp_path / "y.yaml").write_text(yaml.safe_dump(told))
+        recipe = load_recipe(tmp_path / "y.yaml")
+        assert (recipe.model, recipe.card) == ("y", {"licence": "none"})
+        assert [(one.name, one.start, one.gsd_m, one.rate) for one in recipe.stages] == [
+            ("a", None, 0.25, 0.5), ("b", "a", 1.0, 1e-3),
+        ]  # fmt: skip
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(first | {"from": f"../{tmp_path.name}/y"}))
+    with pytest.raises(ThemeError, match=r"x\.yaml: from: the recipe comes from itself"):
+        load_recipe(tmp_path / "x.yaml")
+    (tmp_path / "y.yaml").write_text(yaml.safe_dump(own | {"from": "z"}))
+    with pytest.raises(ThemeError, match=r"no recipe at .*z\.yaml"):
+        load_recipe(tmp_path / "y.yaml")
 
 
 def test_a_resumed_training_draws_other_samples_but_always_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

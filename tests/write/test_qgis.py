@@ -17,6 +17,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from hybridseg.heatmap import Heatmap, HeatmapPart, create_heatmap
+from hybridseg.reviewing.geopackage import connect, create
+from hybridseg.reviewing.objects import Object
 from hybridseg.types import Window
 from hybridseg.write.formats import Layer
 from hybridseg.write.lineage import COLUMNS
@@ -90,6 +92,14 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     became = features().assign(became=["new", "new", "gone", "other"])
     style = qml(["new", "gone"], field="became", colours={"new": "#009e73", "gone": "#d55e00"})
     layers["track"] = write_layers([Layer("t", became, "polygons", "Tracks", style)], folder / "t.gpkg", PROVENANCE)
+    verdicts = {"h0": "unseen", "h1": "accepted", "w0": "rejected", "w1": "split"}
+    objects = [
+        Object(key, row["id"], row["class"], 0.5, 0.9, 0.9, 0.8, row["geometry"], "refined", verdicts[row["id"]])
+        for key, row in enumerate(features().to_dict("records"), 1)
+    ]
+    create(folder / "map.review.gpkg", objects, "EPSG:32633", {})
+    connect(folder / "map.review.gpkg").close()
+    layers["review"] = f"{folder / 'map.review.gpkg'}|layername=objects"
     (folder / "mine.qml").write_text(qml([], "polygons"), encoding="utf-8")
     layers["mine"] = write_result(features(), folder / "mine.fgb", PROVENANCE)
     asked = [PYTHON, str(Path(__file__).with_name("qgis_probe.py")), *map(str, layers.values())]
@@ -140,6 +150,11 @@ def test_polygons_have_the_colour_of_their_class_and_coarse_ones_dashes(told: di
              "w1": GREY},
         ),
         ("mine", {key: GREY for key in LOOKS}),
+        (
+            "review",
+            {"h0": ["240,228,66,255", "solid"], "h1": ["0,158,115,255", "solid"], "w0": ["213,94,0,255", "solid"],
+             "w1": GREY},
+        ),
     ],
 )  # fmt: skip
 def test_other_layers_are_drawn_by_their_own_styles(told: dict[str, Any], name: str, drawn: dict[str, Any]):
@@ -189,6 +204,7 @@ def test_gdal_s_validator_takes_our_geopackages(tmp_path: Path):
     lines, nodes = roads()
     write_result(features(), tmp_path / "map.gpkg", PROVENANCE, traced=features())
     write_result(lines, tmp_path / "roads.gpkg", PROVENANCE, nodes=nodes)
+    create(tmp_path / "review.gpkg", [], "EPSG:32633", {})
     for path in tmp_path.glob("*.gpkg"):
         ran = subprocess.run([*asked, path], capture_output=True, text=True, env=_environment(), check=False)
         assert ran.returncode == 0, ran.stderr
