@@ -44,7 +44,7 @@ TOLERANCE_PX = 2
 ROAD_TOLERANCE_PX = 3
 _HEAD = (
     f"F1 at IoU 0.5; boundary F1 at {TOLERANCE_PX} source pixels; relaxed F1 of roads at {ROAD_TOLERANCE_PX} pixels, "
-    "APLS of their centrelines (4 m); joined F1: what touches counts as one object on both sides."
+    "APLS of their centrelines (4 m); joined F1: buildings that touch count as one on both sides."
 )
 _CHOSEN = {
     "accuracy": "Made by `make scores`: themes as they ship; these places helped to choose their thresholds.",
@@ -65,7 +65,7 @@ def measure(place: Place, theme: Theme, run: str, work: Path, picture: Path | No
     scores = summarise(features, place.truth, place.area, TOLERANCE_PX * pixel_m).to_dict()
     pred, truth = clip_polygons(features, place.area), clip_polygons(place.truth, place.area)
     scores["refined"] = float((pred["origin"] == "refined").mean()) if len(pred) else 0.0
-    if theme.counted:
+    if place.theme == "buildings":  # fields, too, touch, but no mask has a whole parish as one
         one = [united(layer.geometry.to_numpy(), groups_touching(layer.geometry.to_numpy())) for layer in (pred, truth)]
         scores["joined_f1"] = match(*one).f1
     if picture is not None:
