@@ -178,8 +178,10 @@ def objects_of(
         touching: whether polygons of one class that touch become one.
 
     Raises:
-        EvaluateError: the layer has rows, but none of that kind.
+        EvaluateError: the layer has rows, but none of that kind; or lines are to be joined.
     """
+    if touching == "joined" and kind == "lines":
+        raise EvaluateError("--touching joined came with lines, which are compared as one network; leave it out")
     name, rows = layer.name, layer.rows
     geometry, fits = _of_kind(rows.geometry.to_numpy(), kind)
     if len(rows) + layer.dropped and not fits.any():
@@ -194,7 +196,7 @@ def objects_of(
     crs = None if rows.crs is None else plane_crs(CRS.from_user_input(rows.crs))
     positions = rows.index.to_numpy()
     found = Objects(name, geometry, classes, scores, positions, crs, (*layer.notes, *warnings)).where(fits)
-    return found.joined() if touching == "joined" and kind == "polygons" else found
+    return found.joined() if touching == "joined" else found
 
 
 def classes_of(

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 def groups_touching(polygons: np.ndarray, classes: np.ndarray | None = None) -> np.ndarray:
     """Return (n,) int, the number of the group that each polygon belongs to, 0..m-1 by their first members.
 
-    Polygons of one class that share at least a point are in one group, and so are those that a chain of such links.
+    Two polygons of one class that share a point are in one group, and so are all that hang together by such pairs.
 
     Args:
         polygons: (n,) geometries.

@@ -268,6 +268,9 @@ def test_objects_that_touch_are_one_where_the_reference_cannot_part_them(tmp_pat
     assert row["score"].max() == 0.9, "the highest of the three"
     with pytest.raises(EvaluateError, match="touching is 'near'; choose one of apart, joined"):
         evaluate(pred, path, touching="near")  # type: ignore[arg-type]
+    road = layer(shapely.LineString([(X, Y), (X + 50, Y)]))
+    with pytest.raises(EvaluateError, match="--touching joined came with lines"):
+        evaluate(road, road, touching="joined")
 
 
 def test_a_raster_of_instances_as_reference(tmp_path: Path) -> None:
