@@ -66,8 +66,8 @@ def measure(place: Place, theme: Theme, run: str, work: Path, picture: Path | No
     pred, truth = clip_polygons(features, place.area), clip_polygons(place.truth, place.area)
     scores["refined"] = float((pred["origin"] == "refined").mean()) if len(pred) else 0.0
     if place.theme == "buildings":  # fields, too, touch, but no mask has a whole parish as one
-        one = [united(layer.geometry.to_numpy(), groups_touching(layer.geometry.to_numpy())) for layer in (pred, truth)]
-        scores["joined_f1"] = match(*one).f1
+        layers = (pred.geometry.to_numpy(), truth.geometry.to_numpy())
+        scores["joined_f1"] = match(*(united(layer, groups_touching(layer)) for layer in layers)).f1
     if picture is not None:
         draw_features(Path(place.scene.name), against_truth(pred, truth), picture)
     if place.theme == "roads":
