@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.places import Place
 from hybridseg.run.survey import Survey
-from hybridseg.search import Settings, Trial, ascend, objective, settings_of
+from hybridseg.search import GATES, Settings, Trial, ascend, objective, settings_of
 from hybridseg.shape import AsTraced
 from hybridseg.tables import Refined
 from hybridseg.theme import Theme
@@ -28,11 +28,6 @@ OBJECTS: Mapping[str, Mapping[str, Sequence[float]]] = {
         "extent": (0.3, 0.4, 0.5),
     },
     "regions": {"extent": (0.3, 0.4, 0.5, 0.6, 0.7), "min_score": (0.5, 0.6, 0.7, 0.8)},
-}
-GATES: Mapping[str, Sequence[float]] = {
-    "iou_pred": (0.5, 0.6, 0.7),
-    "stability": (0.6, 0.7, 0.8, 0.9),
-    "agreement": (0.3, 0.5, 0.6, 0.7),
 }
 
 
