@@ -88,7 +88,7 @@ def labels(rng: Rng, folder: Path, out: Path, materials: Materials) -> list[str]
         ("--classes", pick(rng, ("building=1", "building=building", "x", "building=", "=1", "building=1,building=2"))),
         ("--width", pick(rng, ("3", "-1", "nan", "score", "x", "1e300"))),
         ("--complete-within", str(drawn)),
-        ("--gsd-m", pick(rng, ("0.3", "0", "-1", "nan", "1e9", "1e-9", "x"))),
+        ("--gsd", pick(rng, ("0.3", "0", "-1", "nan", "1e9", "1e-9", "x"))),
         ("--validation", pick(rng, ("0", "1", "0.5", "-1", "nan", "2"))),
         ("--head", _mostly(rng, "linear", "round")),
         ("--backbone", pick(rng, ("lite0", "volcano", "index:ndwi", "index:(", "index:1/0", "timm:none", "sam2:none", ""))),

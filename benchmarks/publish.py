@@ -44,7 +44,7 @@ def scores_of(
             "command": "make scores",
             "what": "mean IoU with the reference outline, by what it is told; predicted against real IoU",
             "places": [_rounded(row) for row in refiner["rows"]],
-            **{name: round(refiner[name], 3) for name in ("correlation", "ece")},
+            "iou_pred": {f"looks {looks}": _rounded(found) for looks, found in refiner["iou_pred"].items()},
             "memory": {
                 "what": "over three made-up dates: IoU on the last, and how often it tells whether an object is there",
                 "places": [_rounded(row) for row in track["rows"]],

@@ -53,18 +53,18 @@ def check_themes(themes: Sequence[Theme]) -> None:
             )
 
 
-def check_gsd(gsd_m: float | None, sources: Sequence[Scene], backbone: str) -> None:
+def check_gsd(gsd: float | None, sources: Sequence[Scene], backbone: str) -> None:
     """Refuse to work in pixels that nobody can mean, or in others than a source's own with an index.
 
     Raises:
         HybridsegError: one of these is the case.
     """
-    if gsd_m is None:
+    if gsd is None:
         return
     if backbone.startswith(nn.indices.PREFIX):
-        raise ThemeError(f"--gsd-m {gsd_m:g} came with {backbone}, which looks at a scene's own pixels; leave it out")
+        raise ThemeError(f"--gsd {gsd:g} came with {backbone}, which looks at a scene's own pixels; leave it out")
     for source in sources:
-        part.check_gsd("--gsd-m", gsd_m, source)
+        part.check_gsd("--gsd", gsd, source)
 
 
 def check_free(free: int, head: str, trunk: Any) -> None:

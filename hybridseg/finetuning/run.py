@@ -41,7 +41,7 @@ def finetune(
     classes: str | None = None,
     width: str | None = None,
     complete_within: Paths | None = None,
-    gsd_m: float | None = None,
+    gsd: float | None = None,
     bands: str | None = None,
     backbone_bands: str | None = None,
     validation: float = 0.25,
@@ -73,7 +73,7 @@ def finetune(
         width: of lines, in metres, or the name of the column that holds it.
         complete_within: polygon layer inside which every object is drawn, one for each scene; ground outside that is
             not labelled is unknown. Default: the whole scene is labelled.
-        gsd_m: metres a pixel to work at, at the finest a tenth of the scene's own; default: what the theme's
+        gsd: metres a pixel to work at, at the finest a tenth of the scene's own; default: what the theme's
             classifier does.
         bands: numbers of the red, green and blue bands, as in 4,3,2: for the refiner, and for backbones that see them;
             or names with numbers, red=1,green=2,blue=3,nir=4, for an index.
@@ -106,27 +106,27 @@ def finetune(
     called = parse_classes(classes, names, column)
     given_labels = join_arguments(scene, labels, complete_within)
     sources = [open_scene(path, bands=parse_bands(bands)) for path, _, _ in given_labels]
-    check_gsd(gsd_m, sources, backbone)
+    check_gsd(gsd, sources, backbone)
     start = find_start(themes, backbone, sources)
     read = [theme_path(name.strip()) for name in theme.split(",")]
     check_folder(out, [*read, *(path for of_scene in given_labels for path in of_scene), (start or {}).get("folder")])
     views = shown_to(backbone, start, sources, parse_numbers(backbone_bands, "backbone-bands"))
     trunk = load_trunk(backbone, head, start, device)
     check_free(free, head, trunk)
-    own_m = gsd_m or (start or {}).get("gsd_m") or float(np.median([s.gsd_m for s in sources]))
+    own_m = gsd or (start or {}).get("gsd_m") or float(np.median([s.gsd_m for s in sources]))
     if backbone.partition(":")[0] == "sam2":
         refiner = refiner or backbone.partition(":")[2] or None
         themes = [_sharing(t) if head == "linear" or not free else t for t in themes]
-    themes = [_at_gsd(t, fixed=gsd_m is not None or start is None or len(themes) > 1) for t in themes]
+    themes = [_at_gsd(t, fixed=gsd is not None or start is None or len(themes) > 1) for t in themes]
     check_refiners(themes, refiner, device)
     snap = trunk.snap_px
     grids = []
     for source, view, (_, layer, area) in zip(sources, views, given_labels, strict=True):
-        gsd = themes[0].gsd_m(source.gsd_m, None if trunk.pointwise else own_m)
+        work_m = themes[0].gsd_m(source.gsd_m, None if trunk.pointwise else own_m)
         labelled = read_labelled(
-            source, layer, called, column=column, width=width, complete_within=area, gsd_m=gsd, snap_px=snap
+            source, layer, called, column=column, width=width, complete_within=area, gsd_m=work_m, snap_px=snap
         )
-        grids.append(on_grid(labelled, names, gsd, snap, view))
+        grids.append(on_grid(labelled, names, work_m, snap, view))
     splits = SplitBlocks(validation, seed=seed).split([grid.image for grid in grids])
     check_ground(grids, splits, names)
     with model_at(out) as folder:

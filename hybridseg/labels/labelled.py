@@ -143,7 +143,7 @@ def on_grid(
     if not (covered & chip.valid).any():
         raise LayerError(
             f"no label covers the centre of a valid pixel of {scene.name} at {gsd_m:g} m; give labels of ground that "
-            "the scene shows, or a finer --gsd-m"
+            "the scene shows, or a finer --gsd"
         )
     complete = burn(gpd.GeoSeries([labelled.area]), grid) > 0
     _warn_unseen(labelled, objects, gsd_m)

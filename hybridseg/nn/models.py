@@ -9,6 +9,7 @@ from typing import Any
 from hybridseg.nn.classify.classifier import load_classifier
 from hybridseg.nn.runtime import Runner
 from hybridseg.nn.sam2.embedding import EmbeddingFolder
+from hybridseg.nn.sam2.looks import Looks
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.nn.sam2.promptable import Promptable
 from hybridseg.nn.sam2.shared_encoder import CachedRefiner
@@ -74,6 +75,10 @@ class Models:
     def runners(self) -> tuple[Runner, ...]:
         """What computes the networks, part by part."""
         return (*self.classifier.runners, *(() if self.refiner is None else self.refiner.runners))
+
+    def looking(self, looks: int) -> Promptable | CachedRefiner | Looks | None:
+        """The refiner with so many looks at each window; one where both sweeps share an encoder."""
+        return None if self.refiner is None else Looks.of(self.refiner, 1 if self.shared else looks)
 
     def end_first_sweep(self) -> None:
         """Give back what the classifier took for its windows, which are much larger than the refiner's."""

@@ -15,6 +15,7 @@ import geopandas as gpd
 
 from hybridseg.errors import OutputError, ReviewError
 from hybridseg.files import check_not_input, check_output
+from hybridseg.nn.sam2.looks import Looks
 from hybridseg.nn.sam2.official import load_refiner
 from hybridseg.read.opening import files_of, open_scene
 from hybridseg.read.scene import Scene
@@ -41,6 +42,8 @@ from hybridseg.theme import Theme
 from hybridseg.write.formats import FORMATS
 from hybridseg.write.result import write_result
 
+LOOKS = 8
+"""Of sam2-lite at each place that somebody clicks on: a person waits for one object, an extraction for all."""
 _BATCH = 200  # objects asked for at once when walking along an order
 
 
@@ -126,7 +129,7 @@ class Desk:
         mark = fingerprint(objects)
         facts = {"scene": opened.fingerprint, "map": mark}
         named = refiner or next((one for one in asked.get("refiners", []) if one != "none"), themes[0].refiner)
-        model = load_refiner("sam2-lite" if named == "none" else named, device, runtime="auto")
+        model = Looks.of(load_refiner("sam2-lite" if named == "none" else named, device, runtime="auto"), LOOKS)
         segmenter = Segmenter(opened, model, themes[0].prompts.span, themes[0].prompts.max_zoom)
         if layer is not None:
             facts["check"] = "against imagery"

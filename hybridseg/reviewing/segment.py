@@ -24,7 +24,7 @@ from hybridseg.where.trace import trace
 from hybridseg.where.windows import MARGIN, ObjectWindows
 
 ENCODED = 24
-"""Places kept encoded: 50 MB of sam2-lite, 400 MB of an official model."""
+"""Places kept encoded: 50 MB of sam2-lite for each look, 400 MB of an official model."""
 ASKED = 256
 """Answers whose masks are kept, for the click that follows."""
 DECODED = 8

@@ -188,10 +188,10 @@ class Survey:
         """
         if not self.theme.objects.in_pieces:
             check_ids(prompts.columns("id"))
-        refiner = self.models.refiner
+        scene, settings = self._refiner_view, self.theme.prompts
+        refiner = self.models.looking(settings.looks)
         if refiner is None or not len(prompts):
             return Refined.from_prompts(prompts)
-        scene, settings = self._refiner_view, self.theme.prompts
         windows, served = self.windows(prompts)
         asked = PackedRows.chain(map(PackedRows.of, prompts.batches(SHAPES)))
         tasks = RefineTasks(Refine(refiner, settings), scene, asked, served)

@@ -16,22 +16,11 @@ from hybridseg.read.given import GivenHeatmap
 from hybridseg.read.scene import Scene
 from hybridseg.read.stretch import check_scaling
 from hybridseg.read.tiles import tile
+from hybridseg.turns import TURNS
 from hybridseg.types import Chip, NetworkSpec, Window
 
 BEYOND_SNAPS = 4
 """Empty ground shown around the raster, in the network's deepest strides: its features are poor at a window's edge."""
-
-TURNS = (
-    (False, False, False),
-    (True, False, False),
-    (False, True, False),
-    (True, True, False),
-    (False, False, True),
-    (True, False, True),
-    (False, True, True),
-    (True, True, True),
-)
-"""The eight ways to lay a square on itself: upside down, mirrored, rows and columns swapped."""
 
 
 class Network(Protocol):
@@ -154,18 +143,8 @@ class Classify:
         Windows are multiples of the network's deepest stride, so a turned one is seen on the same steps for any tiling.
         Averaging over what should make no difference is test-time augmentation (Krizhevsky et al. 2012, section 4.1).
         """
-        made = [_turned(self.network.predict(_turned(pixels, *how)), *how, back=True) for how in TURNS[: self.looks]]
+        made = [turn.back(self.network.predict(turn(pixels))) for turn in TURNS[: self.looks]]
         return made[0] if len(made) == 1 else np.asarray(np.mean(made, axis=0, dtype=np.float32))
-
-
-def _turned(array: np.ndarray, upside_down: bool, mirrored: bool, swapped: bool, back: bool = False) -> np.ndarray:
-    """Return (..., H, W) turned upside down, mirrored, then rows and columns swapped; `back` undoes it."""
-    if swapped and back:
-        array = array.swapaxes(-1, -2)
-    array = array[..., :: -1 if upside_down else 1, :: -1 if mirrored else 1]
-    if swapped and not back:
-        array = array.swapaxes(-1, -2)
-    return np.ascontiguousarray(array)
 
 
 def _coarser(window: Window, scale: int) -> Window:

@@ -26,6 +26,11 @@ class PromptSettings(Settings):
     negatives: int = Field(3, ge=0, le=8, description="most points on touching neighbours")
     span: float = Field(0.3, gt=0.05, le=0.7, description="most of the window's side that an object's box may take")
     max_zoom: float = Field(4.0, ge=1, le=64, description="most that source pixels are enlarged for the refiner")
+    looks: Literal[1, 2, 4, 8] = Field(
+        1,
+        description="how often the refiner is shown each window, turned and mirrored; the mean of its masks counts. "
+        "Official ones, whose encoder takes seconds, and one that shares the classifier's encoder look once",
+    )
     windows: Literal["own", "shared"] = Field(
         "own",
         description="own: each object at the zoom that suits it; shared: through the first sweep's windows, encoded "

@@ -39,7 +39,7 @@ def test_what_depends_on_scene_backbone_or_refiner_is_checked_before_training(sc
     check_gsd(0.1, [scene], "lite0")
     check_gsd(None, [scene], "lite0")
     for gsd_m in (0.09, 0.0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(HybridsegError, match=r"--gsd-m is .* has pixels of 1 m; give 0\.1 to 100000 metres"):
+        with pytest.raises(HybridsegError, match=r"--gsd is .* has pixels of 1 m; give 0\.1 to 100000 metres"):
             check_gsd(gsd_m, [scene], "lite0")
     trunk = build_backbone("lite0")
     with pytest.raises(ThemeError, match="--head conv"):

@@ -60,4 +60,4 @@ def test_what_an_index_cannot_do_is_refused(given: dict[str, object], tmp_path: 
     with pytest.raises(ThemeError, match="--head linear"):
         finetune(**given, out=tmp_path / "mine", head="conv")  # type: ignore[arg-type]
     with pytest.raises(ThemeError, match="leave it out"):
-        finetune(**given, out=tmp_path / "mine", gsd_m=2.0)  # type: ignore[arg-type]
+        finetune(**given, out=tmp_path / "mine", gsd=2.0)  # type: ignore[arg-type]

@@ -53,7 +53,7 @@ class Promptable:
         and image is decoded on the whole, too, and where its masks differ, all of that size are. Not for decoders of
         another `decode_px` than the image, nor for prompts that are drawn.
     agreements: IoU of the masks of each such prompt.
-    large: whether its encoder takes so long that it is worth bf16 on a CPU, too.
+    large: whether its encoder takes so long that it is worth bf16 on a CPU, too, and one look at an image has to do.
     """
 
     model: SAM2Base

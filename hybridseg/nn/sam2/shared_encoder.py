@@ -25,6 +25,7 @@ from hybridseg.nn.runtime import Runner, pick_runtime
 from hybridseg.nn.sam2.embedding import Embedding, EmbeddingFolder, arrays_of
 from hybridseg.nn.sam2.networks import Encoder
 from hybridseg.nn.sam2.promptable import Promptable
+from hybridseg.nn.sam2.wrapped import WrappedRefiner
 from hybridseg.types import Chip, NetworkSpec
 
 
@@ -37,7 +38,7 @@ def embedding_key(refiner: Promptable, pixels: np.ndarray) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class CachedRefiner:
+class CachedRefiner(WrappedRefiner):
     """A refiner that encodes only what its folder does not hold.
 
     An embedding is rounded to fp16, found or made, kept or not, so that results do not depend on what was kept.
@@ -50,38 +51,14 @@ class CachedRefiner:
     cache: EmbeddingFolder | None
 
     @property
-    def name(self) -> str:
-        """The refiner's name."""
-        return self.refiner.name
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the refiner's weights."""
-        return self.refiner.sha256
-
-    @property
-    def size_px(self) -> int:
-        """Side of the image that the model takes."""
-        return self.refiner.size_px
-
-    @property
-    def mask_px(self) -> int:
-        """Side of hints and logits."""
-        return self.refiner.mask_px
-
-    @property
-    def runners(self) -> tuple[Runner, ...]:
-        """What computes the refiner."""
-        return self.refiner.runners
-
-    def take_notes(self) -> list[str]:
-        """As `Promptable.take_notes`."""
-        return self.refiner.take_notes()
-
-    @property
     def decode(self) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
         """`Promptable.decode` of the refiner."""
         return self.refiner.decode
+
+    @property
+    def readings(self) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+        """`Promptable.readings` of the refiner."""
+        return self.refiner.readings
 
     def encode(self, chip: Chip) -> Embedding:
         """The embedding of a chip: the one kept, or a new one, which is kept."""
