@@ -19,7 +19,7 @@ demo: setup
 	$(RUN) hybridseg demo --folder demo
 
 test: check docs
-	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations 20
 	$(RUN) pytest --nbmake notebooks
 
 # all extras: Clay and Prithvi are tested in their real architecture, which terratorch has (extra geofm); but not Ray, whose

@@ -77,7 +77,10 @@ def banepa(data: Path) -> Scene:
 
 
 def denmark(data: Path) -> Scene:
-    return open_scene(data / "scenes" / "denmark_s2_fields.tif")
+    with rasterio.open(data / "scenes" / "denmark_s2_fields.tif") as file:
+        height, width = file.shape
+        part = file.read((1, 2, 3), window=((0, height // 2), (0, width // 2)))
+    return in_place(part.transpose(1, 2, 0), 10.0)
 
 
 def dakota(data: Path) -> Scene:
