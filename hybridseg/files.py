@@ -9,7 +9,7 @@ import stat
 import tempfile
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import rasterio
@@ -95,23 +95,29 @@ def check_not_input(path: Path | str, inputs: Iterable[object]) -> None:
 
 @contextmanager
 def scratch(path: Path | str) -> Iterator[Path]:
-    """A free place for a file of the same name on the same disk; the place is removed with all that is left there.
-
-    It is a hidden folder beside `path` that only its owner can enter. Those that runs which were killed left there are
-    removed.
+    """A free place for a file of the same name in a `hidden_folder` beside it.
 
     Raises:
         OutputError: nothing can be written at `path`.
     """
     _check_place(Path(path))
+    with hidden_folder(path) as folder:
+        yield folder / Path(path).name  # not that of a link's file, whose suffix may be another: GDAL goes by it
+
+
+@contextmanager
+def hidden_folder(path: Path | str) -> Iterator[Path]:
+    """A hidden folder beside `path` for its owner alone, removed in the end; what killed runs left there goes, too.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
     real = _real(path)
     remove_abandoned(real.parent, _HIDDEN)
     folder = _make_folder(real.parent, path)
-    try:
-        with held(folder):
-            yield folder / Path(path).name  # not that of a link's file, whose suffix may be another: GDAL goes by it
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with held(folder), ExitStack() as kept:
+        kept.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hybridseg.errors import OutputError
-from hybridseg.files import check_not_input, take_place
+from hybridseg.files import check_not_input, hidden_folder, take_place
 
 FILES = ("weights.safetensors", "card.yaml", "curves.png")
 """Files of a model folder beside its themes."""
@@ -47,18 +46,17 @@ def model_at(out: Path) -> Iterator[Path]:
         if out.exists() and not out.is_dir():
             raise FileExistsError(17, "a file is in its place")
         out.parent.mkdir(parents=True, exist_ok=True)
-        beside = tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent)
     except OSError as error:
         raise OutputError(f"cannot make the folder {out}: {error.strerror}; give another --out") from error
-    with beside as name:
-        yield Path(name)
+    with hidden_folder(out) as folder:
+        yield folder
         out.mkdir(exist_ok=True)
-        fresh = os.listdir(name)
+        fresh = os.listdir(folder)
         for former in [*out.glob(THEMES), out / "curves.png"]:
             if former.name not in fresh:
                 former.unlink(missing_ok=True)
         for file in fresh:
-            take_place(Path(name) / file, out / file)
+            take_place(folder / file, out / file)
 
 
 FIGURES = {"objects": "objects", "found": "found", "f1": "F1", "area_iou": "IoU", "boundary_f1": "boundary F1"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,19 @@ def test_edited_labels_start_a_run_anew(grid: LabelledGrid, tmp_path: Path):
     moved = {"building": np.roll(grid.image.objects["building"], 1, axis=0)}
     edited = replace(grid, image=replace(grid.image, objects=moved))
     assert _run_folder(tmp_path / "m", {"seed": 0}, [edited]) != first
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with model_at(tmp_path / "m") as folder:
+        abandoned = folder.with_name(folder.name + "x")
+        abandoned.mkdir()
+        for one in (folder, abandoned):  # both are old; one is in use
+            os.utime(one, (0, 0))
+        monkeypatch.setattr("hybridseg.folders._LOOKED", {})
+        with model_at(tmp_path / "n") as other:
+            (other / "card.yaml").write_text("new")
+        assert not abandoned.exists()
+        assert folder.exists()
 
 
 def _fail_in(out: Path) -> None:
