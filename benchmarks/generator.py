@@ -1,6 +1,6 @@
 """Hiera-tiny told where to look by our classifier, against SAM2's automatic mask generator on the same ground.
 
-    python -m benchmarks.generator [--town-px 1024]      writes benchmarks/results/generator.json
+    python -m benchmarks.generator [--town-px 3072]      writes benchmarks/results/generator.json
 
 CPU seconds of one process, as in `benchmarks.speed`; weights are random, so masks mean nothing. The generator gets the
 zoom of our windows and a grid of points half a usual building apart, instead of its own 32 x 32 a tile. Every tile has
@@ -40,7 +40,7 @@ GSD_M, OBJECT_M = 0.3, 12.0
 def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--town-px", type=int, default=1024)
+    parser.add_argument("--town-px", type=int, default=3072)
     town_px = parser.parse_args().town_px
     tiny = replace(random_tiny(), runtime="openvino", parts=True, agreements=[])
     theme, load = load_theme("buildings"), os.getloadavg()[0]
