@@ -100,7 +100,8 @@ def told(case: Case, rng: np.random.Generator) -> dict[str, Told]:
 
 def ask(model: Promptable | Looks, case: Case, prompts: dict[str, Told]) -> dict[str, tuple[float, float]]:
     """IoU reached and predicted, for each kind of prompt."""
-    embedding: Any = model.encode(Chip(case.pixels, np.ones(case.mask.shape, bool), _grid(case)))
+    grid = GeoBox(case.mask.shape, Affine.identity(), None)
+    embedding: Any = model.encode(Chip(case.pixels, np.ones(case.mask.shape, bool), grid))
     answers = {}
     for kind, (points, labels, hint) in prompts.items():
         at, kinds = np.zeros((1, MAX_POINTS, 2), np.float32), np.full((1, MAX_POINTS), -1, np.int32)
@@ -122,10 +123,6 @@ def without(case: Case, prompts: dict[str, Told]) -> dict[str, float]:
         small = Image.fromarray(np.asarray(prompts[kind][2], np.uint8))
         supports[f"the {kind} itself"] = np.asarray(small.resize(case.mask.shape, Image.Resampling.NEAREST)) > 0
     return {name: _iou(mask, case.mask) for name, mask in {"filled box": filled, **supports}.items()}
-
-
-def _grid(case: Case) -> GeoBox:
-    return GeoBox(case.mask.shape, Affine.identity(), None)
 
 
 def _in_blocks(mask: np.ndarray) -> np.ndarray:

@@ -58,13 +58,13 @@ class Looks(WrappedRefiner):
         self, embedding: tuple[Embedding, ...], points: np.ndarray, labels: np.ndarray, hints: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `Promptable.readings`: the means of each reading over the looks."""
-        masks, predicted = [], []
+        # sums, since the masks of all looks at once take several times the room of their mean
+        masks, predicted = np.zeros(1, np.float32), np.zeros(1, np.float32)
         for turn, look in zip(self._turns, embedding, strict=True):
             there = self._turned(turn, points, labels)
             found, iou = self.refiner.readings(look, there, labels, None if hints is None else turn(hints))
-            masks.append(turn.back(found))
-            predicted.append(iou)
-        return np.stack(masks).mean(0), np.stack(predicted).mean(0)
+            masks, predicted = masks + turn.back(found), predicted + iou
+        return masks / self.count, predicted / self.count
 
     @property
     def _turns(self) -> tuple[Turn, ...]:
